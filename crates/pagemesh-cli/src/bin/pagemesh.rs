@@ -1,0 +1,50 @@
+//! The `pagemesh` command.
+
+#![forbid(unsafe_code)]
+
+use std::io::stderr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pagemesh_cli::bench::{self, BenchArguments};
+use pagemesh_cli::demo::{self, DemoArguments};
+use pagemesh_cli::run::{self, RunArguments};
+use tracing_subscriber::EnvFilter;
+
+/// Shared memory for ordinary processes, on one machine or many.
+#[derive(Parser)]
+#[command(
+    name = "pagemesh",
+    version,
+    after_help = "PAGEMESH_LOG=debug (or info, error; default warn) sets what is logged to stderr."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(RunArguments),
+    /// Programs that show pagemesh at work
+    Demo(DemoArguments),
+    /// What pagemesh costs, as ratios to a baseline of the same run
+    Bench(BenchArguments),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = run::helper() {
+        return code;
+    }
+    start_log();
+    match Cli::parse().command {
+        Command::Run(arguments) => run::execute(arguments),
+        Command::Demo(arguments) => demo::main(arguments),
+        Command::Bench(arguments) => bench::main(&arguments),
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("PAGEMESH_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(false).init();
+}

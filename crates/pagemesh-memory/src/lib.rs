@@ -1,0 +1,71 @@
+//! Regions of memory whose pages are granted and taken away one by one, and the faults in between.
+//!
+//! This crate owns everything that touches page tables and signals: userfaultfd, the two mappings of a region, the handler
+//! of SIGBUS, and accesses that survive a fault which nobody resolves. It knows neither network nor protocol: it says that a
+//! page is needed ([`FaultSink`]) and does with pages as it is told ([`Pager`]). It must never decide who may have a page,
+//! allocate or lock in a signal handler, swallow a signal that is not its own, or make a reference into memory that others
+//! write.
+//!
+//! The main types:
+//!
+//! * [`Mapping`]: a region, mapped twice. The application uses the app view; the bytes are served and received through the
+//!   [`ServiceView`], which never faults.
+//! * [`Pager`]: what the app view allows, page by page.
+//! * [`FaultSink`]: whoever resolves a [`Fault`], on the thread that faulted.
+//! * [`Mapping::read_app`] and its kin: recoverable accesses, which return an [`AccessFault`] instead of dying.
+//! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
+//!
+//! ```
+//! use pagemesh_memory::{Access, Fault, FaultSink, Mapping, MappingOptions, PageRange, RegionKey, Resolution, PAGE_BYTES};
+//! use std::sync::{Arc, OnceLock, Weak};
+//!
+//! /// Fills each page with its number when it is first touched.
+//! #[derive(Default)]
+//! struct Numbers(OnceLock<Weak<Mapping>>);
+//!
+//! impl FaultSink for Numbers {
+//!     fn resolve(&self, fault: Fault) -> Resolution {
+//!         let Some(mapping) = self.0.get().and_then(Weak::upgrade) else { return Resolution::Failed };
+//!         mapping.service().write_page(fault.page, &[fault.page as u8; PAGE_BYTES]);
+//!         match mapping.pager().map(PageRange::one(fault.page), fault.access) {
+//!             Ok(()) => Resolution::Resolved,
+//!             Err(_) => Resolution::Failed,
+//!         }
+//!     }
+//! }
+//!
+//! let sink = Arc::new(Numbers::default());
+//! let options = MappingOptions::new(RegionKey(0), 16 * PAGE_BYTES);
+//! let mapping = Arc::new(Mapping::new(options, sink.clone())?);
+//! sink.0.set(Arc::downgrade(&mapping)).unwrap();
+//!
+//! assert_eq!(mapping.load_u8(7 * PAGE_BYTES + 5)?, 7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `docs/memory.md` tells how the parts work together, and what the limits are.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!(
+    "pagemesh-memory runs on Linux on x86_64: it reads the registers of interrupted code and has its recoverable accesses in \
+     machine code. Another processor needs its own src/signal/context.rs and src/recoverable/sites.rs"
+);
+
+mod fault;
+mod mapped;
+mod mapping;
+mod page;
+mod pager;
+mod recoverable;
+mod service;
+mod signal;
+pub mod uffd;
+
+pub use fault::{Fault, FaultSink, RegionKey, Resolution};
+pub use mapping::{Mapping, MappingError, MappingOptions};
+pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
+pub use pager::{Pager, PagerError, PagerKind, SIGBUS_FEATURES, StillFaulting};
+pub use recoverable::AccessFault;
+pub use service::ServiceView;
+pub use signal::sigbus_blocked_here;
+pub use uffd::UffdError;

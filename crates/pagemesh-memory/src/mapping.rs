@@ -1,0 +1,231 @@
+//! A region of memory, mapped twice.
+
+use crate::mapped::{MappedRange, Memory};
+use crate::pager::{self, FaultDelivery, Pager, PagerKind};
+use crate::{FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
+use rustix::io::Errno;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a dropped mapping waits for faults in it that are still being resolved.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a region could not be mapped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MappingError {
+    /// The size is nothing that can be mapped.
+    #[error("asked for a region of {bytes} bytes; give a multiple of {PAGE_BYTES}, at least one page")]
+    BadSize {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The address is no start of a page, or the region would end beyond the last address.
+    #[error(
+        "asked for a region of {bytes} bytes at address {address:#x}; give a multiple of {PAGE_BYTES} that leaves room for it"
+    )]
+    BadAddress {
+        /// What was asked for.
+        address: usize,
+        /// The size of the region.
+        bytes: usize,
+    },
+    /// Something else lives there.
+    #[error("asked for {bytes} bytes at address {asked:#x} and found there: {found}; choose other addresses")]
+    AddressTaken {
+        /// The address that was asked for.
+        asked: usize,
+        /// The size of the region.
+        bytes: usize,
+        /// The first line of `/proc/self/maps` that overlaps, and how many more do.
+        found: String,
+    },
+    /// The table of regions whose faults are resolved is full.
+    #[error("asked for one region more than the {max} that a process can have at a time; drop one first")]
+    TooManyRegions {
+        /// How many there can be.
+        max: usize,
+    },
+    /// userfaultfd cannot be used.
+    #[error("cannot resolve page faults here: {0}")]
+    Uffd(#[from] UffdError),
+    /// A system call failed for a reason of its own.
+    #[error("{call} failed for {bytes} bytes{}: {errno}", place(*address))]
+    Failed {
+        /// Which.
+        call: &'static str,
+        /// For which address, if that was known by then.
+        address: Option<usize>,
+        /// For how many bytes.
+        bytes: usize,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+fn place(address: Option<usize>) -> String {
+    address.map(|address| format!(" at {address:#x}")).unwrap_or_default()
+}
+
+/// What region to map, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct MappingOptions {
+    key: RegionKey,
+    bytes: usize,
+    address: Option<usize>,
+    pager: PagerKind,
+}
+
+impl MappingOptions {
+    /// A region of `bytes`, a multiple of [`PAGE_BYTES`], wherever there is room. Its faults will carry `key`.
+    pub const fn new(key: RegionKey, bytes: usize) -> MappingOptions {
+        MappingOptions { key, bytes, address: None, pager: PagerKind::Sigbus }
+    }
+
+    /// Places the app view at `address`, or nowhere.
+    #[must_use]
+    pub const fn address(mut self, address: usize) -> MappingOptions {
+        self.address = Some(address);
+        self
+    }
+
+    /// Chooses the pager; [`PagerKind::Sigbus`] if not called.
+    #[must_use]
+    pub const fn pager(mut self, pager: PagerKind) -> MappingOptions {
+        self.pager = pager;
+        self
+    }
+}
+
+/// A region in this process: one file in memory, mapped twice.
+///
+/// Through the *app view* the application loads and stores. At first every page of it is absent: touching one is a fault,
+/// which goes to the [`FaultSink`]. Through the [`ServiceView`] the bytes of every page can be read and replaced at any time.
+/// The [`Pager`] says what the app view allows, page by page; the bytes stay in the file when it takes a page away.
+///
+/// Only touched pages cost memory, so a region may be far larger than the machine.
+///
+/// Dropping the mapping waits until no fault in it is being resolved any more, at most ten seconds, and unmaps it. If it
+/// has to give up, everything stays mapped for the rest of the process's life, so that no thread gets foreign memory. A
+/// thread that goes on using addresses of a dropped region does what it does with any unmapped memory.
+///
+/// In a child made by `fork` neither view exists (SIGSEGV), and dropping the child's copy does nothing.
+pub struct Mapping {
+    key: RegionKey,
+    /// The process it was made in: a child has this value, but not the mappings.
+    process: u32,
+    parts: ManuallyDrop<Parts>,
+}
+
+/// In the order in which they go: what serves faults must outlive the app view, or else an access in between would see
+/// unprotected pages.
+struct Parts {
+    app: MappedRange,
+    service: ServiceView,
+    memory: Memory,
+    pager: Box<dyn Pager>,
+}
+
+impl Mapping {
+    /// Maps a region of zeros, with no page accessible yet. Its faults go to `sink`.
+    ///
+    /// # Errors
+    /// See [`MappingError`].
+    pub fn new(options: MappingOptions, sink: Arc<dyn FaultSink>) -> Result<Mapping, MappingError> {
+        let MappingOptions { key, bytes, address, pager } = options;
+        if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) || isize::try_from(bytes).is_err() {
+            return Err(MappingError::BadSize { bytes });
+        }
+        if let Some(address) = address
+            && (address == 0 || !address.is_multiple_of(PAGE_BYTES) || address.checked_add(bytes).is_none())
+        {
+            return Err(MappingError::BadAddress { address, bytes });
+        }
+        let memory = Memory::new(bytes)?;
+        let app = MappedRange::new(&memory, address)?;
+        let service = ServiceView::new(MappedRange::new(&memory, None)?);
+        let pager = pager::open(pager, &app, FaultDelivery { key, sink })?;
+        let parts = ManuallyDrop::new(Parts { app, service, memory, pager });
+        Ok(Mapping { key, process: std::process::id(), parts })
+    }
+
+    /// The number that its faults carry.
+    pub fn key(&self) -> RegionKey {
+        self.key
+    }
+
+    /// Address of the app view's first byte.
+    pub fn base(&self) -> usize {
+        self.parts.app.address()
+    }
+
+    /// The app view, for code that loads and stores by itself. Valid as long as the mapping. No reference may be made from it:
+    /// other processes change the bytes.
+    pub fn app_pointer(&self) -> *mut u8 {
+        self.parts.app.start()
+    }
+
+    /// Size.
+    pub fn bytes(&self) -> usize {
+        self.parts.app.bytes()
+    }
+
+    /// Size in pages.
+    pub fn pages(&self) -> u64 {
+        self.parts.app.pages()
+    }
+
+    /// Says what the app view allows.
+    pub fn pager(&self) -> &dyn Pager {
+        &*self.parts.pager
+    }
+
+    /// The bytes, whatever the app view allows.
+    pub fn service(&self) -> &ServiceView {
+        &self.parts.service
+    }
+
+    /// Makes the file hold `pages`, as zeros where it did not: what [`Pager::map`] needs of a page that nothing was written to
+    /// through the service view. Any number of pages in one call.
+    ///
+    /// # Errors
+    /// [`MappingError::Failed`] when the kernel has no memory for them.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn populate(&self, pages: PageRange) -> Result<(), MappingError> {
+        assert!(pages.end() <= self.pages(), "{pages} of a region of {} pages", self.pages());
+        self.parts.memory.populate(pages).map_err(|errno| MappingError::Failed {
+            call: "fallocate of the memory file",
+            address: None,
+            bytes: pages.count() as usize * PAGE_BYTES,
+            errno,
+        })
+    }
+}
+
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mapping")
+            .field("key", &self.key)
+            .field("base", &format_args!("{:#x}", self.base()))
+            .field("bytes", &self.bytes())
+            .field("pager", &self.pager().kind())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if std::process::id() != self.process {
+            return;
+        }
+        if let Err(still) = self.parts.pager.stop(DROP_TIMEOUT) {
+            tracing::error!(key = self.key.0, base = self.base(), "a dropped region stays mapped: {still}");
+            return;
+        }
+        // SAFETY: this is the end of the value: nothing uses the parts after it.
+        unsafe { ManuallyDrop::drop(&mut self.parts) };
+    }
+}

@@ -1,0 +1,101 @@
+//! The service view: the mapping of a region that never faults.
+
+use crate::mapped::MappedRange;
+use crate::recoverable::sites;
+use crate::{PAGE_BYTES, PageBytes};
+
+/// The mapping of a region through which its bytes are served and received: always readable and writable, whatever the app
+/// view allows.
+///
+/// There are no references into it, only copies in and out. The bytes can change at any time by a store through the
+/// app view, which the compiler does not see; so each copy is one opaque piece of machine code, as far from Rust's memory
+/// model as a `read(2)` into the buffer would be. A copy that runs against stores may be torn (a mixture of old and new
+/// bytes), nothing worse. Callers that need a whole page take the right to write away first
+/// ([`Pager::protect`](crate::Pager::protect) or [`Pager::unmap`](crate::Pager::unmap), which return when no processor can
+/// use it any more).
+///
+/// The first touch of a page here, of either kind, makes the file hold it. If the kernel finds no memory for it, that access
+/// raises a SIGBUS which nobody resolves; [`Mapping::populate`](crate::Mapping::populate) finds out with an error instead.
+#[derive(Debug)]
+pub struct ServiceView {
+    range: MappedRange,
+}
+
+impl ServiceView {
+    pub(crate) fn new(range: MappedRange) -> ServiceView {
+        ServiceView { range }
+    }
+
+    /// How many pages the region has.
+    pub fn pages(&self) -> u64 {
+        self.range.pages()
+    }
+
+    /// Copies `page` out.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn read_page(&self, page: u64, bytes: &mut PageBytes) {
+        self.read(self.offset(page), bytes);
+    }
+
+    /// Replaces `page`.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn write_page(&self, page: u64, bytes: &PageBytes) {
+        self.write(self.offset(page), bytes);
+    }
+
+    /// Makes `page` all zeros.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn zero_page(&self, page: u64) {
+        self.write_page(page, &[0; PAGE_BYTES]);
+    }
+
+    /// Copies out what lies at `byte_offset`.
+    ///
+    /// # Panics
+    /// When it does not lie in the region.
+    pub fn read(&self, byte_offset: usize, bytes: &mut [u8]) {
+        let from = self.pointer(byte_offset, bytes.len());
+        // SAFETY: `pointer` checked the bounds, the view is mapped as long as `self` lives, and nothing else overlaps it.
+        let _ = unsafe { sites::copy(bytes.as_mut_ptr(), from, 0, bytes.len()) };
+    }
+
+    /// Replaces what lies at `byte_offset`.
+    ///
+    /// # Panics
+    /// When it does not lie in the region.
+    pub fn write(&self, byte_offset: usize, bytes: &[u8]) {
+        let to = self.pointer(byte_offset, bytes.len());
+        // SAFETY: as in `read`; nobody holds a reference into the view, since none is ever made.
+        let _ = unsafe { sites::copy(to, bytes.as_ptr(), 0, bytes.len()) };
+    }
+
+    /// Where `page` lies in the service view, for system calls that send from it or receive into it. Valid as long as
+    /// the [`Mapping`](crate::Mapping); never to be made a reference.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn page_pointer(&self, page: u64) -> *mut u8 {
+        self.pointer(self.offset(page), PAGE_BYTES)
+    }
+
+    fn offset(&self, page: u64) -> usize {
+        assert!(page < self.pages(), "page {page} of a region of {} pages was asked for", self.pages());
+        page as usize * PAGE_BYTES
+    }
+
+    fn pointer(&self, byte_offset: usize, bytes: usize) -> *mut u8 {
+        assert!(
+            byte_offset <= self.range.bytes() && bytes <= self.range.bytes() - byte_offset,
+            "{bytes} bytes at offset {byte_offset} of a region of {} bytes were asked for",
+            self.range.bytes()
+        );
+        // SAFETY: just checked to stay within the mapping.
+        unsafe { self.range.start().add(byte_offset) }
+    }
+}

@@ -1,0 +1,61 @@
+//! The registers of the interrupted code, as the kernel laid them down for the handler (`x86_64`).
+
+use crate::recoverable::sites;
+use crate::{Access, RegionKey};
+use std::ffi::c_void;
+
+/// Bit 1 of the page-fault error code: the access was a store (Intel SDM volume 3, 4.7).
+const ERROR_CODE_WRITE: u64 = 1 << 1;
+
+/// Where the kernel keeps these registers.
+const ERROR_CODE: usize = libc::REG_ERR as usize;
+const RIP: usize = libc::REG_RIP as usize;
+const RAX: usize = libc::REG_RAX as usize;
+const RDX: usize = libc::REG_RDX as usize;
+
+/// The registers of the code that a signal interrupted. What is changed here is in force when the handler has returned.
+pub(super) struct FaultContext<'a> {
+    registers: &'a mut [libc::greg_t; 23],
+}
+
+impl FaultContext<'_> {
+    /// # Safety
+    /// `context` is the third argument that the kernel gave to a handler which is still running, and nobody else uses it
+    /// for as long as the value lives.
+    pub(super) unsafe fn new<'a>(context: *mut c_void) -> FaultContext<'a> {
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: promised by the caller. Only of the registers a reference is made: the kernel's structure ends before libc's
+        // does, and what follows it on the stack is the siginfo.
+        FaultContext { registers: unsafe { &mut (*context).uc_mcontext.gregs } }
+    }
+
+    /// What the faulting instruction wanted.
+    pub(super) fn access(&self) -> Access {
+        match self.registers[ERROR_CODE].cast_unsigned() & ERROR_CODE_WRITE {
+            0 => Access::Read,
+            _ => Access::Write,
+        }
+    }
+
+    /// Address of the faulting instruction.
+    pub(super) fn instruction(&self) -> usize {
+        self.registers[RIP].cast_unsigned() as usize
+    }
+
+    /// Makes the recoverable access that was interrupted return a failure for this page.
+    pub(super) fn fail(&mut self, region: RegionKey, page: u64) {
+        let outcome = sites::Outcome::failure(region, page);
+        self.registers[RAX] = outcome.value.cast_signed();
+        self.registers[RDX] = outcome.failure.cast_signed();
+        self.registers[RIP] = (sites::landing() as u64).cast_signed();
+    }
+}
+
+/// The signals that were blocked when the signal came.
+///
+/// # Safety
+/// As for [`FaultContext::new`].
+pub(super) unsafe fn interrupted_mask(context: *mut c_void) -> u64 {
+    // SAFETY: promised by the caller. Only as much is read as the kernel wrote: 64 signals.
+    unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() }
+}

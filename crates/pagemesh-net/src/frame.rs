@@ -1,0 +1,241 @@
+//! Framing: how a message and its payload lie on a TCP stream.
+//!
+//! A frame is a prefix of 8 bytes, the message, then the payload. All integers are little-endian.
+//!
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | `payload_bytes` | 0, or 4096 (one page) |
+//! | 4 | 2 | `message_bytes` | 1..=512 |
+//! | 6 | 2 | `mark` | 0x4D50, that is `PM` on the wire |
+//! | 8 | `message_bytes` | message | opaque |
+//! | 8 + `message_bytes` | `payload_bytes` | payload | opaque, no alignment |
+//!
+//! The format leaves room for payloads of up to [`MAX_PAYLOAD_BYTES`]; a receiver of this wire version accepts
+//! only an empty payload or one page. The mark is there to notice at once, not to repair, a stream that has lost
+//! its place: after any [`FrameError`] the link is dead.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Bytes of one page, the only non-empty payload of this wire version.
+pub const PAGE_BYTES: usize = 4096;
+/// Bytes of the prefix of every frame.
+pub const PREFIX_BYTES: usize = 8;
+/// Largest message, in bytes, without prefix and payload.
+pub const MAX_MESSAGE_BYTES: usize = 512;
+/// Largest payload, in bytes, that the prefix may ever announce; today's receivers accept 0 and [`PAGE_BYTES`].
+pub const MAX_PAYLOAD_BYTES: usize = 16 * PAGE_BYTES;
+/// Largest frame, in bytes, that a receiver of this wire version accepts.
+pub const MAX_FRAME_BYTES: usize = PREFIX_BYTES + MAX_MESSAGE_BYTES + PAGE_BYTES;
+/// The last two bytes of every prefix.
+pub const FRAME_MARK: u16 = 0x4D50;
+/// Bytes of a link's receive buffer: one `recv(2)` can bring in 15 pages.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(MAX_FRAME_BYTES <= RECEIVE_BUFFER_BYTES);
+const _: () = assert!(MAX_MESSAGE_BYTES <= u16::MAX as usize);
+
+/// Why a byte stream is not a sequence of frames. The link it came from cannot be used any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The prefix does not end in [`FRAME_MARK`].
+    #[error(
+        "frame prefix ends in {found:#06x}, expected {FRAME_MARK:#06x}: the sender is not a pagemesh node, or the stream lost its place"
+    )]
+    BadMark {
+        /// The two bytes found.
+        found: u16,
+    },
+    /// The message is empty or longer than [`MAX_MESSAGE_BYTES`].
+    #[error(
+        "frame announces a message of {found} bytes, expected 1 to {MAX_MESSAGE_BYTES}: the sender is broken or speaks another wire version"
+    )]
+    MessageBytes {
+        /// The length announced, in bytes.
+        found: u16,
+    },
+    /// The payload is neither empty nor one page.
+    #[error(
+        "frame announces a payload of {found} bytes, expected 0 or {PAGE_BYTES}: the sender is broken or speaks another wire version"
+    )]
+    PayloadBytes {
+        /// The length announced, in bytes.
+        found: u32,
+    },
+}
+
+/// The 8 bytes before every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FramePrefix {
+    message_bytes: u16,
+    payload_bytes: u32,
+}
+
+impl FramePrefix {
+    /// A prefix for a message and a payload of these lengths, in bytes.
+    ///
+    /// # Errors
+    /// [`FrameError::MessageBytes`] or [`FrameError::PayloadBytes`] when no receiver would accept the frame.
+    pub fn new(message_bytes: usize, payload_bytes: usize) -> Result<Self, FrameError> {
+        let message_bytes = u16::try_from(message_bytes).unwrap_or(u16::MAX);
+        let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+        if message_bytes == 0 || usize::from(message_bytes) > MAX_MESSAGE_BYTES {
+            return Err(FrameError::MessageBytes { found: message_bytes });
+        }
+        if payload_bytes != 0 && payload_bytes as usize != PAGE_BYTES {
+            return Err(FrameError::PayloadBytes { found: payload_bytes });
+        }
+        Ok(Self { message_bytes, payload_bytes })
+    }
+
+    /// Reads and checks a prefix that came from a peer.
+    ///
+    /// # Errors
+    /// Any [`FrameError`]; the mark is looked at first.
+    pub fn decode(bytes: [u8; PREFIX_BYTES]) -> Result<Self, FrameError> {
+        let [p0, p1, p2, p3, m0, m1, k0, k1] = bytes;
+        let mark = u16::from_le_bytes([k0, k1]);
+        if mark != FRAME_MARK {
+            return Err(FrameError::BadMark { found: mark });
+        }
+        let message_bytes = u16::from_le_bytes([m0, m1]);
+        let payload_bytes = u32::from_le_bytes([p0, p1, p2, p3]);
+        Self::new(usize::from(message_bytes), payload_bytes as usize)
+    }
+
+    /// The prefix as it lies on the wire.
+    pub fn encode(self) -> [u8; PREFIX_BYTES] {
+        let [p0, p1, p2, p3] = self.payload_bytes.to_le_bytes();
+        let [m0, m1] = self.message_bytes.to_le_bytes();
+        let [k0, k1] = FRAME_MARK.to_le_bytes();
+        [p0, p1, p2, p3, m0, m1, k0, k1]
+    }
+
+    /// Length of the message in bytes.
+    pub fn message_bytes(self) -> usize {
+        usize::from(self.message_bytes)
+    }
+
+    /// Length of the payload in bytes.
+    pub fn payload_bytes(self) -> usize {
+        self.payload_bytes as usize
+    }
+
+    /// Length of the whole frame in bytes, prefix included.
+    pub fn frame_bytes(self) -> usize {
+        PREFIX_BYTES + self.message_bytes() + self.payload_bytes()
+    }
+}
+
+/// One whole frame, where it lies in the receive buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// 1 to [`MAX_MESSAGE_BYTES`] bytes.
+    pub message: &'a [u8],
+    /// Empty or [`PAGE_BYTES`] bytes.
+    pub payload: &'a [u8],
+}
+
+/// The receive side of one link: bytes that have arrived and are not yet handed out.
+///
+/// Fill [`space`](Self::space) from the socket, say how much came with [`filled`](Self::filled), then take frames
+/// with [`next_frame`](Self::next_frame) until it returns `None`. A partial frame stays inside for whoever receives
+/// next. The buffer is allocated once; frames are handed out where they lie.
+pub struct FrameBuffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl fmt::Debug for FrameBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameBuffer")
+            .field("start", &self.start)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FrameBuffer {
+    /// An empty buffer of [`RECEIVE_BUFFER_BYTES`].
+    pub fn new() -> Self {
+        Self { bytes: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    /// Where the next bytes of the stream go. Never empty once [`next_frame`](Self::next_frame) has returned `None`.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        } else if self.bytes.len() - self.start < MAX_FRAME_BYTES {
+            // The partial frame could reach past the end: move it (less than one frame) to the front.
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        self.bytes.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// The first `count` bytes of [`space`](Self::space) now hold bytes of the stream.
+    ///
+    /// # Panics
+    /// When `count` is larger than the space was.
+    pub fn filled(&mut self, count: usize) {
+        assert!(count <= self.bytes.len() - self.end, "more bytes filled than there was space");
+        self.end += count;
+    }
+
+    /// Bytes of a frame that has not arrived completely (or has not been taken yet).
+    pub fn pending_bytes(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Takes the next complete frame. `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`FrameError`] when the bytes are not a frame; the buffer then stays where it is and every later call returns
+    /// the same error.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let Some(prefix) = self.bytes[self.start..self.end].first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
+        let prefix = FramePrefix::decode(*prefix)?;
+        let frame_end = self.start + prefix.frame_bytes();
+        if frame_end > self.end {
+            return Ok(None);
+        }
+        let body = &self.bytes[self.start + PREFIX_BYTES..frame_end];
+        self.start = frame_end;
+        let (message, payload) = body.split_at(prefix.message_bytes());
+        Ok(Some(Frame { message, payload }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_layout_is_the_documented_one() {
+        let prefix = FramePrefix::new(0x0102, PAGE_BYTES).unwrap();
+        assert_eq!(prefix.encode(), [0x00, 0x10, 0, 0, 0x02, 0x01, b'P', b'M']);
+        assert_eq!(FramePrefix::decode(prefix.encode()), Ok(prefix));
+    }
+
+    #[test]
+    fn lengths_that_no_receiver_accepts_are_refused_before_sending() {
+        assert_eq!(FramePrefix::new(0, 0), Err(FrameError::MessageBytes { found: 0 }));
+        assert_eq!(FramePrefix::new(513, 0), Err(FrameError::MessageBytes { found: 513 }));
+        assert_eq!(FramePrefix::new(1 << 20, 0), Err(FrameError::MessageBytes { found: u16::MAX }));
+        assert_eq!(FramePrefix::new(1, 4095), Err(FrameError::PayloadBytes { found: 4095 }));
+        assert_eq!(FramePrefix::new(1, 2 * PAGE_BYTES), Err(FrameError::PayloadBytes { found: 8192 }));
+    }
+}

@@ -1,0 +1,135 @@
+//! Joining: how N processes become a full mesh of TCP streams.
+//!
+//! Node 0 is the coordinator and listens at an address that all nodes know. Every other node listens at a port of its
+//! own, dials the coordinator and says `Hello`; the answer is `Welcome` or `Refused`. When all have come the
+//! coordinator sends everybody the `Roster` of addresses; node *i* then dials every node *j* with 0 < *j* < *i*, and the
+//! connection to the coordinator becomes the link with node 0. A node that has all its links says `Ready`; when all
+//! have, the coordinator says `Go`. So [`join`] returns on no node before the mesh is whole, and a node that dies
+//! before that is noticed by the coordinator and named to all.
+//!
+//! The coordinator makes up a random job id for each run and gives it out in its `Welcome`; a link presents
+//! it, so that two jobs cannot be mixed up. It is no secret and no proof of anything: who can reach the listener can
+//! join. Listeners are therefore on loopback unless another address is asked for.
+//!
+//! Anything else that connects is dropped or refused, with a warning in the log, and delays nobody. The byte layout of
+//! every message is in [`message`].
+
+mod channel;
+mod coordinator;
+mod error;
+mod lobby;
+mod member;
+pub mod message;
+mod socket;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use coordinator::Coordinator;
+pub use error::JoinError;
+use member::Member;
+pub use message::{Refusal, WIRE_VERSION};
+
+use crate::switch::MAX_NODES;
+
+const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// How a node joins. Start from [`JoinOptions::new`].
+#[derive(Debug)]
+pub struct JoinOptions {
+    /// The number of this node, below `nodes`.
+    pub node: u16,
+    /// How many nodes the mesh has, 1 to 64. All must agree.
+    pub nodes: u16,
+    /// Where node 0 listens. Only node 0 may be given "any address" of its machine.
+    pub coordinator: SocketAddr,
+    /// For node 0 only: a socket that listens at `coordinator` already. It is closed when the mesh is formed.
+    pub listener: Option<TcpListener>,
+    /// Where the other nodes listen for each other, at a port the kernel chooses.
+    pub listen_address: IpAddr,
+    /// How long joining may take in all.
+    pub timeout: Duration,
+}
+
+impl JoinOptions {
+    /// Listens on loopback only, and allows 30 s.
+    pub fn new(node: u16, nodes: u16, coordinator: SocketAddr) -> Self {
+        let listen_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { node, nodes, coordinator, listener: None, listen_address, timeout: Duration::from_secs(30) }
+    }
+
+    fn check(&self) -> Result<(), JoinError> {
+        let Self { node, nodes, .. } = *self;
+        let what = if nodes == 0 || nodes > MAX_NODES {
+            format!("a mesh of {nodes} nodes was asked for; 1 to {MAX_NODES} are possible")
+        } else if node >= nodes {
+            format!(
+                "node {node} was asked for in a mesh of {nodes} nodes; its number must be 0 to {}",
+                nodes - 1
+            )
+        } else if node != 0 && self.listener.is_some() {
+            format!("node {node} was given a coordinator's listener; only node 0 can use one")
+        } else {
+            return Ok(());
+        };
+        Err(JoinError::Configuration { what })
+    }
+}
+
+/// A formed mesh.
+#[derive(Debug)]
+pub struct Joined {
+    /// The number of this node.
+    pub node: u16,
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// The link to each node, by number; `None` for this node. Non-blocking, no delay, and set to notice a lost
+    /// peer within 4 s. What [`Switch::new`](crate::Switch::new) wants.
+    pub streams: Vec<Option<TcpStream>>,
+}
+
+/// Forms the mesh together with the other nodes, which call this too. Returns when all links of all nodes are up.
+///
+/// # Errors
+/// [`JoinError`]: at once for options that cannot work, and at the latest when the time is over.
+pub fn join(options: JoinOptions) -> Result<Joined, JoinError> {
+    options.check()?;
+    let mut options = options;
+    let (node, nodes) = (options.node, options.nodes);
+    if nodes == 1 {
+        return Ok(Joined { node, nodes, streams: vec![None] });
+    }
+    let deadline = Instant::now() + options.timeout;
+    let streams = if node == 0 {
+        let listener = match options.listener.take() {
+            Some(listener) => listener,
+            None => listen(usable(options.coordinator, node)?)?,
+        };
+        Coordinator::new(&options, listener, deadline)?.run()?
+    } else {
+        usable(options.coordinator, node)?;
+        let listener = listen(SocketAddr::new(options.listen_address, 0))?;
+        Member::admitted(&options, listener, deadline)?.run()?
+    };
+    Ok(Joined { node, nodes, streams })
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, JoinError> {
+    socket::listen(address).map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => JoinError::AddressInUse { address },
+        _ => JoinError::BadAddress { address, source },
+    })
+}
+
+/// The coordinator's address must be one that the other nodes can dial.
+fn usable(address: SocketAddr, node: u16) -> Result<SocketAddr, JoinError> {
+    let what = if address.port() == 0 {
+        "port 0 is none that others could dial"
+    } else if node != 0 && address.ip().is_unspecified() {
+        "it stands for any address of a machine and is none that could be dialled"
+    } else {
+        return Ok(address);
+    };
+    Err(JoinError::BadAddress { address, source: std::io::Error::new(ErrorKind::InvalidInput, what) })
+}

@@ -1,0 +1,81 @@
+//! Sockets as the mesh wants them, and waiting for several at once.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// A silent peer is probed after this long without traffic, and then every so often (`tcp(7)`).
+const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
+/// Probes without an answer after which the peer is lost.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long sent bytes may stay without acknowledgement before the peer is lost (`TCP_USER_TIMEOUT`, `tcp(7)`).
+const USER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 256;
+
+/// Sets the options of a link: no delay, and a lost peer is noticed within 4 s.
+pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_PERIOD)
+        .with_interval(KEEPALIVE_PERIOD)
+        .with_retries(KEEPALIVE_RETRIES);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// A non-blocking listener. `SO_REUSEADDR`, so that a port that another process keeps reserved by a bound socket that
+/// does not listen can be used, and one whose last connections are in TIME-WAIT as well.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Starts a connection without waiting for it. It is up, or has failed, when the socket becomes writable: see
+/// [`connected`].
+pub(super) fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// Whether a dialled connection is up. `Ok(false)`: not yet.
+pub(super) fn connected(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        // TCP lets a socket connect to itself when its own port was chosen to be the one it dials (RFC 9293, 3.5,
+        // simultaneous open). Nobody listens there, then.
+        Ok(peer) if stream.local_addr()? == peer => Err(io::ErrorKind::ConnectionRefused.into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until one of the descriptors is ready or the time has come. The caller then looks at all of them: a
+/// handshake has few, and it is not a hot path.
+pub(super) fn wait_until(watched: &[(BorrowedFd<'_>, PollFlags)], deadline: Instant) -> io::Result<()> {
+    let mut descriptors: Vec<_> =
+        watched.iter().map(|(descriptor, flags)| PollFd::from_borrowed_fd(*descriptor, *flags)).collect();
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
+    match poll(&mut descriptors, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

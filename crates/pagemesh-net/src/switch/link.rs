@@ -1,0 +1,62 @@
+//! One link of the switch: the socket, its send side, and how it ended.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::counters::LinkCounts;
+use super::loss::LinkLoss;
+use super::outgoing::Outgoing;
+
+/// Everything about one peer except what was received from it, which belongs to whoever receives.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) stream: TcpStream,
+    pub(super) outgoing: Outgoing,
+    pub(super) counts: LinkCounts,
+    /// Nothing more may be queued.
+    ended: AtomicBool,
+    /// What still arrives is thrown away.
+    deaf: AtomicBool,
+    /// The first reason for the end.
+    loss: Mutex<Option<LinkLoss>>,
+}
+
+impl Link {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            outgoing: Outgoing::new(),
+            counts: LinkCounts::default(),
+            ended: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            loss: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
+    }
+
+    /// Sending failed. What the peer sent before its end may still be unread and is delivered first: the broken
+    /// socket stays readable (`EPOLLHUP`) until whoever receives has come to its end and reports the loss.
+    pub(super) fn end_sending(&self, why: LinkLoss) {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// This node ends the link. `shutdown(2)` makes the socket readable, so whoever receives wakes and reports the
+    /// loss. Returns the reason that counts: the first one.
+    pub(super) fn end(&self, why: LinkLoss) -> LinkLoss {
+        let first = self.loss.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why).clone();
+        self.ended.store(true, Ordering::Release);
+        self.deaf.store(true, Ordering::Release);
+        // ENOTCONN: the peer was faster.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        first
+    }
+}

@@ -1,0 +1,537 @@
+//! The switch: all links of a node, and who receives from them.
+//!
+//! # Who receives
+//!
+//! Every wake-up between a reply's arrival and the thread that waits for it costs as much as the network itself,
+//! so the waiting thread receives on its own: it becomes the *leader*, and while it leads it handles whatever
+//! arrives for this node, requests of other nodes included. When nobody waits, the service thread receives.
+//!
+//! There are two epoll instances, one inside the other:
+//!
+//! ```text
+//!   outer epoll  <- the service thread sleeps here
+//!     |- service-wake eventfd
+//!     `- inner epoll  <- a leader sleeps here
+//!          |- leader-wake eventfd
+//!          `- the socket of every link
+//! ```
+//!
+//! The receive lock decides who receives; it is only ever tried, never waited for. The life of a leader is:
+//! take the lock; *stand the service thread down* (`EPOLL_CTL_MOD` of the inner epoll on the outer one to no
+//! events); send the request; wait on the inner epoll and handle what arrives until its own condition holds;
+//! unlock; arm the inner epoll on the outer one again. Why in this order:
+//!
+//! * Standing down comes before the send: where nodes share a core the reply may arrive inside `send(2)`, and an
+//!   armed service thread would be woken for a reply that the leader takes.
+//! * Unlocking comes before arming: epoll is level-triggered here, so a service thread that was woken while the
+//!   lock was still held would find it held, and find it held again, until its time slice ended.
+//!
+//! The arming of one leader may thus cross the standing down of the next. Then the service thread is armed under a
+//! leader; when it wakes and finds the lock held, it disarms itself and tries the lock once more. If that succeeds it
+//! serves, unlocks and arms. If it fails there is a leader that has yet to leave, and who leaves arms. In both cases:
+//! **whenever the lock is free and nobody is on the way out, the outer epoll is armed**. So a waiting thread
+//! that does not get the lock may simply sleep until its reply is delivered to it by whoever receives: no
+//! leadership is handed on, and no wake-up can be lost.
+//!
+//! # Sending
+//!
+//! [`Switch::enqueue`] copies a message into the queue of its link, [`Switch::flush`] sends what is queued. Neither
+//! blocks: two nodes that block in sends to each other read nothing and wait for ever. When a socket is full the
+//! rest waits for `EPOLLOUT` on the inner epoll, and whoever receives goes on sending.
+//!
+//! One bit a link says that bytes wait (`dirty`), one that its socket was full (`blocked`). A thread that finds
+//! another one sending leaves; the sender looks at the bits again after it has given up the right to send, with a
+//! sequentially consistent fence between the two on both sides, so one of them sends.
+//!
+//! # The fault handler
+//!
+//! Everything but [`Switch::new`] and a link's end runs without allocation, logging or thread-local state, because
+//! the leader may be a thread in a signal handler. What is passed in must not lie in a page that can fault: the same
+//! thread would come back for a lock that it holds.
+
+mod counters;
+mod link;
+mod loss;
+mod outgoing;
+mod receiving;
+mod wake;
+
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+pub use counters::{LinkCounters, SwitchCounters};
+pub use loss::{EnqueueError, LinkLoss, Reject};
+pub use outgoing::TX_LIMIT_BYTES;
+
+use crate::frame::FramePrefix;
+use counters::SwitchCounts;
+use link::Link;
+use outgoing::SendOutcome;
+use receiving::{Receiving, wait};
+use wake::Wake;
+
+/// Nodes of a mesh, at most: a set of them is one `u64`.
+pub const MAX_NODES: u16 = 64;
+
+/// Names the leader-wake eventfd in the inner epoll; a link is named by its peer's number.
+const LEADER_WAKE: u64 = u64::MAX;
+/// The two things in the outer epoll.
+const SERVICE_WAKE: u64 = 1;
+const INNER: u64 = 0;
+
+/// What handles arriving messages. Called under the receive lock by whichever thread receives, so calls never
+/// overlap; [`Switch::enqueue`], [`Switch::flush`] and [`Switch::close`] may be called from inside.
+pub trait Receiver {
+    /// A whole frame from `peer`. `payload` is empty or one page.
+    ///
+    /// # Errors
+    /// [`Reject`] drops the link to that peer with [`LinkLoss::Rejected`]; `on_lost` follows.
+    fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject>;
+
+    /// The link to `peer` has ended. Called once for each peer, after the last frame of it.
+    fn on_lost(&mut self, peer: u16, why: LinkLoss);
+}
+
+/// All links of one node. Shared by reference between its threads.
+///
+/// One service thread calls [`wait_service`](Self::wait_service) in a loop. Any other thread that waits for a
+/// message does:
+///
+/// ```no_run
+/// # use pagemesh_net::{Receiver, Switch, EnqueueError};
+/// # fn wait(switch: &Switch, receiver: &mut dyn Receiver, holds: impl Fn() -> bool, sleep: impl Fn()) -> std::io::Result<()> {
+/// let leader = switch.try_lead();          // before the request is sent
+/// // ... switch.enqueue(..) the request ...
+/// if let Some(mut leader) = leader {
+///     while !holds() {
+///         leader.receive(None, receiver)?; // sends, waits, handles
+///     }
+/// } else {
+///     switch.flush();
+///     sleep();                             // until whoever receives makes the condition hold
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Switch {
+    node: u16,
+    links: Vec<Option<Link>>,
+    inner: OwnedFd,
+    outer: OwnedFd,
+    leader_wake: Wake,
+    service_wake: Wake,
+    /// Bit `peer`: bytes wait to be sent to it.
+    dirty: AtomicU64,
+    /// Bit `peer`: its socket was full; `EPOLLOUT` is armed.
+    blocked: AtomicU64,
+    spin_ns: AtomicU64,
+    service_spin_ns: AtomicU64,
+    /// The last round of the service thread found something to do.
+    served: AtomicBool,
+    receiving: Mutex<Receiving>,
+    counts: SwitchCounts,
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch")
+            .field("node", &self.node)
+            .field("dirty", &self.dirty)
+            .field("blocked", &self.blocked)
+            .field("counters", &self.counters_total())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Switch {
+    /// A switch of node `node` over the streams of a mesh: `streams[peer]`, `None` for the node itself (and for any
+    /// peer that is not there). The streams are made non-blocking. Reserves, without touching it, about 8 MiB of
+    /// address space for each link's send buffers.
+    ///
+    /// # Errors
+    /// `InvalidInput` when there are more than [`MAX_NODES`] streams or one for the node itself; otherwise
+    /// what `epoll_create1(2)`, `eventfd(2)`, `epoll_ctl(2)` or `fcntl(2)` say: too many open files, mostly.
+    pub fn new(node: u16, streams: Vec<Option<TcpStream>>) -> io::Result<Self> {
+        if streams.len() > usize::from(MAX_NODES) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "a switch for {} nodes was asked for; at most {MAX_NODES} are possible",
+                    streams.len()
+                ),
+            ));
+        }
+        if streams.get(usize::from(node)).is_some_and(Option::is_some) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("node {node} was given a stream to itself; pass None in its place"),
+            ));
+        }
+        let inner = epoll::create(CreateFlags::CLOEXEC)?;
+        let outer = epoll::create(CreateFlags::CLOEXEC)?;
+        let leader_wake = Wake::new()?;
+        let service_wake = Wake::new()?;
+        for (peer, stream) in streams.iter().enumerate() {
+            if let Some(stream) = stream {
+                stream.set_nonblocking(true)?;
+                epoll::add(&inner, stream, EventData::new_u64(peer as u64), EventFlags::IN)?;
+            }
+        }
+        epoll::add(&inner, leader_wake.descriptor(), EventData::new_u64(LEADER_WAKE), EventFlags::IN)?;
+        epoll::add(&outer, &inner, EventData::new_u64(INNER), EventFlags::IN)?;
+        epoll::add(&outer, service_wake.descriptor(), EventData::new_u64(SERVICE_WAKE), EventFlags::IN)?;
+        let links: Vec<_> = streams.into_iter().map(|stream| stream.map(Link::new)).collect();
+        Ok(Self {
+            node,
+            receiving: Mutex::new(Receiving::new(&links)),
+            links,
+            inner,
+            outer,
+            leader_wake,
+            service_wake,
+            dirty: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+            spin_ns: AtomicU64::new(0),
+            service_spin_ns: AtomicU64::new(0),
+            served: AtomicBool::new(false),
+            counts: SwitchCounts::default(),
+        })
+    }
+
+    /// The number of this node.
+    pub fn node(&self) -> u16 {
+        self.node
+    }
+
+    /// How long a leader looks at the sockets without sleeping before it sleeps. Zero, the start value, where
+    /// threads share cores with their peers; about 50 us where there is a core to spare.
+    pub fn set_spin(&self, spin: Duration) {
+        self.spin_ns.store(nanoseconds(spin), Ordering::Relaxed);
+    }
+
+    /// How long the service thread, having served, looks for the next request without sleeping. Zero, the start
+    /// value, unless it has a core of its own: a spinning service thread keeps the application off its core.
+    pub fn set_service_spin(&self, spin: Duration) {
+        self.service_spin_ns.store(nanoseconds(spin), Ordering::Relaxed);
+    }
+
+    fn spin(&self) -> Duration {
+        Duration::from_nanos(self.spin_ns.load(Ordering::Relaxed))
+    }
+
+    fn link(&self, peer: u16) -> Option<&Link> {
+        self.links.get(usize::from(peer))?.as_ref()
+    }
+
+    /// Queues a message with a payload for `peer`; [`flush`](Self::flush) sends it. Makes no system call. Messages
+    /// to one peer arrive in the order in which they were queued.
+    ///
+    /// # Errors
+    /// [`EnqueueError`]. After `Full` the link is being dropped.
+    pub fn enqueue(&self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), EnqueueError> {
+        self.enqueue_with(peer, message, payload.len(), |place| place.copy_from_slice(payload))
+    }
+
+    /// As [`enqueue`](Self::enqueue), but `fill` writes the payload of `payload_bytes` in place. What it finds there
+    /// is unspecified. It is not called for an empty payload, nor when the message is not queued. It runs under the
+    /// lock of the link's queue: it must not use the switch, nor touch a page that can fault.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub fn enqueue_with(
+        &self,
+        peer: u16,
+        message: &[u8],
+        payload_bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), EnqueueError> {
+        let link = self.link(peer).ok_or(EnqueueError::NoLink { peer })?;
+        let prefix = FramePrefix::new(message.len(), payload_bytes).map_err(|_| EnqueueError::BadLength {
+            peer,
+            message_bytes: message.len(),
+            payload_bytes,
+        })?;
+        if link.has_ended() {
+            return Err(EnqueueError::Lost { peer });
+        }
+        let mark_dirty = || {
+            self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
+        };
+        link.outgoing.enqueue(prefix, message, fill, mark_dirty).map_err(|queued_bytes| {
+            link.end(LinkLoss::SendQueueFull);
+            EnqueueError::Full { peer, queued_bytes }
+        })?;
+        link.counts.frames_out.add(1);
+        Ok(())
+    }
+
+    /// Sends what is queued on every link, as far as the sockets take it. Never blocks; whoever receives sends the
+    /// rest. Costs one load when nothing is queued.
+    pub fn flush(&self) {
+        self.flush_waiting();
+    }
+
+    /// As `flush`; returns the set of peers that something was queued for.
+    fn flush_waiting(&self) -> u64 {
+        let waiting = self.dirty.load(Ordering::SeqCst) & !self.blocked.load(Ordering::SeqCst);
+        let mut rest = waiting;
+        while rest != 0 {
+            self.flush_link(rest.trailing_zeros() as u16);
+            rest &= rest - 1;
+        }
+        waiting
+    }
+
+    fn flush_link(&self, peer: u16) {
+        let Some(link) = self.link(peer) else { return };
+        loop {
+            // Between marking the link dirty and trying the right to send: pairs with the fence below.
+            fence(Ordering::SeqCst);
+            let Some(mut sending) = link.outgoing.try_sending() else { return };
+            let clean = || {
+                self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
+            };
+            let (outcome, taken_bytes) = link.outgoing.send(&mut sending, &link.stream, clean);
+            link.counts.bytes_out.add(taken_bytes as u64);
+            match outcome {
+                SendOutcome::Drained => {
+                    if sending.armed {
+                        sending.armed = false;
+                        self.set_interest(peer, link, EventFlags::IN);
+                    }
+                }
+                SendOutcome::Blocked => {
+                    self.counts.sends_blocked.add(1);
+                    // Before arming: the event may be handled at once.
+                    self.blocked.fetch_or(bit(peer), Ordering::SeqCst);
+                    if !sending.armed {
+                        sending.armed = true;
+                        self.set_interest(peer, link, EventFlags::IN | EventFlags::OUT);
+                    }
+                }
+                SendOutcome::Broken(why) => {
+                    link.end_sending(why);
+                    self.forget(peer);
+                }
+            }
+            drop(sending);
+            fence(Ordering::SeqCst);
+            let waiting = self.dirty.load(Ordering::SeqCst) & !self.blocked.load(Ordering::SeqCst);
+            if waiting & bit(peer) == 0 {
+                return;
+            }
+        }
+    }
+
+    fn set_interest(&self, peer: u16, link: &Link, events: EventFlags) {
+        // ENOENT: the link was lost and has left the epoll.
+        let _ = epoll::modify(&self.inner, &link.stream, EventData::new_u64(u64::from(peer)), events);
+    }
+
+    /// The socket of `peer` takes bytes again.
+    fn unblock(&self, peer: u16) {
+        self.blocked.fetch_and(!bit(peer), Ordering::SeqCst);
+        self.flush_link(peer);
+    }
+
+    /// Nothing will be sent to `peer` any more.
+    fn forget(&self, peer: u16) {
+        self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
+        self.blocked.fetch_and(!bit(peer), Ordering::SeqCst);
+    }
+
+    /// Makes the calling thread the leader, if nobody receives now, and stands the service thread down. Calls of
+    /// [`wake_leader`](Self::wake_leader) made before are forgotten: look at the condition after this, not before.
+    ///
+    /// `None`: another thread receives. It (or the service thread after it) will deliver what is waited for.
+    pub fn try_lead(&self) -> Option<Leader<'_>> {
+        let receiving = self.try_receiving()?;
+        self.leader_wake.reset();
+        self.set_armed(false);
+        self.counts.leads.add(1);
+        Some(Leader { switch: self, receiving: Some(receiving) })
+    }
+
+    fn try_receiving(&self) -> Option<MutexGuard<'_, Receiving>> {
+        match self.receiving.try_lock() {
+            Ok(receiving) => Some(receiving),
+            // A receiver panicked between two frames: the buffers are in order.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Arms the inner epoll on the outer one, or stands the service thread down.
+    fn set_armed(&self, armed: bool) {
+        let events = if armed { EventFlags::IN } else { EventFlags::empty() };
+        let modified = epoll::modify(&self.outer, &self.inner, EventData::new_u64(INNER), events);
+        // EPOLL_CTL_MOD of a registered descriptor allocates nothing and has no way to fail.
+        debug_assert!(modified.is_ok(), "EPOLL_CTL_MOD of the inner epoll failed: {modified:?}");
+    }
+
+    /// Ends the wait of the leader, if there is one, so that it looks at its condition again. A system call only
+    /// when it sleeps. A call that comes before the wait prevents it.
+    pub fn wake_leader(&self) {
+        if self.leader_wake.notify() {
+            self.counts.leader_wakes.add(1);
+        }
+    }
+
+    /// Ends the wait of the service thread. A system call only when it sleeps. A call that comes before the wait
+    /// prevents it.
+    pub fn wake_service(&self) {
+        if self.service_wake.notify() {
+            self.counts.service_wake_calls.add(1);
+        }
+    }
+
+    /// One round of the service thread: sends what is queued, sleeps until a socket is ready and nobody leads, until
+    /// [`wake_service`](Self::wake_service), a signal, or `timeout` (`None`: no end; rounded up to milliseconds),
+    /// then handles what is there and sends the answers. For one thread only.
+    ///
+    /// # Errors
+    /// What `epoll_wait(2)` says; nothing that a peer can cause.
+    pub fn wait_service(&self, timeout: Option<Duration>, receiver: &mut dyn Receiver) -> io::Result<()> {
+        self.flush();
+        if self.spin_service(receiver)? {
+            return Ok(());
+        }
+        let may_sleep = !timeout.is_some_and(|timeout| timeout.is_zero()) && self.service_wake.prepare();
+        if may_sleep {
+            self.counts.service_waits.add(1);
+        }
+        let mut events = [const { MaybeUninit::uninit() }; 2];
+        let waited = wait(&self.outer, &mut events, if may_sleep { timeout } else { Some(Duration::ZERO) });
+        if may_sleep {
+            self.service_wake.finish();
+        }
+        self.handle_outer(waited?, receiver)
+    }
+
+    /// Looks for work without sleeping, if the last round had some. True when some came.
+    fn spin_service(&self, receiver: &mut dyn Receiver) -> io::Result<bool> {
+        let spin = Duration::from_nanos(self.service_spin_ns.load(Ordering::Relaxed));
+        if spin.is_zero() || !self.served.swap(false, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        while !self.service_wake.is_notified() && start.elapsed() < spin {
+            let mut events = [const { MaybeUninit::uninit() }; 2];
+            let ready = wait(&self.outer, &mut events, Some(Duration::ZERO))?;
+            if !ready.is_empty() {
+                self.handle_outer(ready, receiver)?;
+                return Ok(true);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
+    }
+
+    fn handle_outer(&self, ready: &[Event], receiver: &mut dyn Receiver) -> io::Result<()> {
+        for event in ready {
+            match event.data.u64() {
+                SERVICE_WAKE => self.service_wake.drain(),
+                _ => self.serve(receiver)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The service thread was woken because the inner epoll is ready.
+    fn serve(&self, receiver: &mut dyn Receiver) -> io::Result<()> {
+        self.counts.service_wakes.add(1);
+        let mut disarmed = false;
+        let mut receiving = self.try_receiving();
+        if receiving.is_none() {
+            self.counts.service_met_leader.add(1);
+            self.set_armed(false);
+            disarmed = true;
+            receiving = self.try_receiving();
+        }
+        let Some(mut receiving) = receiving else { return Ok(()) };
+        let result = receiving.serve_round(self, receiver);
+        drop(receiving);
+        self.served.store(true, Ordering::Relaxed);
+        if disarmed {
+            self.set_armed(true);
+        }
+        self.flush();
+        result
+    }
+
+    /// Ends the link to `peer`: `shutdown(2)`. What is queued is not sent any more. Whoever receives reports the
+    /// loss as [`LinkLoss::ClosedHere`], unless it had ended before. No effect without such a link.
+    pub fn close(&self, peer: u16) {
+        if let Some(link) = self.link(peer) {
+            link.end(LinkLoss::ClosedHere);
+        }
+    }
+
+    /// [`close`](Self::close) for every peer.
+    pub fn close_all(&self) {
+        for link in self.links.iter().flatten() {
+            link.end(LinkLoss::ClosedHere);
+        }
+    }
+
+    /// Traffic with `peer` until now; zeros when there is no such link.
+    pub fn counters(&self, peer: u16) -> LinkCounters {
+        self.link(peer).map_or_else(LinkCounters::default, |link| link.counts.snapshot())
+    }
+
+    /// How often threads of this node led, waited and were woken until now.
+    pub fn counters_total(&self) -> SwitchCounters {
+        self.counts.snapshot()
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn bit(peer: u16) -> u64 {
+    1 << (peer % MAX_NODES)
+}
+
+/// The right to receive for the whole node, held by one thread. Dropping it hands receiving back to the service
+/// thread.
+#[derive(Debug)]
+pub struct Leader<'a> {
+    switch: &'a Switch,
+    /// Always there until the drop.
+    receiving: Option<MutexGuard<'a, Receiving>>,
+}
+
+impl Leader<'_> {
+    /// One round: sends what is queued, waits until something arrives, until [`Switch::wake_leader`], a signal, or
+    /// `timeout` (`None`: no end; rounded up to milliseconds), handles what is there and sends the answers. It may
+    /// return with nothing done; the caller looks at its condition and calls again.
+    ///
+    /// # Errors
+    /// What `epoll_wait(2)` says; nothing that a peer can cause.
+    pub fn receive(&mut self, timeout: Option<Duration>, receiver: &mut dyn Receiver) -> io::Result<()> {
+        let Some(receiving) = &mut self.receiving else { return Ok(()) };
+        let sent = self.switch.flush_waiting();
+        if sent == 0 || !receiving.receive_early(self.switch, sent.trailing_zeros() as u16, receiver) {
+            receiving.lead_round(self.switch, timeout, receiver)?;
+        }
+        self.switch.flush();
+        Ok(())
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        // First unlock, then arm: the woken service thread must find the lock free.
+        self.receiving = None;
+        self.switch.set_armed(true);
+    }
+}

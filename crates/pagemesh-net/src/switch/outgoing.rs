@@ -1,0 +1,140 @@
+//! The send side of one link: a queue that anybody may fill, and the bytes the socket has not taken yet.
+//!
+//! Two buffers and two locks, so that filling the queue never waits for a `send(2)`: `queue` is held only to copy a
+//! message in, `sending` by the thread that is sending. When the sending buffer is empty the two are exchanged.
+
+use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::loss::LinkLoss;
+use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
+
+/// Bytes that may wait in a link's queue. A peer that falls further behind is dropped: it has stopped receiving. As
+/// much again may be on its way from the other buffer of the link into the socket.
+pub const TX_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes in order, from the front of a memory block that is reserved once. The block comes zeroed from the system,
+/// so what was never used takes no memory.
+#[derive(Debug)]
+struct SendBuffer {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl SendBuffer {
+    fn new() -> Self {
+        Self { bytes: vec![0; TX_LIMIT_BYTES + MAX_FRAME_BYTES].into_boxed_slice(), length: 0 }
+    }
+}
+
+/// Bytes on their way into the socket.
+#[derive(Debug)]
+pub(super) struct Sending {
+    buffer: SendBuffer,
+    sent: usize,
+    /// `EPOLLOUT` is armed for this link.
+    pub(super) armed: bool,
+}
+
+/// Where one attempt to send ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SendOutcome {
+    /// The queue is empty; `on_drained` was called under its lock.
+    Drained,
+    /// The socket takes no more now.
+    Blocked,
+    /// The link is broken.
+    Broken(LinkLoss),
+}
+
+/// The send side of one link.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    queue: Mutex<SendBuffer>,
+    sending: Mutex<Sending>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Mutex::new(SendBuffer::new()),
+            sending: Mutex::new(Sending { buffer: SendBuffer::new(), sent: 0, armed: false }),
+        }
+    }
+
+    /// Appends one frame; `fill` writes the payload in place. `on_queued` runs under the queue's lock.
+    ///
+    /// # Errors
+    /// The number of bytes that wait already, when the limit is reached.
+    pub(super) fn enqueue(
+        &self,
+        prefix: FramePrefix,
+        message: &[u8],
+        fill: impl FnOnce(&mut [u8]),
+        on_queued: impl FnOnce(),
+    ) -> Result<(), usize> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = queue.length;
+        if start >= TX_LIMIT_BYTES {
+            return Err(start);
+        }
+        // In bounds: at most TX_LIMIT_BYTES are taken, and a frame has at most MAX_FRAME_BYTES.
+        let frame = &mut queue.bytes[start..start + prefix.frame_bytes()];
+        let (head, body) = frame.split_at_mut(PREFIX_BYTES);
+        head.copy_from_slice(&prefix.encode());
+        let (message_place, payload_place) = body.split_at_mut(message.len());
+        message_place.copy_from_slice(message);
+        if !payload_place.is_empty() {
+            fill(payload_place);
+        }
+        // Last, so that a `fill` that panics leaves no half frame behind.
+        queue.length += prefix.frame_bytes();
+        on_queued();
+        Ok(())
+    }
+
+    /// The right to send, or `None` while another thread has it.
+    pub(super) fn try_sending(&self) -> Option<MutexGuard<'_, Sending>> {
+        match self.sending.try_lock() {
+            Ok(sending) => Some(sending),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Sends until the queue is empty, the socket is full, or the link is broken. Never blocks. Returns also the
+    /// number of bytes the socket took.
+    pub(super) fn send(
+        &self,
+        sending: &mut Sending,
+        stream: &TcpStream,
+        on_drained: impl FnOnce(),
+    ) -> (SendOutcome, usize) {
+        let mut taken_bytes = 0;
+        loop {
+            if sending.sent == sending.buffer.length {
+                sending.buffer.length = 0;
+                sending.sent = 0;
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                if queue.length == 0 {
+                    on_drained();
+                    return (SendOutcome::Drained, taken_bytes);
+                }
+                std::mem::swap(&mut *queue, &mut sending.buffer);
+            }
+            let rest = &sending.buffer.bytes[sending.sent..sending.buffer.length];
+            match rustix::net::send(stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    sending.sent += count;
+                    taken_bytes += count;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return (SendOutcome::Blocked, taken_bytes),
+                Err(errno) => return (SendOutcome::Broken(LinkLoss::from_errno(errno)), taken_bytes),
+            }
+        }
+    }
+}

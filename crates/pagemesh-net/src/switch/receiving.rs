@@ -1,0 +1,238 @@
+//! The receive side of all links: what the receive lock protects.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::link::Link;
+use super::loss::LinkLoss;
+use super::{LEADER_WAKE, Receiver, Switch};
+use crate::frame::FrameBuffer;
+
+/// Events taken in one round. A level-triggered epoll reports the rest in the next one, in turn.
+const EVENTS_PER_ROUND: usize = 16;
+
+/// Rounds in a row in which the service thread may ask the most recent peer before the epoll.
+const RECENT_TURNS: u32 = 16;
+/// Rounds without an early look for the reply after one that found nothing.
+const LATE_ROUNDS: u32 = 1;
+
+/// What has arrived on one link and is not yet handed out.
+#[derive(Debug)]
+struct Incoming {
+    buffer: FrameBuffer,
+    /// `on_lost` has been called.
+    reported: bool,
+}
+
+/// The receive state of every link. It belongs to the links and not to a thread: whoever takes the lock goes on
+/// with a partial frame where the one before stopped.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    links: Vec<Option<Incoming>>,
+    /// The peer that the service thread last received from, and how often in a row it may still be asked first.
+    recent: u16,
+    recent_turns: u32,
+    /// Rounds in which the leader does not look for its reply before it waits. See `receive_early`.
+    late_rounds: u32,
+}
+
+impl Receiving {
+    pub(super) fn new(links: &[Option<Link>]) -> Self {
+        let incoming = |link: &Option<Link>| {
+            link.is_some().then(|| Incoming { buffer: FrameBuffer::new(), reported: false })
+        };
+        Self { links: links.iter().map(incoming).collect(), recent: 0, recent_turns: 0, late_rounds: 0 }
+    }
+
+    /// Looks for the reply of the peer that a request has just been sent to, before any wait. Where the peer shares
+    /// the core it often has answered inside our `send(2)`; then this saves an `epoll_wait(2)`. Where it has not, the
+    /// look is wasted, and is not taken again for some rounds. True when something came.
+    pub(super) fn receive_early(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
+        if self.late_rounds > 0 {
+            self.late_rounds -= 1;
+            return false;
+        }
+        let came = self.receive(switch, peer, receiver);
+        if !came {
+            self.late_rounds = LATE_ROUNDS;
+        }
+        came
+    }
+
+    /// The service thread's share: something is ready. The peer that sent last mostly sends next, so it is asked
+    /// first, without asking the epoll; every few rounds the epoll is asked all the same, so that no peer is kept
+    /// waiting by another. What is not taken now is reported again.
+    pub(super) fn serve_round(&mut self, switch: &Switch, receiver: &mut dyn Receiver) -> io::Result<()> {
+        if self.recent_turns > 0 {
+            self.recent_turns -= 1;
+            if self.receive(switch, self.recent, receiver) {
+                return Ok(());
+            }
+        }
+        self.recent_turns = RECENT_TURNS;
+        self.round(switch, Some(Duration::ZERO), receiver).map(|_| ())
+    }
+
+    /// The leader's wait: until a socket is ready, the leader is called, or the time is over; then handles what
+    /// arrived.
+    pub(super) fn lead_round(
+        &mut self,
+        switch: &Switch,
+        timeout: Option<Duration>,
+        receiver: &mut dyn Receiver,
+    ) -> io::Result<()> {
+        if self.spin(switch, timeout, receiver)? {
+            return Ok(());
+        }
+        if timeout.is_some_and(|timeout| timeout.is_zero()) || !switch.leader_wake.prepare() {
+            self.round(switch, Some(Duration::ZERO), receiver)?;
+            return Ok(());
+        }
+        switch.counts.leader_waits.add(1);
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
+        let waited = wait(&switch.inner, &mut events, timeout);
+        switch.leader_wake.finish();
+        self.handle(switch, waited?, receiver);
+        Ok(())
+    }
+
+    /// Looks at the sockets without sleeping for as long as the switch is set to spin. True when something came.
+    fn spin(
+        &mut self,
+        switch: &Switch,
+        timeout: Option<Duration>,
+        receiver: &mut dyn Receiver,
+    ) -> io::Result<bool> {
+        let spin = switch.spin();
+        if spin.is_zero() {
+            return Ok(false);
+        }
+        let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
+        let start = Instant::now();
+        while !switch.leader_wake.is_notified() {
+            if self.round(switch, Some(Duration::ZERO), receiver)? {
+                return Ok(true);
+            }
+            if start.elapsed() >= spin {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
+    }
+
+    /// Waits on the inner epoll and handles what is ready. True when something was.
+    pub(super) fn round(
+        &mut self,
+        switch: &Switch,
+        timeout: Option<Duration>,
+        receiver: &mut dyn Receiver,
+    ) -> io::Result<bool> {
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
+        let ready = wait(&switch.inner, &mut events, timeout)?;
+        self.handle(switch, ready, receiver);
+        Ok(!ready.is_empty())
+    }
+
+    fn handle(&mut self, switch: &Switch, ready: &[Event], receiver: &mut dyn Receiver) {
+        for event in ready {
+            let (flags, data) = (event.flags, event.data.u64());
+            if data == LEADER_WAKE {
+                switch.leader_wake.drain();
+                continue;
+            }
+            let peer = data as u16;
+            if flags.contains(EventFlags::OUT) {
+                switch.unblock(peer);
+            }
+            if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
+                self.receive(switch, peer, receiver);
+            }
+        }
+    }
+
+    /// One `recv(2)` from a peer, and every complete frame that is then there. True when something came: bytes, or
+    /// the end of the link.
+    fn receive(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
+        let Some(link) = switch.link(peer) else { return false };
+        let Some(Some(incoming)) = self.links.get_mut(usize::from(peer)) else { return false };
+        if incoming.reported {
+            return false;
+        }
+        if link.is_deaf() {
+            incoming.lose(switch, peer, link, LinkLoss::ClosedHere, receiver);
+            return true;
+        }
+        let received = rustix::net::recv(&link.stream, incoming.buffer.space(), RecvFlags::DONTWAIT);
+        match received {
+            Ok((0, _)) => incoming.lose(switch, peer, link, LinkLoss::Closed, receiver),
+            Ok((count, _)) => {
+                self.recent = peer;
+                link.counts.bytes_in.add(count as u64);
+                incoming.buffer.filled(count);
+                if let Err(why) = incoming.hand_out(peer, link, receiver) {
+                    incoming.lose(switch, peer, link, why, receiver);
+                }
+            }
+            // Level-triggered: what is there is reported again.
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(errno) => incoming.lose(switch, peer, link, LinkLoss::from_errno(errno), receiver),
+        }
+        true
+    }
+}
+
+impl Incoming {
+    fn hand_out(&mut self, peer: u16, link: &Link, receiver: &mut dyn Receiver) -> Result<(), LinkLoss> {
+        let mut frames = 0;
+        let result = loop {
+            match self.buffer.next_frame() {
+                Ok(Some(frame)) => {
+                    frames += 1;
+                    if let Err(reject) = receiver.on_frame(peer, frame.message, frame.payload) {
+                        break Err(LinkLoss::Rejected(reject.0));
+                    }
+                    // The receiver itself, or a queue that ran over, may have ended the link.
+                    if link.is_deaf() {
+                        break Err(LinkLoss::ClosedHere);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(LinkLoss::BadFrame(error)),
+            }
+        };
+        link.counts.frames_in.add(frames);
+        result
+    }
+
+    /// The end of a link, reported once: only here, under the receive lock.
+    fn lose(&mut self, switch: &Switch, peer: u16, link: &Link, why: LinkLoss, receiver: &mut dyn Receiver) {
+        self.reported = true;
+        let first = link.end(why);
+        // A closed socket stays ready for ever; it must leave the level-triggered epoll.
+        let _ = epoll::delete(&switch.inner, &link.stream);
+        switch.forget(peer);
+        receiver.on_lost(peer, first);
+    }
+}
+
+/// `epoll_wait(2)`. A signal ends the wait early with nothing ready.
+pub(super) fn wait<'a>(
+    epoll: &std::os::fd::OwnedFd,
+    events: &'a mut [MaybeUninit<Event>],
+    timeout: Option<Duration>,
+) -> io::Result<&'a [Event]> {
+    // A duration that does not fit into a timespec is some hundred thousand million years.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match epoll::wait(epoll, events, timeout.as_ref()) {
+        Ok((ready, _)) => Ok(ready),
+        Err(Errno::INTR) => Ok(&[]),
+        Err(errno) => Err(errno.into()),
+    }
+}

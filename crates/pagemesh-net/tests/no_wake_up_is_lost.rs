@@ -1,0 +1,255 @@
+//! Guarantee: a thread that waits is woken, whoever receives what it waits for.
+//!
+//! Receiving passes all the time from leader to service thread and back, without any thread waiting for the right to
+//! receive. If one of these hand-overs could go wrong a page fault would hang, once in a million. So these tests make
+//! very many of them; every wait has a deadline that is only met when a wake-up was lost.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, OnceLock};
+use std::thread::{self, ScopedJoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use common::{DEADLINE, mesh, narrow_stream_pair, stream_pair};
+use pagemesh_net::{LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
+
+/// One waiting thread of a node: which of its requests was answered last, and how to wake it.
+struct Waiter {
+    answered: AtomicU64,
+    thread: Thread,
+}
+
+/// What all receivers of a node share.
+struct Node<'a> {
+    switch: &'a Switch,
+    waiters: Vec<Waiter>,
+}
+
+/// Answers requests with a page made of their number, and delivers answers.
+struct Delivery<'a>(&'a Node<'a>);
+
+/// Calls of a waiting thread, one after the other.
+const ROUNDS: u64 = 20_000;
+const REQUEST: u8 = 1;
+const ANSWER: u8 = 2;
+
+fn message(kind: u8, waiter: usize, number: u64) -> [u8; 17] {
+    let mut bytes = [kind; 17];
+    bytes[1..9].copy_from_slice(&(waiter as u64).to_le_bytes());
+    bytes[9..].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+impl Receiver for Delivery<'_> {
+    fn on_frame(&mut self, peer: u16, bytes: &[u8], payload: &[u8]) -> Result<(), Reject> {
+        let field = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let (waiter, number) = (field(1) as usize, field(9));
+        if bytes[0] == REQUEST {
+            let answer = message(ANSWER, waiter, number);
+            self.0.switch.enqueue_with(peer, &answer, PAGE_BYTES, |page| page.fill(number as u8)).unwrap();
+            return Ok(());
+        }
+        assert!(payload.len() == PAGE_BYTES && payload.iter().all(|byte| *byte == number as u8));
+        let waiter = &self.0.waiters[waiter];
+        waiter.answered.store(number, Ordering::SeqCst);
+        waiter.thread.unpark();
+        Ok(())
+    }
+
+    fn on_lost(&mut self, peer: u16, why: LinkLoss) {
+        panic!("lost node {peer}: {why}");
+    }
+}
+
+/// What a faulting thread does: lead if it can, else sleep until whoever receives delivers.
+fn request(node: &Node<'_>, waiter: usize, peer: u16, number: u64) {
+    let start = Instant::now();
+    let answered = || node.waiters[waiter].answered.load(Ordering::SeqCst) == number;
+    let leader = node.switch.try_lead();
+    node.switch.enqueue(peer, &message(REQUEST, waiter, number), &[]).unwrap();
+    if let Some(mut leader) = leader {
+        while !answered() {
+            leader.receive(Some(DEADLINE), &mut Delivery(node)).unwrap();
+            assert!(start.elapsed() < DEADLINE, "a leader never got its answer: {:?}", node.switch);
+        }
+    } else {
+        node.switch.flush();
+        while !answered() {
+            thread::park_timeout(DEADLINE);
+            assert!(start.elapsed() < DEADLINE, "an answer was never delivered: {:?}", node.switch);
+        }
+    }
+}
+
+/// Every thread of every node sends requests to all other nodes in turn and waits for each answer.
+fn stress(switches: &[Switch], threads: usize, requests: u64) {
+    let nodes: Vec<OnceLock<Node<'_>>> = switches.iter().map(|_| OnceLock::new()).collect();
+    let ended = AtomicBool::new(false);
+    let all_known = Barrier::new(switches.len() * (threads + 1) + 1);
+    thread::scope(|scope| {
+        let mut working = Vec::new();
+        for (switch, node) in switches.iter().zip(&nodes) {
+            let (ended, all_known) = (&ended, &all_known);
+            let spawn = |waiter| {
+                scope.spawn(move || {
+                    all_known.wait();
+                    ask_everybody(node.get().unwrap(), waiter, switches.len(), requests);
+                })
+            };
+            let handles: Vec<_> = (0..threads).map(spawn).collect();
+            scope.spawn(move || {
+                all_known.wait();
+                while !ended.load(Ordering::SeqCst) {
+                    switch.wait_service(Some(DEADLINE), &mut Delivery(node.get().unwrap())).unwrap();
+                }
+            });
+            let waiter = |handle: &ScopedJoinHandle<'_, ()>| Waiter {
+                answered: AtomicU64::new(0),
+                thread: handle.thread().clone(),
+            };
+            assert!(node.set(Node { switch, waiters: handles.iter().map(waiter).collect() }).is_ok());
+            working.extend(handles);
+        }
+        all_known.wait();
+        let results: Vec<_> = working.into_iter().map(ScopedJoinHandle::join).collect();
+        ended.store(true, Ordering::SeqCst);
+        switches.iter().for_each(Switch::wake_service);
+        assert!(results.iter().all(Result::is_ok), "{switches:?}");
+    });
+}
+
+fn ask_everybody(node: &Node<'_>, waiter: usize, nodes: usize, requests: u64) {
+    for number in 1..=requests {
+        let other = (number + waiter as u64) as usize % (nodes - 1);
+        let peer = if other >= usize::from(node.switch.node()) { other + 1 } else { other };
+        request(node, waiter, peer as u16, number);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_requests_of_three_nodes() {
+    stress(&mesh(3, stream_pair), 3, 11_200);
+}
+
+#[test]
+fn one_thread_a_node_and_all_receivers_spin() {
+    let switches = mesh(2, stream_pair);
+    for switch in &switches {
+        switch.set_spin(Duration::from_micros(20));
+        switch.set_service_spin(Duration::from_micros(20));
+    }
+    stress(&switches, 1, 5_000);
+}
+
+#[test]
+fn more_threads_than_cores_over_narrow_sockets() {
+    stress(&mesh(2, narrow_stream_pair), 6, 800);
+}
+
+/// The other half of a conversation that one thread has with itself.
+struct Silent;
+
+impl Receiver for Silent {
+    fn on_frame(&mut self, _: u16, _: &[u8], _: &[u8]) -> Result<(), Reject> {
+        Ok(())
+    }
+    fn on_lost(&mut self, _: u16, _: LinkLoss) {}
+}
+
+#[test]
+fn a_leader_that_waits_for_something_local_is_called() {
+    let switches = mesh(2, stream_pair);
+    let switch = &switches[0];
+    let (asked, granted) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                while asked.load(Ordering::SeqCst) < round {
+                    thread::yield_now();
+                }
+                granted.store(round, Ordering::SeqCst);
+                switch.wake_leader();
+            }
+        });
+        for round in 1..=ROUNDS {
+            let start = Instant::now();
+            let mut leader = switch.try_lead().unwrap();
+            asked.store(round, Ordering::SeqCst);
+            while granted.load(Ordering::SeqCst) < round {
+                leader.receive(Some(DEADLINE), &mut Silent).unwrap();
+                assert!(start.elapsed() < DEADLINE, "round {round}: the call was lost: {switch:?}");
+            }
+        }
+    });
+    // Calls that nobody waits for cost nothing and break nothing.
+    let calls = switch.counters_total().leader_wakes;
+    switch.wake_leader();
+    switch.wake_leader();
+    assert_eq!(switch.counters_total().leader_wakes, calls);
+}
+
+#[test]
+fn the_service_thread_is_called() {
+    let switches = mesh(2, stream_pair);
+    let switch = &switches[0];
+    let (asked, granted) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                while asked.load(Ordering::SeqCst) < round {
+                    thread::yield_now();
+                }
+                granted.store(round, Ordering::SeqCst);
+                switch.wake_service();
+            }
+        });
+        for round in 1..=ROUNDS {
+            let start = Instant::now();
+            asked.store(round, Ordering::SeqCst);
+            while granted.load(Ordering::SeqCst) < round {
+                switch.wait_service(Some(DEADLINE), &mut Silent).unwrap();
+                assert!(start.elapsed() < DEADLINE, "round {round}: the call was lost: {switch:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_service_thread_stays_asleep_while_a_leader_receives() {
+    let switches = mesh(2, stream_pair);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let switch = &switches[0];
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                switch.wait_service(Some(DEADLINE), &mut Silent).unwrap();
+            }
+        });
+        // Only when it sleeps does standing it down mean anything.
+        let start = Instant::now();
+        while switch.counters_total().service_waits == 0 {
+            assert!(start.elapsed() < DEADLINE);
+            thread::yield_now();
+        }
+        let mut leader = switch.try_lead().unwrap();
+        for number in 1..=1000u64 {
+            switches[1].enqueue(0, &number.to_le_bytes(), &[1; PAGE_BYTES]).unwrap();
+            switches[1].flush();
+            while switch.counters(1).frames_in < number {
+                leader.receive(Some(DEADLINE), &mut Silent).unwrap();
+            }
+        }
+        assert_eq!(switch.counters_total().service_wakes, 0);
+        drop(leader);
+        // And when the leader has left it receives again.
+        switches[1].enqueue(0, b"for the service thread", &[]).unwrap();
+        switches[1].flush();
+        while switch.counters(1).frames_in < 1001 {
+            assert!(start.elapsed() < DEADLINE, "nobody receives");
+            thread::yield_now();
+        }
+        ended.store(true, Ordering::SeqCst);
+        switch.wake_service();
+    });
+}

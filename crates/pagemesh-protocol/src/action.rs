@@ -1,0 +1,137 @@
+//! What the engine asks its caller to do. Plain data: the engine performs nothing itself.
+
+use crate::ids::{NodeId, PageAddress, RegionId, Ticket};
+use crate::message::{Message, RegionSpec};
+
+/// The caller's buffer: actions are appended and are to be performed in order.
+pub type Actions = Vec<Action>;
+
+/// One effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Send `message` to another node; with `payload`, the bytes of that page of this node follow it. They must be
+    /// read when the action is performed: rights were removed before, and may be given back after.
+    Send {
+        /// The receiver, never this node.
+        to: NodeId,
+        /// What to say.
+        message: Message,
+        /// The page whose bytes go along.
+        payload: Option<PageAddress>,
+    },
+    /// Copy the payload of the message being handled into the service view of this page, which nobody can access.
+    Fill(PageAddress),
+    /// Zero this page in the service view; nobody can access it.
+    FillZero(PageAddress),
+    /// Let the application read this page. It was not accessible, or is already readable.
+    MapRead(PageAddress),
+    /// Let the application read and write this page. It was not accessible, or is already so.
+    MapWrite(PageAddress),
+    /// Let the application write this page, which it can already read.
+    Unprotect(PageAddress),
+    /// Take away the right to write this page; it stays readable.
+    Protect(PageAddress),
+    /// Take away all access to this page; its bytes stay in the service view.
+    Unmap(PageAddress),
+    /// Map this region at the proposed address and report by
+    /// [`Engine::on_region_mapped`](crate::Engine::on_region_mapped).
+    MapRegion {
+        /// The region.
+        region: RegionId,
+        /// The round of the agreement, to be reported back.
+        round: u16,
+        /// Its properties, the proposed address among them.
+        spec: RegionSpec,
+    },
+    /// Undo the mapping of this region: its address was taken somewhere.
+    UnmapRegion(RegionId),
+    /// A waiting call is over.
+    Complete {
+        /// The call.
+        ticket: Ticket,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// A node said that it leaves; report it by [`Engine::on_peer_lost`](crate::Engine::on_peer_lost) when its
+    /// connection is closed.
+    Departed(NodeId),
+}
+
+/// How a waiting call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It has what it asked for.
+    Done,
+    /// The region is mapped on every node, at this address.
+    Region {
+        /// Its number.
+        region: RegionId,
+        /// Its properties as agreed.
+        spec: RegionSpec,
+    },
+    /// The answer to a question about a page.
+    Owner(PageOwner),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Who has the authoritative copy of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageOwner {
+    /// Nobody has touched it yet: it is zero.
+    Nobody,
+    /// This node.
+    Node(NodeId),
+    /// Its only copy went with this node.
+    Lost(NodeId),
+}
+
+/// Why a waiting call failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The node that had to answer was lost.
+    PeerLost(NodeId),
+    /// The only copy of the page was held by this node, which was lost.
+    PageLost(NodeId),
+    /// The lock was held by this node when it was lost. The lock is free again.
+    OwnerDied(NodeId),
+    /// This thread's node already waits for or holds the lock under this ticket's name, or a bound was reached.
+    Limit(&'static str),
+    /// The barrier was entered with different numbers of participants.
+    BarrierMismatch {
+        /// What the first to arrive said.
+        first: u32,
+        /// What this call said.
+        this: u32,
+    },
+    /// The region cannot be had.
+    RegionRefused(RegionRefusal),
+}
+
+/// Why a region cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RegionRefusal {
+    /// It exists with another size.
+    SizeDiffers {
+        /// Pages of the existing region.
+        pages: u64,
+    },
+    /// It exists with another placement or protocol.
+    OptionsDiffer,
+    /// It exists at another address than the one asked for.
+    AddressDiffers {
+        /// Where it is.
+        address: u64,
+    },
+    /// The address asked for, or every address tried, is taken on this node.
+    AddressTaken {
+        /// The node.
+        node: NodeId,
+        /// The address that was tried last.
+        address: u64,
+    },
+    /// No more regions, or no address range of this size is left.
+    Exhausted,
+}

@@ -1,0 +1,132 @@
+//! Barriers: the home counts who has arrived and lets all go when the count is full. A barrier can be entered again at once.
+
+use super::locks::{Caller, NumberMap};
+use super::queue::{Arena, Queue};
+use super::tickets::Wait;
+use super::{Engine, EngineConfig, Handled, barrier_home};
+use crate::action::{Actions, Failure};
+use crate::ids::{BarrierId, NodeId, NodeSet, Ticket};
+use crate::limits;
+use crate::message::Message;
+
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    participants: u32,
+    arrived: u32,
+    queue: Queue,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Barriers {
+    bound: usize,
+    used: NumberMap<BarrierId, Barrier>,
+    queued: Arena<Caller>,
+}
+
+impl Barriers {
+    pub(super) fn new(config: EngineConfig) -> Barriers {
+        let mut used = NumberMap::default();
+        used.reserve(config.barriers);
+        Barriers { bound: config.barriers, used, queued: Arena::with_capacity(config.tickets) }
+    }
+}
+
+impl Engine {
+    pub(super) fn barrier_arrive(
+        &mut self,
+        ticket: Ticket,
+        barrier: BarrierId,
+        participants: u32,
+        out: &mut Actions,
+    ) {
+        assert!(participants > 0, "a barrier of nobody");
+        self.tickets.begin(ticket, Wait::Barrier(barrier));
+        let home = barrier_home(barrier, self.config.nodes);
+        if self.live.contains(home) {
+            self.send(home, Message::BarrierArrive { barrier, ticket, participants }, out);
+        } else {
+            self.fail(ticket, Failure::PeerLost(home), out);
+        }
+    }
+
+    pub(super) fn barrier_arrived(
+        &mut self,
+        from: NodeId,
+        barrier: BarrierId,
+        ticket: Ticket,
+        participants: u32,
+        out: &mut Actions,
+    ) -> Handled {
+        if barrier_home(barrier, self.config.nodes) != self.config.node {
+            return Err("this node is not the home of the barrier");
+        }
+        if let Some(node) = self.missing_for(participants) {
+            self.send(from, Message::BarrierBroken { barrier, ticket, node }, out);
+            return Ok(());
+        }
+        let full =
+            !self.barriers.used.contains_key(&barrier) && self.barriers.used.len() >= self.barriers.bound;
+        if full || self.barriers.queued.len() >= limits::WAITING_AT_ONE_HOME {
+            self.send(from, Message::SyncRefused { ticket }, out);
+            return Ok(());
+        }
+        let fresh = Barrier { participants, arrived: 0, queue: Queue::default() };
+        let used = self.barriers.used.entry(barrier).or_insert(fresh);
+        if used.participants != participants {
+            let first = used.participants;
+            self.send(from, Message::BarrierMismatch { barrier, ticket, first, this: participants }, out);
+            return Ok(());
+        }
+        self.barriers.queued.push(&mut used.queue, Caller { node: from, ticket });
+        used.arrived += 1;
+        if used.arrived == participants {
+            let mut queue = used.queue;
+            self.barriers.used.remove(&barrier);
+            while let Some(caller) = self.barriers.queued.pop(&mut queue) {
+                self.send(caller.node, Message::BarrierRelease { barrier, ticket: caller.ticket }, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node whose loss keeps a barrier of so many from ever being full: there are fewer nodes left than
+    /// participants. A smaller barrier may still fill up.
+    fn missing_for(&self, participants: u32) -> Option<NodeId> {
+        let all = NodeSet::first(self.config.nodes as usize);
+        let lost = all.iter().find(|node| !self.live.contains(*node))?;
+        (participants as usize > self.live.len()).then_some(lost)
+    }
+
+    pub(super) fn barrier_cancelled(&mut self, from: NodeId, barrier: BarrierId, ticket: Ticket) -> Handled {
+        if barrier_home(barrier, self.config.nodes) != self.config.node {
+            return Err("this node is not the home of the barrier");
+        }
+        let gone = Caller { node: from, ticket };
+        self.withdraw(barrier, |caller| *caller == gone);
+        Ok(())
+    }
+
+    fn withdraw(&mut self, barrier: BarrierId, gone: impl FnMut(&Caller) -> bool) {
+        let Some(used) = self.barriers.used.get_mut(&barrier) else { return };
+        used.arrived -= self.barriers.queued.remove_where(&mut used.queue, gone) as u32;
+        if used.arrived == 0 {
+            self.barriers.used.remove(&barrier);
+        }
+    }
+
+    pub(super) fn mend_barriers(&mut self, lost: NodeId, out: &mut Actions) {
+        let mut all: Vec<BarrierId> = self.barriers.used.keys().copied().collect();
+        all.sort_unstable();
+        for barrier in all {
+            self.withdraw(barrier, |caller| caller.node == lost);
+            let Some(used) = self.barriers.used.get(&barrier).copied() else { continue };
+            let Some(node) = self.missing_for(used.participants) else { continue };
+            let mut queue = used.queue;
+            self.barriers.used.remove(&barrier);
+            while let Some(caller) = self.barriers.queued.pop(&mut queue) {
+                let ticket = caller.ticket;
+                self.send(caller.node, Message::BarrierBroken { barrier, ticket, node }, out);
+            }
+        }
+    }
+}

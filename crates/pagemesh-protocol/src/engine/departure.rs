@@ -1,0 +1,92 @@
+//! What happens when a call gives up waiting, when nodes leave, and when one is lost.
+
+use super::tickets::Wait;
+use super::{Engine, barrier_home, lock_home};
+use crate::action::{Actions, Failure, Outcome};
+use crate::ids::{NodeId, NodeSet, Ticket};
+use crate::message::Message;
+
+impl Engine {
+    pub(super) fn cancel(&mut self, ticket: Ticket, out: &mut Actions) {
+        let nodes = self.config.nodes;
+        match self.tickets.wait(ticket) {
+            Wait::Idle => return,
+            Wait::Page { page, .. } => self.cancel_page_wait(ticket, page),
+            Wait::Lock(lock) => {
+                self.send(lock_home(lock, nodes), Message::LockRelease { lock, ticket }, out);
+            }
+            Wait::Barrier(barrier) => {
+                self.send(barrier_home(barrier, nodes), Message::BarrierCancel { barrier, ticket }, out);
+            }
+            Wait::Owner(_) | Wait::Region | Wait::Leave => {}
+        }
+        self.tickets.end(ticket);
+    }
+
+    pub(super) fn peer_lost(&mut self, lost: NodeId, out: &mut Actions) {
+        assert!(lost != self.config.node, "a node does not lose itself");
+        if !self.live.contains(lost) {
+            return;
+        }
+        self.live = self.live.without(lost);
+        self.fail_requests_to(lost, out);
+        self.mend_transactions(lost, out);
+        self.mend_locks(lost, out);
+        self.mend_barriers(lost, out);
+        if self.config.node == NodeId::COORDINATOR {
+            self.mend_agreements(lost, out);
+        }
+        let nodes = self.config.nodes;
+        let answerer = |wait| match wait {
+            Wait::Lock(lock) => Some(lock_home(lock, nodes)),
+            Wait::Barrier(barrier) => Some(barrier_home(barrier, nodes)),
+            Wait::Owner(page) => self.pages.home(page),
+            Wait::Region => Some(NodeId::COORDINATOR),
+            Wait::Leave | Wait::Page { .. } | Wait::Idle => None,
+        };
+        let failed: Vec<Ticket> = self
+            .tickets
+            .waiting()
+            .filter(|(_, wait)| answerer(*wait) == Some(lost))
+            .map(|(ticket, _)| ticket)
+            .collect();
+        for ticket in failed {
+            self.fail(ticket, Failure::PeerLost(lost), out);
+        }
+        self.end_leaving(out);
+    }
+
+    pub(super) fn leave(&mut self, ticket: Ticket, out: &mut Actions) {
+        self.tickets.begin(ticket, Wait::Leave);
+        for node in self.live.iter() {
+            self.send(node, Message::Leaving, out);
+        }
+    }
+
+    pub(super) fn peer_leaves(&mut self, from: NodeId, out: &mut Actions) {
+        self.leaving = self.leaving.with(from);
+        self.end_leaving(out);
+    }
+
+    /// Lets those go who wait for everyone to be done, once nobody is left who is not; with a failure when a node was lost
+    /// before it was.
+    fn end_leaving(&mut self, out: &mut Actions) {
+        if self.live.iter().any(|node| !self.leaving.contains(node)) {
+            return;
+        }
+        let mut members = NodeSet::first(self.config.nodes as usize).iter();
+        let outcome = match members.find(|node| !self.leaving.contains(*node)) {
+            Some(lost) => Outcome::Failed(Failure::PeerLost(lost)),
+            None => Outcome::Done,
+        };
+        let over: Vec<Ticket> = self
+            .tickets
+            .waiting()
+            .filter(|(_, wait)| *wait == Wait::Leave)
+            .map(|(ticket, _)| ticket)
+            .collect();
+        for ticket in over {
+            self.complete(ticket, outcome, out);
+        }
+    }
+}

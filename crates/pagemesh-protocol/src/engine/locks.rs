@@ -1,0 +1,181 @@
+//! Mutual-exclusion locks: a queue at each lock's home, first come, first served.
+//!
+//! A taker asks the home and waits; the home grants, and on release grants to the next. A lock whose holder was lost
+//! is set free, and the next taker is told so instead of being granted.
+
+use super::queue::{Arena, Queue, Waiter};
+use super::tickets::Wait;
+use super::{Engine, EngineConfig, Handled, lock_home, scramble};
+use crate::action::{Actions, Failure};
+use crate::ids::{LockId, NodeId, Ticket};
+use crate::limits;
+use crate::message::Message;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Hashes numbers without a random seed, so that a run can be repeated; nothing depends on the order of iteration.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(*byte as u64);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = scramble(self.0 ^ number);
+    }
+}
+
+/// A map keyed by numbers that allocates nothing before its capacity is reached.
+pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// A waiting call of some node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Caller {
+    pub(super) node: NodeId,
+    pub(super) ticket: Ticket,
+}
+
+impl Waiter for Caller {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holder {
+    Caller(Caller),
+    /// Nobody: the holder died, and no taker was told yet.
+    Died(NodeId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lock {
+    holder: Holder,
+    queue: Queue,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Locks {
+    bound: usize,
+    /// Locks that are held, waited for, or left behind by a dead holder; free ones take no room.
+    used: NumberMap<LockId, Lock>,
+    queued: Arena<Caller>,
+}
+
+impl Locks {
+    pub(super) fn new(config: EngineConfig) -> Locks {
+        let mut used = NumberMap::default();
+        used.reserve(config.locks);
+        Locks { bound: config.locks, used, queued: Arena::with_capacity(config.tickets) }
+    }
+}
+
+impl Engine {
+    pub(super) fn lock_acquire(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.tickets.begin(ticket, Wait::Lock(lock));
+        let home = lock_home(lock, self.config.nodes);
+        if self.live.contains(home) {
+            self.send(home, Message::LockAcquire { lock, ticket }, out);
+        } else {
+            self.fail(ticket, Failure::PeerLost(home), out);
+        }
+    }
+
+    pub(super) fn lock_release(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        let home = lock_home(lock, self.config.nodes);
+        self.send(home, Message::LockRelease { lock, ticket }, out);
+    }
+
+    pub(super) fn lock_wanted(
+        &mut self,
+        from: NodeId,
+        lock: LockId,
+        ticket: Ticket,
+        out: &mut Actions,
+    ) -> Handled {
+        if lock_home(lock, self.config.nodes) != self.config.node {
+            return Err("this node is not the home of the lock");
+        }
+        let caller = Caller { node: from, ticket };
+        let full = self.locks.used.len() >= self.locks.bound;
+        match self.locks.used.get_mut(&lock) {
+            None if full => {
+                self.send(from, Message::SyncRefused { ticket }, out);
+            }
+            None => {
+                self.locks
+                    .used
+                    .insert(lock, Lock { holder: Holder::Caller(caller), queue: Queue::default() });
+                self.send(from, Message::LockGrant { lock, ticket, died: None }, out);
+            }
+            Some(Lock { holder: Holder::Died(node), .. }) => {
+                let died = Some(*node);
+                self.locks.used.remove(&lock);
+                self.send(from, Message::LockGrant { lock, ticket, died }, out);
+            }
+            Some(_) if self.locks.queued.len() >= limits::WAITING_AT_ONE_HOME => {
+                self.send(from, Message::SyncRefused { ticket }, out);
+            }
+            Some(used) => self.locks.queued.push(&mut used.queue, caller),
+        }
+        Ok(())
+    }
+
+    /// A release by the holder, or a waiting call that gave up. Anything else is a late one and means nothing.
+    pub(super) fn lock_released(
+        &mut self,
+        from: NodeId,
+        lock: LockId,
+        ticket: Ticket,
+        out: &mut Actions,
+    ) -> Handled {
+        if lock_home(lock, self.config.nodes) != self.config.node {
+            return Err("this node is not the home of the lock");
+        }
+        let caller = Caller { node: from, ticket };
+        let Some(used) = self.locks.used.get_mut(&lock) else { return Ok(()) };
+        if used.holder == Holder::Caller(caller) {
+            self.pass_lock(lock, out);
+        } else {
+            self.locks.queued.remove_where(&mut used.queue, |waiting| *waiting == caller);
+        }
+        Ok(())
+    }
+
+    /// Grants the lock to the next in its queue, or forgets it.
+    fn pass_lock(&mut self, lock: LockId, out: &mut Actions) {
+        let Some(used) = self.locks.used.get_mut(&lock) else { return };
+        if let Some(next) = self.locks.queued.pop(&mut used.queue) {
+            used.holder = Holder::Caller(next);
+            self.send(next.node, Message::LockGrant { lock, ticket: next.ticket, died: None }, out);
+        } else {
+            self.locks.used.remove(&lock);
+        }
+    }
+
+    pub(super) fn mend_locks(&mut self, lost: NodeId, out: &mut Actions) {
+        let mut all: Vec<LockId> = self.locks.used.keys().copied().collect();
+        all.sort_unstable();
+        for lock in all {
+            let Some(used) = self.locks.used.get_mut(&lock) else { continue };
+            self.locks.queued.remove_node(&mut used.queue, lost);
+            if !matches!(used.holder, Holder::Caller(holder) if holder.node == lost) {
+                continue;
+            }
+            let Some(told) = self.locks.queued.pop(&mut used.queue) else {
+                used.holder = Holder::Died(lost);
+                continue;
+            };
+            self.send(told.node, Message::LockGrant { lock, ticket: told.ticket, died: Some(lost) }, out);
+            self.pass_lock(lock, out);
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The engine: one node's part in keeping copies coherent, as a state machine.
+//!
+//! Call order: [`Engine::new`] once; then any `on_*` method in any order. Each appends to the caller's [`Actions`] what is to
+//! be performed, in that order, before the next event of this engine is given. A method never waits: a call that cannot
+//! be answered now is known by its [`Ticket`] and ends with one [`Action::Complete`].
+//!
+//! A message to this very node never becomes an action: it is kept aside and handled before the method returns, so
+//! that a home treats its own requests exactly as everyone's.
+
+mod barriers;
+mod departure;
+mod locks;
+mod pages;
+mod queue;
+mod regions;
+mod tickets;
+mod write_invalidate;
+
+use crate::action::{Action, Actions, Failure, Outcome};
+use crate::ids::{
+    Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, Ticket, View,
+};
+use crate::limits;
+use crate::message::{Message, RegionSpec};
+use std::collections::VecDeque;
+use tickets::Wait;
+
+pub use pages::{DirectoryEntry, DirectoryState};
+
+/// What an engine has to know from the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EngineConfig {
+    /// This node.
+    pub node: NodeId,
+    /// How many nodes joined; they are numbered from 0.
+    pub nodes: u16,
+    /// Waiting calls at a time, at most [`limits::TICKETS`].
+    pub tickets: usize,
+    /// Locks in use at this home, at most [`limits::LOCKS`].
+    pub locks: usize,
+    /// Barriers in use at this home, at most [`limits::BARRIERS`].
+    pub barriers: usize,
+}
+
+impl EngineConfig {
+    /// The bounds of [`limits`] for `node` of `nodes`.
+    pub const fn new(node: NodeId, nodes: u16) -> EngineConfig {
+        EngineConfig {
+            node,
+            nodes,
+            tickets: limits::TICKETS,
+            locks: limits::LOCKS,
+            barriers: limits::BARRIERS,
+        }
+    }
+}
+
+/// A message that no well-behaved peer sends. Its sender is to be dropped; the engine is as it was before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("node {from} broke the protocol: {what}; its message was {message:?}")]
+pub struct Violation {
+    /// The sender.
+    pub from: NodeId,
+    /// What is wrong.
+    pub what: &'static str,
+    /// What it sent.
+    pub message: Message,
+}
+
+/// What is wrong with a message; the caller adds who and which.
+type Handled = Result<(), &'static str>;
+
+/// One node's coherence state machine; the module's text says how to drive it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    view: View,
+    /// Members of the view that were not lost since.
+    live: NodeSet,
+    /// Members that are done with the shared memory.
+    leaving: NodeSet,
+    tickets: tickets::Tickets,
+    pages: pages::Pages,
+    coherence: write_invalidate::WriteInvalidate,
+    locks: locks::Locks,
+    barriers: barriers::Barriers,
+    agreements: regions::Agreements,
+    loopback: VecDeque<Message>,
+}
+
+impl Engine {
+    /// An engine of the first view, in which all nodes are alive.
+    ///
+    /// # Panics
+    /// When the configuration is beyond [`limits`] or the node is not one of the nodes.
+    pub fn new(config: EngineConfig) -> Engine {
+        assert!(config.nodes as usize <= limits::NODES, "at most {} nodes", limits::NODES);
+        assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
+        assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
+        assert!(config.barriers <= limits::BARRIERS);
+        Engine {
+            config,
+            view: View::FIRST,
+            live: NodeSet::first(config.nodes as usize),
+            leaving: NodeSet::EMPTY,
+            tickets: tickets::Tickets::new(config.tickets),
+            pages: pages::Pages::new(config.node, config.nodes),
+            coherence: write_invalidate::WriteInvalidate::new(config),
+            locks: locks::Locks::new(config),
+            barriers: barriers::Barriers::new(config),
+            agreements: regions::Agreements::default(),
+            loopback: VecDeque::with_capacity(limits::NODES * 2),
+        }
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// The membership that messages are stamped with.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// Members of the view that were not lost.
+    pub fn live(&self) -> NodeSet {
+        self.live
+    }
+
+    /// The state of this node's copy; `Invalid` for a page that does not exist.
+    pub fn page_state(&self, page: PageAddress) -> PageState {
+        self.pages.local(page).map_or(PageState::Invalid, |local| local.state)
+    }
+
+    /// This node's directory entry of `page`; `None` when another node is its home.
+    pub fn directory(&self, page: PageAddress) -> Option<DirectoryEntry> {
+        (self.pages.home(page)? == self.config.node).then(|| self.pages.entry(page))
+    }
+
+    /// The home of `page`; `None` when it does not exist here.
+    pub fn home(&self, page: PageAddress) -> Option<NodeId> {
+        self.pages.home(page)
+    }
+
+    /// What was agreed about a region that is mapped here.
+    pub fn region(&self, region: RegionId) -> Option<RegionSpec> {
+        self.pages.spec(region)
+    }
+
+    /// Whether nothing is under way: no call waits, no request is outstanding, no transaction runs.
+    pub fn is_quiet(&self) -> bool {
+        self.tickets.all_idle() && self.coherence.is_quiet() && self.loopback.is_empty()
+    }
+
+    /// The application touched a page of this node without the right to. `ticket` completes when it may try again.
+    pub fn on_fault(&mut self, ticket: Ticket, page: PageAddress, access: Access, out: &mut Actions) {
+        self.fault(ticket, page, access, out);
+        self.settle(out);
+    }
+
+    /// Someone wants to know who owns `page`; `ticket` completes with [`Outcome::Owner`].
+    pub fn on_owner_query(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
+        self.owner_query(ticket, page, out);
+        self.settle(out);
+    }
+
+    /// A thread wants a lock; `ticket` completes when it has it, and proves it from then on.
+    pub fn on_lock_acquire(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.lock_acquire(ticket, lock, out);
+        self.settle(out);
+    }
+
+    /// A thread gives back the lock that it was granted under `ticket`.
+    pub fn on_lock_release(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.lock_release(ticket, lock, out);
+        self.settle(out);
+    }
+
+    /// A thread has arrived at a barrier of `participants` threads; `ticket` completes when all have.
+    pub fn on_barrier_arrive(
+        &mut self,
+        ticket: Ticket,
+        barrier: BarrierId,
+        participants: u32,
+        out: &mut Actions,
+    ) {
+        self.barrier_arrive(ticket, barrier, participants, out);
+        self.settle(out);
+    }
+
+    /// The application wants a region: to create it or, with `create` false, to wait for it. `ticket` completes with
+    /// [`Outcome::Region`].
+    pub fn on_region_open(&mut self, ticket: Ticket, create: bool, spec: RegionSpec, out: &mut Actions) {
+        self.region_open(ticket, create, spec, out);
+        self.settle(out);
+    }
+
+    /// The answer to [`Action::MapRegion`].
+    pub fn on_region_mapped(&mut self, region: RegionId, round: u16, mapped: bool, out: &mut Actions) {
+        self.region_mapped(region, round, mapped, out);
+        self.settle(out);
+    }
+
+    /// The application is done with the shared memory. `ticket` completes when it is on every node, so that pages stay
+    /// reachable until then.
+    pub fn on_leave(&mut self, ticket: Ticket, out: &mut Actions) {
+        self.leave(ticket, out);
+        self.settle(out);
+    }
+
+    /// The caller no longer waits for `ticket`, which will not complete. What it asked for is given back when it comes.
+    pub fn on_cancel(&mut self, ticket: Ticket, out: &mut Actions) {
+        self.cancel(ticket, out);
+        self.settle(out);
+    }
+
+    /// The connection to `node` is gone for good. Calls that needed it fail; copies held here stay.
+    pub fn on_peer_lost(&mut self, node: NodeId, out: &mut Actions) {
+        self.peer_lost(node, out);
+        self.settle(out);
+    }
+
+    /// A message came from another node.
+    ///
+    /// # Errors
+    /// A [`Violation`] when no well-behaved peer sends it; then nothing has changed and `out` is as it was.
+    pub fn on_message(
+        &mut self,
+        from: NodeId,
+        view: View,
+        message: &Message,
+        out: &mut Actions,
+    ) -> Result<(), Violation> {
+        let before = out.len();
+        let handled = if !self.live.contains(from) {
+            Err("it is not a member of the view")
+        } else if view != self.view {
+            Err("it is in another view")
+        } else {
+            self.handle(from, message, out)
+        };
+        match handled {
+            Ok(()) => {
+                self.settle(out);
+                Ok(())
+            }
+            Err(what) => {
+                debug_assert_eq!(out.len(), before, "a refused message left actions behind");
+                Err(Violation { from, what, message: *message })
+            }
+        }
+    }
+
+    fn handle(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        match *message {
+            Message::PageRequest { page, request, access } => {
+                self.page_request(from, page, request, access, out)
+            }
+            Message::Data { page, request, access } => self.data(from, page, request, access, out),
+            Message::Grant { page, request, access, zero } => {
+                self.grant(from, page, request, access, zero, out)
+            }
+            Message::Deny { page, request, lost_with } => self.deny(from, page, request, lost_with, out),
+            Message::Fetch { page, request, access, requester } => {
+                self.fetch(from, page, request, access, requester, out)
+            }
+            Message::Done { page, request, installed } => self.done(from, page, request, installed, out),
+            Message::Recall { page, request } => self.recall(from, page, request, out),
+            Message::Invalidate { page } => self.invalidate(from, page, out),
+            Message::InvalidateAck { page } => self.invalidate_ack(from, page, out),
+            Message::OwnerQuery { page, ticket } => self.owner_asked(from, page, ticket, out),
+            Message::OwnerReply { page, ticket, owner } => {
+                let home = self.pages.home(page);
+                self.conclude(from, home, ticket, Wait::Owner(page), Outcome::Owner(owner), out)
+            }
+            Message::Leaving => {
+                self.peer_leaves(from, out);
+                Ok(())
+            }
+            Message::Goodbye => {
+                out.push(Action::Departed(from));
+                Ok(())
+            }
+            _ => self.handle_sync(from, message, out),
+        }
+    }
+
+    fn handle_sync(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        match *message {
+            Message::LockAcquire { lock, ticket } => self.lock_wanted(from, lock, ticket, out),
+            Message::LockRelease { lock, ticket } => self.lock_released(from, lock, ticket, out),
+            Message::LockGrant { lock, ticket, died } => {
+                let outcome = died.map_or(Outcome::Done, |node| Outcome::Failed(Failure::OwnerDied(node)));
+                let home = lock_home(lock, self.config.nodes);
+                self.conclude(from, Some(home), ticket, Wait::Lock(lock), outcome, out)
+            }
+            Message::BarrierArrive { barrier, ticket, participants } => {
+                self.barrier_arrived(from, barrier, ticket, participants, out)
+            }
+            Message::BarrierCancel { barrier, ticket } => self.barrier_cancelled(from, barrier, ticket),
+            Message::BarrierRelease { barrier, ticket } => {
+                self.barrier_answered(from, barrier, ticket, Outcome::Done, out)
+            }
+            Message::BarrierMismatch { barrier, ticket, first, this } => {
+                let failure = Failure::BarrierMismatch { first, this };
+                self.barrier_answered(from, barrier, ticket, Outcome::Failed(failure), out)
+            }
+            Message::BarrierBroken { barrier, ticket, node } => {
+                let failure = Failure::PeerLost(node);
+                self.barrier_answered(from, barrier, ticket, Outcome::Failed(failure), out)
+            }
+            Message::SyncRefused { ticket } => {
+                let wait = self.tickets.wait(ticket);
+                let home = match wait {
+                    Wait::Lock(lock) => lock_home(lock, self.config.nodes),
+                    Wait::Barrier(barrier) => barrier_home(barrier, self.config.nodes),
+                    _ => return Ok(()),
+                };
+                let failure = Failure::Limit("too many locks or barriers in use at one home");
+                self.conclude(from, Some(home), ticket, wait, Outcome::Failed(failure), out)
+            }
+            Message::RegionOpen { ticket, create, spec } => {
+                self.region_wanted(from, ticket, create, spec, out)
+            }
+            Message::RegionMap { region, round, spec } => {
+                self.region_proposed(from, region, round, spec, out)
+            }
+            Message::RegionMapped { region, round, mapped } => {
+                self.region_answered(from, region, round, mapped, out)
+            }
+            Message::RegionDrop { region, round } => self.region_dropped(from, region, round, out),
+            Message::RegionReady { ticket, region, spec } => {
+                self.region_ready(from, ticket, region, spec, out)
+            }
+            Message::RegionRefused { ticket, refusal } => {
+                let outcome = Outcome::Failed(Failure::RegionRefused(refusal));
+                self.conclude(from, Some(NodeId::COORDINATOR), ticket, Wait::Region, outcome, out)
+            }
+            Message::RegionBroken { ticket, node } => {
+                let outcome = Outcome::Failed(Failure::PeerLost(node));
+                self.conclude(from, Some(NodeId::COORDINATOR), ticket, Wait::Region, outcome, out)
+            }
+            _ => Err("it does not belong here"),
+        }
+    }
+
+    fn barrier_answered(
+        &mut self,
+        from: NodeId,
+        barrier: BarrierId,
+        ticket: Ticket,
+        outcome: Outcome,
+        out: &mut Actions,
+    ) -> Handled {
+        let home = barrier_home(barrier, self.config.nodes);
+        self.conclude(from, Some(home), ticket, Wait::Barrier(barrier), outcome, out)
+    }
+
+    /// Ends the call that waits under `ticket` for just this answer; a late answer finds nobody.
+    fn conclude(
+        &mut self,
+        from: NodeId,
+        answerer: Option<NodeId>,
+        ticket: Ticket,
+        wait: Wait,
+        outcome: Outcome,
+        out: &mut Actions,
+    ) -> Handled {
+        if answerer != Some(from) {
+            return Err("it is not the one to answer this");
+        }
+        if self.tickets.wait(ticket) == wait {
+            self.complete(ticket, outcome, out);
+        }
+        Ok(())
+    }
+
+    /// Handles what this node said to itself.
+    fn settle(&mut self, out: &mut Actions) {
+        let node = self.config.node;
+        while let Some(message) = self.loopback.pop_front() {
+            if let Err(what) = self.handle(node, &message, out) {
+                panic!("node {node} broke its own protocol: {what}; its message was {message:?}");
+            }
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message, out: &mut Actions) {
+        if to == self.config.node {
+            self.loopback.push_back(message);
+        } else if self.live.contains(to) {
+            out.push(Action::Send { to, message, payload: None });
+        }
+    }
+
+    /// Answers a page request; this node's own at once, so that the next request finds what was granted.
+    fn answer(&mut self, to: NodeId, message: Message, out: &mut Actions) {
+        if to == self.config.node {
+            self.handle(to, &message, out).expect("a home keeps to its own protocol");
+        } else {
+            self.send(to, message, out);
+        }
+    }
+
+    fn send_page(&mut self, to: NodeId, message: Message, page: PageAddress, out: &mut Actions) {
+        debug_assert!(to != self.config.node, "a node has no need to send itself its own page");
+        if self.live.contains(to) {
+            out.push(Action::Send { to, message, payload: Some(page) });
+        }
+    }
+
+    fn complete(&mut self, ticket: Ticket, outcome: Outcome, out: &mut Actions) {
+        if self.tickets.end(ticket) {
+            out.push(Action::Complete { ticket, outcome });
+        }
+    }
+
+    fn fail(&mut self, ticket: Ticket, failure: Failure, out: &mut Actions) {
+        self.complete(ticket, Outcome::Failed(failure), out);
+    }
+}
+
+/// The home of a lock: spreads any numbers, addresses too, evenly over the nodes.
+pub fn lock_home(lock: LockId, nodes: u16) -> NodeId {
+    NodeId::new((scramble(lock.0) % nodes as u64) as u16)
+}
+
+/// The home of a barrier.
+pub fn barrier_home(barrier: BarrierId, nodes: u16) -> NodeId {
+    NodeId::new((scramble(barrier.0) % nodes as u64) as u16)
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014): every input bit reaches every output bit.
+const fn scramble(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}

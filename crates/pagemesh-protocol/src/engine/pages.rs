@@ -1,0 +1,192 @@
+//! The page tables: for every mapped region, this node's copies and its part of the directory.
+
+use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
+use crate::limits;
+use crate::message::RegionSpec;
+use crate::sparse::Sparse;
+
+/// What the home knows of a page's copies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DirectoryState {
+    /// Nobody has a copy and nobody ever had: the page is zero.
+    Untouched,
+    /// The holders have equal copies for reading; this one answers for the page.
+    Shared(NodeId),
+    /// This node has the only copy and may write.
+    Modified(NodeId),
+    /// The only copy went with this node.
+    Lost(NodeId),
+}
+
+/// A directory entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DirectoryEntry {
+    /// What is known.
+    pub state: DirectoryState,
+    /// Who has a copy (the copyset), the owner among them.
+    pub holders: NodeSet,
+    /// The transaction that is under way on the page, as an index of the protocol's own table.
+    pub busy: Option<u32>,
+}
+
+impl DirectoryEntry {
+    fn pack(self) -> [u64; 2] {
+        let (kind, node) = match self.state {
+            DirectoryState::Untouched => (0, 0),
+            DirectoryState::Shared(owner) => (1, owner.get()),
+            DirectoryState::Modified(owner) => (2, owner.get()),
+            DirectoryState::Lost(node) => (3, node.get()),
+        };
+        let busy = self.busy.map_or(0, |index| index as u64 + 1);
+        [self.holders.bits(), kind | (node as u64) << 8 | busy << 32]
+    }
+
+    fn unpack([holders, rest]: [u64; 2]) -> DirectoryEntry {
+        let node = NodeId::new((rest >> 8) as u8 as u16);
+        let state = match rest as u8 {
+            0 => DirectoryState::Untouched,
+            1 => DirectoryState::Shared(node),
+            2 => DirectoryState::Modified(node),
+            _ => DirectoryState::Lost(node),
+        };
+        let busy = ((rest >> 32) as u32).checked_sub(1);
+        DirectoryEntry { state, holders: NodeSet::from_bits(holders), busy }
+    }
+}
+
+/// This node's copy of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LocalPage {
+    pub(super) state: PageState,
+    /// The request of this node that is under way, as an index of the protocol's own table.
+    pub(super) pending: Option<u32>,
+}
+
+impl LocalPage {
+    fn pack(self) -> u32 {
+        let state = match self.state {
+            PageState::Invalid => 0,
+            PageState::Shared => 1,
+            PageState::Modified => 2,
+        };
+        state | self.pending.map_or(0, |index| index + 1) << 2
+    }
+
+    fn unpack(word: u32) -> LocalPage {
+        let state = match word & 3 {
+            0 => PageState::Invalid,
+            1 => PageState::Shared,
+            _ => PageState::Modified,
+        };
+        LocalPage { state, pending: (word >> 2).checked_sub(1) }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Region {
+    spec: RegionSpec,
+    local: Sparse<u32>,
+    directory: Sparse<[u64; 2]>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    node: NodeId,
+    nodes: u16,
+    regions: Vec<Option<Region>>,
+}
+
+impl Pages {
+    pub(super) fn new(node: NodeId, nodes: u16) -> Pages {
+        Pages { node, nodes, regions: Vec::with_capacity(limits::REGIONS) }
+    }
+
+    pub(super) fn add(&mut self, region: RegionId, spec: RegionSpec) {
+        if self.regions.len() <= region.index() {
+            self.regions.resize_with(region.index() + 1, || None);
+        }
+        let entries = spec.placement.entries(spec.pages, self.nodes);
+        self.regions[region.index()] =
+            Some(Region { spec, local: Sparse::new(spec.pages), directory: Sparse::new(entries) });
+    }
+
+    pub(super) fn remove(&mut self, region: RegionId) {
+        if let Some(slot) = self.regions.get_mut(region.index()) {
+            *slot = None;
+        }
+    }
+
+    fn region(&self, page: PageAddress) -> Option<&Region> {
+        self.regions.get(page.region.index())?.as_ref().filter(|region| page.page < region.spec.pages)
+    }
+
+    fn region_mut(&mut self, page: PageAddress) -> &mut Region {
+        self.regions[page.region.index()].as_mut().expect("the region was checked when the event came in")
+    }
+
+    pub(super) fn spec(&self, region: RegionId) -> Option<RegionSpec> {
+        Some(self.regions.get(region.index())?.as_ref()?.spec)
+    }
+
+    /// `None` when the page does not exist here.
+    pub(super) fn home(&self, page: PageAddress) -> Option<NodeId> {
+        Some(self.region(page)?.spec.placement.home(page.page, self.nodes))
+    }
+
+    /// `None` when the page does not exist here.
+    pub(super) fn local(&self, page: PageAddress) -> Option<LocalPage> {
+        Some(LocalPage::unpack(self.region(page)?.local.get(page.page)))
+    }
+
+    pub(super) fn set_local(&mut self, page: PageAddress, local: LocalPage) {
+        self.region_mut(page).local.set(page.page, local.pack());
+    }
+
+    /// The directory entry of a page whose home is this node.
+    pub(super) fn entry(&self, page: PageAddress) -> DirectoryEntry {
+        let region = self.region(page).expect("the page was checked when the event came in");
+        let placement = region.spec.placement;
+        debug_assert_eq!(placement.home(page.page, self.nodes), self.node);
+        DirectoryEntry::unpack(region.directory.get(placement.entry(page.page, self.nodes)))
+    }
+
+    pub(super) fn set_entry(&mut self, page: PageAddress, entry: DirectoryEntry) {
+        let nodes = self.nodes;
+        let region = self.region_mut(page);
+        region.directory.set(region.spec.placement.entry(page.page, nodes), entry.pack());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_packing() {
+        let node = NodeId::new(63);
+        for state in [
+            DirectoryState::Untouched,
+            DirectoryState::Shared(node),
+            DirectoryState::Modified(node),
+            DirectoryState::Lost(node),
+        ] {
+            for busy in [None, Some(0), Some(70_000)] {
+                let entry = DirectoryEntry { state, holders: NodeSet::only(node), busy };
+                assert_eq!(
+                    DirectoryEntry::unpack(entry.pack()),
+                    match state {
+                        DirectoryState::Untouched => DirectoryEntry { state, ..entry },
+                        _ => entry,
+                    }
+                );
+            }
+        }
+        assert_eq!(DirectoryEntry::unpack([0, 0]).state, DirectoryState::Untouched);
+        for state in [PageState::Invalid, PageState::Shared, PageState::Modified] {
+            for pending in [None, Some(0), Some(1 << 20)] {
+                let local = LocalPage { state, pending };
+                assert_eq!(LocalPage::unpack(local.pack()), local);
+            }
+        }
+    }
+}

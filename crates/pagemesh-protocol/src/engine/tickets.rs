@@ -1,0 +1,82 @@
+//! What every waiting call of this node waits for.
+
+use crate::ids::{Access, BarrierId, LockId, PageAddress, Ticket};
+
+/// What a call waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// Nothing: the slot is free.
+    Idle,
+    /// A page; `next` is the slot of the next call that waits for it.
+    Page { page: PageAddress, access: Access, next: Option<u16> },
+    /// The owner of a page.
+    Owner(PageAddress),
+    /// A lock.
+    Lock(LockId),
+    /// A barrier.
+    Barrier(BarrierId),
+    /// A region.
+    Region,
+    /// All others, to be done too.
+    Leave,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tickets {
+    slots: Vec<(Ticket, Wait)>,
+}
+
+impl Tickets {
+    pub(super) fn new(count: usize) -> Tickets {
+        Tickets { slots: vec![(Ticket::new(0, 0), Wait::Idle); count] }
+    }
+
+    /// Records that `ticket` waits.
+    ///
+    /// # Panics
+    /// When its slot is already waiting: the runtime gives a slot to one call at a time.
+    pub(super) fn begin(&mut self, ticket: Ticket, wait: Wait) {
+        let slot = &mut self.slots[ticket.slot as usize];
+        assert_eq!(slot.1, Wait::Idle, "ticket slot {} is waiting already", ticket.slot);
+        *slot = (ticket, wait);
+    }
+
+    /// Frees the slot of `ticket`; false when `ticket` does not wait (any more).
+    pub(super) fn end(&mut self, ticket: Ticket) -> bool {
+        match self.slots.get_mut(ticket.slot as usize) {
+            Some((holder, wait)) if *holder == ticket && *wait != Wait::Idle => {
+                *wait = Wait::Idle;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn wait(&self, ticket: Ticket) -> Wait {
+        match self.slots.get(ticket.slot as usize) {
+            Some((holder, wait)) if *holder == ticket => *wait,
+            _ => Wait::Idle,
+        }
+    }
+
+    /// The call in `slot` and what it waits for.
+    pub(super) fn slot(&self, slot: u16) -> (Ticket, Wait) {
+        self.slots[slot as usize]
+    }
+
+    /// Puts `slot` before `next` in the list of those who wait for a page.
+    pub(super) fn link(&mut self, slot: u16, to: Option<u16>) {
+        if let Wait::Page { next, .. } = &mut self.slots[slot as usize].1 {
+            *next = to;
+        }
+    }
+
+    /// Calls that wait, in the order of their slots.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Ticket, Wait)> {
+        self.slots.iter().copied().filter(|(_, wait)| *wait != Wait::Idle)
+    }
+
+    pub(super) fn all_idle(&self) -> bool {
+        self.waiting().next().is_none()
+    }
+}

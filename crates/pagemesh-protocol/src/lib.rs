@@ -1,0 +1,27 @@
+//! The coherence engine of pagemesh, as a pure state machine.
+//!
+//! This crate owns the identifiers, the messages and their byte layout, and the [`Engine`]: directory and page
+//! coherence, locks, barriers, the agreement on regions, and what happens when a peer is lost. It performs nothing:
+//! no input or output, no clock, no thread, no random source, no `unsafe`. Events go in through the engine's `on_*`
+//! methods, [`Action`]s come out in a buffer that the caller owns, and page bytes never pass through: a payload
+//! is named by the [`PageAddress`] whose bytes it is.
+//!
+//! An [`Engine`] instance is one shard: everything in it is keyed by page, lock or barrier, so a node with many
+//! cores can run several.
+#![forbid(unsafe_code)]
+
+mod action;
+mod engine;
+mod ids;
+pub mod limits;
+mod message;
+mod placement;
+mod sparse;
+
+pub use action::{Action, Actions, Failure, Outcome, PageOwner, RegionRefusal};
+pub use engine::{DirectoryEntry, DirectoryState, Engine, EngineConfig, Violation, barrier_home, lock_home};
+pub use ids::{
+    Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
+};
+pub use message::{DecodeError, Message, RegionName, RegionNameError, RegionSpec};
+pub use placement::{Placement, Protocol};

@@ -1,0 +1,40 @@
+//! Every bound of the engine in one place, with the relations between them checked at compile time.
+
+/// Nodes of one mesh; a [`NodeSet`](crate::NodeSet) is one machine word.
+pub const NODES: usize = 64;
+/// Waiting calls of one node at a time; a further thread waits for a free ticket.
+pub const TICKETS: usize = 1024;
+/// Page requests that one node may have outstanding at one home: each holds at least one ticket.
+pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
+/// Calls of all nodes that may wait at one home for its locks, for its barriers, or at the coordinator for one region: an
+/// honest mesh has no more.
+pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
+/// Regions of one mesh, over its whole life.
+pub const REGIONS: usize = 256;
+/// Pages of one region: 16 TiB.
+pub const REGION_PAGES: u64 = 1 << 32;
+/// Bytes of a region's name.
+pub const REGION_NAME_BYTES: usize = 63;
+/// Locks in use (held, waited for, or left behind by a dead holder) at one home.
+pub const LOCKS: usize = 65_536;
+/// Barriers in use at one home.
+pub const BARRIERS: usize = 4096;
+/// Addresses that the coordinator tries for one region before it gives up.
+pub const MAP_ROUNDS: u16 = 16;
+/// Pages whose table entries are allocated together.
+pub const TABLE_CHUNK: usize = 1024;
+/// Regions up to this size have their page tables allocated when they are mapped (1 GiB), larger ones piece by piece.
+pub const EAGER_TABLE_PAGES: u64 = 1 << 18;
+/// Lowest address handed to a region that asks for none. Above what sanitizers use for their shadow memory, below where
+/// Linux on `x86_64` and `aarch64` (48 bits) puts programs, heaps and libraries.
+pub const REGION_BASE: u64 = 0x2000_0000_0000;
+/// End of the addresses handed to regions.
+pub const REGION_END: u64 = 0x5000_0000_0000;
+/// Regions start on a multiple of this, so that neighbours never share a page-table page.
+pub const REGION_ALIGN: u64 = 1 << 30;
+
+const _: () = assert!(NODES <= u64::BITS as usize);
+const _: () = assert!(TICKETS <= u16::MAX as usize);
+const _: () = assert!(REGIONS <= u16::MAX as usize);
+const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
+const _: () = assert!(TABLE_CHUNK.is_power_of_two());

@@ -1,0 +1,263 @@
+//! What the engine's tests share: one engine as the subject of a test, a mesh of engines without delay, and short
+//! names for messages and actions on the one page that most tests speak of.
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
+
+pub(crate) mod mesh;
+
+use pagemesh_protocol::{
+    Access, Action, Actions, BarrierId, DirectoryEntry, DirectoryState, Engine, EngineConfig, Failure,
+    LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement, Protocol, RegionId,
+    RegionName, RegionSpec, RequestId, Ticket, View, barrier_home, lock_home,
+};
+
+/// The region of every test that needs just one.
+pub(crate) const REGION: RegionId = RegionId(0);
+/// The page of every test that needs just one.
+pub(crate) const PAGE: PageAddress = PageAddress::new(REGION, 3);
+/// Pages of [`REGION`].
+pub(crate) const PAGES: u64 = 64;
+
+pub(crate) const fn node(number: u16) -> NodeId {
+    NodeId::new(number)
+}
+
+pub(crate) fn nodes(numbers: &[u16]) -> NodeSet {
+    numbers.iter().copied().map(node).collect()
+}
+
+pub(crate) const fn ticket(slot: u16) -> Ticket {
+    Ticket::new(slot, 1)
+}
+
+/// The properties of a region named `name` that asks for no address.
+pub(crate) fn asked(name: &str, placement: Placement) -> RegionSpec {
+    RegionSpec {
+        name: RegionName::new(name).expect("the tests choose valid names"),
+        pages: PAGES,
+        placement,
+        protocol: Protocol::WriteInvalidate,
+        address: 0,
+    }
+}
+
+/// The lock with the `nth` lowest number among those whose home is node `home` of `count`.
+pub(crate) fn lock_at(home: u16, count: u16, nth: usize) -> LockId {
+    let mut locks = (0..).map(LockId).filter(|lock| lock_home(*lock, count) == node(home));
+    locks.nth(nth).expect("every node is home of some lock")
+}
+
+/// The barrier with the `nth` lowest number among those whose home is node `home` of `count`.
+pub(crate) fn barrier_at(home: u16, count: u16, nth: usize) -> BarrierId {
+    let mut barriers = (0..).map(BarrierId).filter(|barrier| barrier_home(*barrier, count) == node(home));
+    barriers.nth(nth).expect("every node is home of some barrier")
+}
+
+/// A directory entry on which no transaction runs.
+pub(crate) fn at_rest(state: DirectoryState, holders: &[u16]) -> DirectoryEntry {
+    DirectoryEntry { state, holders: nodes(holders), busy: None }
+}
+
+// Messages about PAGE.
+
+pub(crate) const INVALIDATE: Message = Message::Invalidate { page: PAGE };
+pub(crate) const INVALIDATE_ACK: Message = Message::InvalidateAck { page: PAGE };
+
+pub(crate) const fn request(id: u32, access: Access) -> Message {
+    Message::PageRequest { page: PAGE, request: RequestId(id), access }
+}
+
+pub(crate) const fn data(id: u32, access: Access) -> Message {
+    Message::Data { page: PAGE, request: RequestId(id), access }
+}
+
+pub(crate) const fn grant(id: u32, access: Access) -> Message {
+    Message::Grant { page: PAGE, request: RequestId(id), access, zero: false }
+}
+
+pub(crate) const fn zero_grant(id: u32, access: Access) -> Message {
+    Message::Grant { page: PAGE, request: RequestId(id), access, zero: true }
+}
+
+pub(crate) const fn deny(id: u32, lost_with: u16) -> Message {
+    Message::Deny { page: PAGE, request: RequestId(id), lost_with: node(lost_with) }
+}
+
+pub(crate) const fn fetch(id: u32, access: Access, requester: u16) -> Message {
+    Message::Fetch { page: PAGE, request: RequestId(id), access, requester: node(requester) }
+}
+
+pub(crate) const fn report(id: u32, installed: bool) -> Message {
+    Message::Done { page: PAGE, request: RequestId(id), installed }
+}
+
+pub(crate) const fn recall(id: u32) -> Message {
+    Message::Recall { page: PAGE, request: RequestId(id) }
+}
+
+// Actions.
+
+pub(crate) const fn send(to: u16, message: Message) -> Action {
+    Action::Send { to: node(to), message, payload: None }
+}
+
+/// A message with the bytes of PAGE.
+pub(crate) const fn send_page(to: u16, message: Message) -> Action {
+    Action::Send { to: node(to), message, payload: Some(PAGE) }
+}
+
+pub(crate) const fn done(slot: u16) -> Action {
+    Action::Complete { ticket: ticket(slot), outcome: Outcome::Done }
+}
+
+pub(crate) const fn failed(slot: u16, failure: Failure) -> Action {
+    Action::Complete { ticket: ticket(slot), outcome: Outcome::Failed(failure) }
+}
+
+/// The one engine whose actions a test compares; the test itself speaks for all other nodes.
+#[derive(Clone)]
+pub(crate) struct Subject {
+    pub(crate) engine: Engine,
+}
+
+impl Subject {
+    /// Node `number` of `count`, without a region.
+    pub(crate) fn new(number: u16, count: u16) -> Subject {
+        Subject::configured(EngineConfig::new(node(number), count))
+    }
+
+    pub(crate) fn configured(config: EngineConfig) -> Subject {
+        Subject { engine: Engine::new(config) }
+    }
+
+    /// Node `number` of `count`, where [`REGION`] is mapped on every node and all its pages have their home at
+    /// node `home`.
+    pub(crate) fn mapped(number: u16, count: u16, home: u16) -> Subject {
+        let mut subject = Subject::new(number, count);
+        let spec = asked("shared", Placement::Single(node(home)));
+        if number == 0 {
+            subject.act(|engine, out| engine.on_region_open(ticket(1000), true, spec, out));
+            subject.act(|engine, out| engine.on_region_mapped(REGION, 0, true, out));
+            for other in 1..count {
+                subject.hears(other, Message::RegionMapped { region: REGION, round: 0, mapped: true });
+            }
+        } else {
+            let spec = RegionSpec { address: 0x2000_0000_0000, ..spec };
+            subject.hears(0, Message::RegionMap { region: REGION, round: 0, spec });
+            subject.act(|engine, out| engine.on_region_mapped(REGION, 0, true, out));
+        }
+        subject
+    }
+
+    /// One call, and all that it asks for.
+    pub(crate) fn act(&mut self, event: impl FnOnce(&mut Engine, &mut Actions)) -> Actions {
+        let mut out = Actions::new();
+        event(&mut self.engine, &mut out);
+        out
+    }
+
+    pub(crate) fn hears(&mut self, from: u16, message: Message) -> Actions {
+        let view = self.engine.view();
+        let mut out = Actions::new();
+        self.engine.on_message(node(from), view, &message, &mut out).expect("the message is well-behaved");
+        out
+    }
+
+    /// What is wrong with `message`; checks that a refusal changes neither the engine nor the caller's buffer.
+    #[track_caller]
+    pub(crate) fn refuses(&mut self, from: u16, message: Message) -> &'static str {
+        self.refuses_in(self.engine.view(), from, message)
+    }
+
+    #[track_caller]
+    pub(crate) fn refuses_in(&mut self, view: View, from: u16, message: Message) -> &'static str {
+        let earlier = vec![Action::Unmap(PageAddress::new(RegionId(9), 9))];
+        let mut out = earlier.clone();
+        let before = format!("{:?}", self.engine);
+        let refused = self.engine.on_message(node(from), view, &message, &mut out);
+        let violation = refused.expect_err("the message breaks the protocol");
+        assert_eq!((violation.from, violation.message), (node(from), message));
+        assert_eq!(out, earlier, "a refused message left actions behind");
+        assert_eq!(format!("{:?}", self.engine), before, "a refused message changed the engine");
+        violation.what
+    }
+
+    /// An access to PAGE that faults.
+    pub(crate) fn fault(&mut self, slot: u16, access: Access) -> Actions {
+        self.act(|engine, out| engine.on_fault(ticket(slot), PAGE, access, out))
+    }
+
+    pub(crate) fn cancel(&mut self, slot: u16) -> Actions {
+        self.act(|engine, out| engine.on_cancel(ticket(slot), out))
+    }
+
+    pub(crate) fn loses(&mut self, other: u16) -> Actions {
+        self.act(|engine, out| engine.on_peer_lost(node(other), out))
+    }
+
+    pub(crate) fn acquires(&mut self, slot: u16, lock: LockId) -> Actions {
+        self.act(|engine, out| engine.on_lock_acquire(ticket(slot), lock, out))
+    }
+
+    pub(crate) fn releases(&mut self, slot: u16, lock: LockId) -> Actions {
+        self.act(|engine, out| engine.on_lock_release(ticket(slot), lock, out))
+    }
+
+    pub(crate) fn arrives(&mut self, slot: u16, barrier: BarrierId, participants: u32) -> Actions {
+        self.act(|engine, out| engine.on_barrier_arrive(ticket(slot), barrier, participants, out))
+    }
+
+    pub(crate) fn opens(&mut self, slot: u16, create: bool, spec: RegionSpec) -> Actions {
+        self.act(|engine, out| engine.on_region_open(ticket(slot), create, spec, out))
+    }
+
+    pub(crate) fn maps(&mut self, region: RegionId, round: u16, mapped: bool) -> Actions {
+        self.act(|engine, out| engine.on_region_mapped(region, round, mapped, out))
+    }
+
+    pub(crate) fn leaves(&mut self, slot: u16) -> Actions {
+        self.act(|engine, out| engine.on_leave(ticket(slot), out))
+    }
+
+    /// The state of this node's copy of PAGE.
+    pub(crate) fn state(&self) -> PageState {
+        self.engine.page_state(PAGE)
+    }
+
+    /// This home's directory entry of PAGE.
+    pub(crate) fn entry(&self) -> DirectoryEntry {
+        self.engine.directory(PAGE).expect("the subject is the home of the page")
+    }
+
+    /// Makes this home's directory say that PAGE is shared by `holders`, the first of them its owner, unless the
+    /// home itself is one.
+    #[must_use]
+    pub(crate) fn shared_by(mut self, holders: &[u16]) -> Subject {
+        let home = self.engine.node().get();
+        let mut others = holders.to_vec();
+        if let Some(at) = others.iter().position(|number| *number == home) {
+            others.remove(at);
+            assert_eq!(self.fault(900, Access::Read).last(), Some(&done(900)));
+        }
+        for number in others {
+            // A message that is not needed is refused, so the report is sent only where a copy moved.
+            self.hears(number, request(900, Access::Read));
+            if self.entry().busy.is_some() {
+                self.hears(number, report(900, true));
+            }
+        }
+        assert_eq!(self.entry().holders, nodes(holders));
+        self
+    }
+
+    /// Makes this home's directory say that node `owner` has the only copy of PAGE and may write it.
+    #[must_use]
+    pub(crate) fn modified_by(mut self, owner: u16) -> Subject {
+        if owner == self.engine.node().get() {
+            self.fault(900, Access::Write);
+        } else {
+            self.hears(owner, request(900, Access::Write));
+        }
+        assert_eq!(self.entry(), at_rest(DirectoryState::Modified(node(owner)), &[owner]));
+        self
+    }
+}

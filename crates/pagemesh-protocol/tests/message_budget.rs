@@ -1,0 +1,246 @@
+//! Every message is a round of latency that an application waits for. The budget of each access is part of the protocol's
+//! contract; a change that spends one message more must be seen, not felt. Real engines talk here, and each test counts
+//! what crosses the wire, and between whom.
+
+mod common;
+
+use common::mesh::{Mesh, Sent};
+use common::{PAGE, data, fetch, lock_at, node, report, request};
+use pagemesh_protocol::Access::{self, Read, Write};
+use pagemesh_protocol::{Message, PageState, Placement};
+
+const HOME: u16 = 1;
+
+fn mesh() -> Mesh {
+    Mesh::mapped(8, Placement::Single(node(HOME)))
+}
+
+/// A mesh in which these nodes read PAGE, in this order.
+fn read_by(readers: &[u16]) -> Mesh {
+    let mut mesh = mesh();
+    for reader in readers {
+        mesh.accesses(*reader, PAGE, Read);
+    }
+    mesh
+}
+
+/// A mesh in which this node wrote PAGE.
+fn written_by(writer: u16) -> Mesh {
+    let mut mesh = mesh();
+    mesh.accesses(writer, PAGE, Write);
+    mesh
+}
+
+fn plain(from: u16, to: u16, message: Message) -> Sent {
+    Sent { from: node(from), to: node(to), message, payload: None }
+}
+
+fn with_page(from: u16, to: u16, message: Message) -> Sent {
+    Sent { payload: Some(PAGE), ..plain(from, to, message) }
+}
+
+/// Messages on the wire for one access, after which the copies must be coherent.
+fn cost(mut mesh: Mesh, reader: u16, access: Access) -> usize {
+    let sent = mesh.accesses(reader, PAGE, access);
+    assert!(mesh.state(reader, PAGE).allows(access));
+    mesh.check_coherence([PAGE].into_iter());
+    sent.len()
+}
+
+#[test]
+fn the_first_touch_costs_two_and_carries_no_page() {
+    for access in [Read, Write] {
+        let mut mesh = mesh();
+        let sent = mesh.accesses(2, PAGE, access);
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|sent| sent.payload.is_none()));
+        assert_eq!(mesh.state(HOME, PAGE), PageState::Invalid, "the home gets no copy");
+    }
+}
+
+#[test]
+fn a_read_miss_on_a_page_that_its_home_holds_costs_two() {
+    for mut mesh in [read_by(&[HOME]), read_by(&[HOME, 3, 4]), written_by(HOME)] {
+        assert_eq!(
+            mesh.accesses(2, PAGE, Read),
+            [plain(2, HOME, request(0, Read)), with_page(HOME, 2, data(0, Read))]
+        );
+    }
+}
+
+#[test]
+fn a_miss_on_a_page_that_a_third_node_wrote_costs_four_and_its_bytes_travel_once() {
+    for access in [Read, Write] {
+        let mut mesh = written_by(3);
+        assert_eq!(
+            mesh.accesses(2, PAGE, access),
+            [
+                plain(2, HOME, request(0, access)),
+                plain(HOME, 3, fetch(0, access, 2)),
+                with_page(3, 2, data(0, access)),
+                plain(2, HOME, report(0, true)),
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_third_hop_is_the_last_that_the_requester_waits_for() {
+    let mut mesh = written_by(3);
+    mesh.forget();
+    mesh.faults(2, PAGE, Read);
+    for _ in 0..3 {
+        assert!(mesh.completed.is_empty());
+        assert!(mesh.deliver_one());
+    }
+    assert_eq!(mesh.completed.len(), 1, "the report to the home is nobody's wait");
+}
+
+#[test]
+fn an_upgrade_costs_two_and_two_for_each_other_sharer() {
+    for k in 0..=5 {
+        let others: Vec<u16> = (2..8).filter(|number| *number != 3).take(k).collect();
+        let mut mesh = read_by(&[&[3], others.as_slice()].concat());
+        let sent = mesh.accesses(3, PAGE, Write);
+        assert_eq!(sent.len(), 2 + 2 * k);
+        assert!(sent.iter().all(|sent| sent.payload.is_none()), "the bytes are there already");
+        mesh.check_coherence([PAGE].into_iter());
+    }
+}
+
+#[test]
+fn a_home_among_the_sharers_drops_its_copy_for_nothing() {
+    for k in 1..=5 {
+        let others: Vec<u16> = (4..8).take(k - 1).collect();
+        let mesh = read_by(&[&[HOME, 3], others.as_slice()].concat());
+        assert_eq!(cost(mesh, 3, Write), 2 + 2 * others.len());
+    }
+}
+
+#[test]
+fn a_write_miss_on_a_shared_page_takes_the_last_copy_along() {
+    for k in 1..=5 {
+        let holders: Vec<u16> = (3..3 + k).collect();
+        assert_eq!(cost(read_by(&holders), 2, Write), 4 + 2 * (k as usize - 1));
+        let others: Vec<u16> = (3..3 + k - 1).collect();
+        let with_home = read_by(&[&[HOME], others.as_slice()].concat());
+        assert_eq!(cost(with_home, 2, Write), 2 + 2 * (k as usize - 1));
+    }
+}
+
+#[test]
+fn a_home_that_is_the_requester_saves_two() {
+    assert_eq!(cost(mesh(), HOME, Read), 0);
+    assert_eq!(cost(mesh(), HOME, Write), 0);
+    assert_eq!(cost(read_by(&[3]), HOME, Read), 2);
+    assert_eq!(cost(written_by(3), HOME, Read), 2);
+    assert_eq!(cost(written_by(3), HOME, Write), 2);
+    for k in 0..=5 {
+        let others: Vec<u16> = (2..2 + k).collect();
+        let mesh = read_by(&[&[HOME], others.as_slice()].concat());
+        assert_eq!(cost(mesh, HOME, Write), 2 * k as usize);
+    }
+    for k in 1..=5 {
+        let holders: Vec<u16> = (2..2 + k).collect();
+        assert_eq!(cost(read_by(&holders), HOME, Write), 2 + 2 * (k as usize - 1));
+    }
+}
+
+#[test]
+fn a_second_access_in_the_right_mode_costs_nothing() {
+    for number in [HOME, 2, 3] {
+        assert_eq!(read_by(&[2, number]).accesses(number, PAGE, Read), []);
+        for access in [Read, Write] {
+            assert_eq!(written_by(number).accesses(number, PAGE, access), []);
+        }
+    }
+}
+
+#[test]
+fn an_owner_reads_on_after_it_served_a_reader() {
+    let mut mesh = written_by(3);
+    mesh.accesses(2, PAGE, Read);
+    assert_eq!(mesh.accesses(3, PAGE, Read), []);
+}
+
+#[test]
+fn the_bytes_of_a_page_never_pass_through_a_home_that_does_not_hold_them() {
+    let mut mesh = written_by(3);
+    for (reader, access) in [(2, Read), (4, Write), (5, Read), (6, Write)] {
+        let sent = mesh.accesses(reader, PAGE, access);
+        let with_bytes: Vec<&Sent> = sent.iter().filter(|sent| sent.payload.is_some()).collect();
+        assert_eq!(with_bytes.len(), 1, "{sent:?}");
+        assert_eq!(with_bytes[0].to, node(reader));
+        assert_ne!(with_bytes[0].from, node(HOME));
+    }
+}
+
+#[test]
+fn a_lost_page_is_denied_for_two() {
+    let mut mesh = written_by(3);
+    mesh.lose(3, false, &[0, 1, 2, 4, 5, 6, 7]);
+    assert_eq!(mesh.accesses(2, PAGE, Read).len(), 2);
+    assert_eq!(mesh.state(2, PAGE), PageState::Invalid);
+}
+
+#[test]
+fn a_lock_costs_two_to_take_and_one_to_give_back() {
+    let mut mesh = Mesh::new(4);
+    let lock = lock_at(HOME, 4, 0);
+    let ticket = mesh.acquires(2, lock);
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+    mesh.releases(2, ticket, lock);
+    mesh.deliver_all();
+    assert_eq!(mesh.log.len(), 3);
+    mesh.forget();
+    let ticket = mesh.acquires(HOME, lock);
+    mesh.releases(HOME, ticket, lock);
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (0, 1));
+}
+
+#[test]
+fn a_lock_is_handed_over_for_two() {
+    let mut mesh = Mesh::new(4);
+    let lock = lock_at(HOME, 4, 0);
+    let first = mesh.acquires(2, lock);
+    mesh.acquires(3, lock);
+    mesh.deliver_all();
+    mesh.forget();
+    mesh.releases(2, first, lock);
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+}
+
+#[test]
+fn a_barrier_costs_two_for_each_thread_that_is_not_at_its_home() {
+    let mut mesh = Mesh::new(4);
+    let barrier = common::barrier_at(HOME, 4, 0);
+    for number in 0..4 {
+        mesh.arrives(number, barrier, 4);
+    }
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (6, 4));
+}
+
+#[test]
+fn a_region_costs_two_for_each_node_beside_the_coordinator_and_two_for_each_other_opener() {
+    let mut mesh = Mesh::new(4);
+    mesh.opens(0, true, common::asked("grid", Placement::Cyclic));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (6, 1));
+    mesh.forget();
+    mesh.opens(3, false, common::asked("grid", Placement::Cyclic));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+}
+
+#[test]
+fn a_question_for_the_owner_costs_two() {
+    let mut mesh = written_by(3);
+    mesh.forget();
+    mesh.asks_owner(2, PAGE);
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+}

@@ -1,0 +1,294 @@
+//! A document that has drifted from the code misleads exactly the reader who trusts it most. So the tables of
+//! docs/protocol.md are the tables of the engine's own documentation, to the letter, and the engine is driven through
+//! each row: put into the row's state, given the row's event, and held to its actions, its next state or its count.
+
+mod common;
+
+use common::mesh::Mesh;
+use common::{INVALIDATE, PAGE, Subject, data, deny, fetch, grant, node, zero_grant};
+use pagemesh_protocol::{Access, Action, Failure, Message, NodeId, Outcome, PageState, Placement};
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"));
+const SOURCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/write_invalidate.rs"));
+
+const HOLDERS_HEAD: [&str; 4] = ["state", "event", "actions", "next state"];
+const HOMES_HEAD: [&str; 4] = ["directory", "request", "what happens", "messages"];
+
+const HOME: u16 = 1;
+const THIS: u16 = 2;
+const OWNER: u16 = 3;
+const OTHER: u16 = 4;
+
+/// The rows of the one table of `text` that begins with `head`, comment marks before it or not.
+fn table(text: &str, head: [&str; 4]) -> Vec<[String; 4]> {
+    let rows: Vec<Option<[String; 4]>> = text.lines().map(cells).collect();
+    let heads: Vec<usize> =
+        (0..rows.len()).filter(|at| rows[*at].as_ref().is_some_and(|row| *row == head)).collect();
+    let [at] = heads[..] else { panic!("the table {head:?} stands there {} times", heads.len()) };
+    let body = rows[at + 2..].iter().map_while(Clone::clone).collect::<Vec<_>>();
+    assert!(!body.is_empty(), "the table {head:?} has no rows");
+    body
+}
+
+fn cells(line: &str) -> Option<[String; 4]> {
+    let line = line.trim_start().trim_start_matches("//!").trim_start_matches("///").trim();
+    let inner = line.strip_prefix('|')?.strip_suffix('|')?;
+    let cells: Vec<String> = inner.split('|').map(|cell| cell.trim().to_owned()).collect();
+    cells.try_into().ok()
+}
+
+#[test]
+fn the_document_and_the_source_have_the_same_tables() {
+    for head in [HOLDERS_HEAD, HOMES_HEAD] {
+        assert_eq!(table(DOCUMENT, head), table(SOURCE, head));
+    }
+}
+
+// The holder's table.
+
+fn access(word: &str) -> Access {
+    match word {
+        "Read" | "read" => Access::Read,
+        "Write" | "write" => Access::Write,
+        other => panic!("{other} is no access"),
+    }
+}
+
+/// What a row's event does to a node.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Fault(Access),
+    /// An answer to the node's own request for this access.
+    Answer(Access, u16, fn(u32, Access) -> Message),
+    /// Something that the home wants.
+    Demand(Message),
+}
+
+fn event(text: &str) -> Event {
+    let (name, rest) = text.split_once(['(', ' ']).unwrap_or((text, ""));
+    let word = rest.split([')', ',', ' ']).next().unwrap_or("");
+    match name {
+        "read" | "write" => Event::Fault(access(name)),
+        "Data" if rest.ends_with("from home") => Event::Answer(access(word), HOME, data),
+        "Data" if rest.ends_with("from owner") => Event::Answer(access(word), OWNER, data),
+        "Grant" if rest.ends_with("zero)") => Event::Answer(access(word), HOME, zero_grant),
+        "Grant" => Event::Answer(access(word), HOME, grant),
+        "Deny" => Event::Answer(Access::Read, HOME, |id, _| deny(id, OWNER)),
+        "Invalidate" => Event::Demand(INVALIDATE),
+        "Fetch" => Event::Demand(fetch(70, access(word), OTHER)),
+        other => panic!("the test knows no event {other}"),
+    }
+}
+
+/// A node whose copy is in `state`, and the number of its next request.
+fn in_state(state: &str) -> (Subject, u32) {
+    let mut subject = Subject::mapped(THIS, 5, HOME);
+    let next = match state {
+        "INVALID" => 0,
+        "SHARED" => {
+            subject.fault(900, Access::Read);
+            subject.hears(HOME, data(0, Access::Read));
+            1
+        }
+        "MODIFIED" => {
+            subject.fault(900, Access::Write);
+            subject.hears(HOME, zero_grant(0, Access::Write));
+            1
+        }
+        other => panic!("{other} is no state"),
+    };
+    assert_eq!(subject.state().to_string(), state);
+    (subject, next)
+}
+
+fn apply(subject: &mut Subject, next: u32, event: Event) -> Vec<Action> {
+    match event {
+        Event::Fault(access) => subject.fault(1, access),
+        Event::Answer(access, from, message) => {
+            subject.fault(1, access);
+            subject.hears(from, message(next, access))
+        }
+        Event::Demand(message) => subject.hears(HOME, message),
+    }
+}
+
+/// An action in the words of the table.
+fn words(action: &Action) -> String {
+    match action {
+        Action::Fill(PAGE) => "Fill".into(),
+        Action::FillZero(PAGE) => "FillZero".into(),
+        Action::MapRead(PAGE) => "MapRead".into(),
+        Action::MapWrite(PAGE) => "MapWrite".into(),
+        Action::Unprotect(PAGE) => "Unprotect".into(),
+        Action::Protect(PAGE) => "Protect".into(),
+        Action::Unmap(PAGE) => "Unmap".into(),
+        Action::Complete { outcome: Outcome::Done, .. } => "Complete".into(),
+        Action::Complete { outcome: Outcome::Failed(Failure::PageLost(_)), .. } => {
+            "Complete(PageLost)".into()
+        }
+        Action::Send { to, message, payload } => {
+            let (what, with_page) = match message {
+                Message::PageRequest { page: PAGE, access, .. } => {
+                    (format!("PageRequest({access:?})"), false)
+                }
+                Message::Data { page: PAGE, access, .. } => (format!("Data({access:?})"), true),
+                Message::Done { page: PAGE, installed: true, .. } => ("Done".into(), false),
+                Message::InvalidateAck { page: PAGE } => ("InvalidateAck".into(), false),
+                other => panic!("the table has no word for {other:?}"),
+            };
+            assert_eq!(*payload, with_page.then_some(PAGE), "{what}");
+            format!("{what} to {}", place(*to))
+        }
+        other => panic!("the table has no word for {other:?}"),
+    }
+}
+
+fn place(to: NodeId) -> &'static str {
+    match to.get() {
+        HOME => "home",
+        OTHER => "requester",
+        other => panic!("the table has no word for node {other}"),
+    }
+}
+
+#[test]
+fn the_engine_follows_every_row_of_the_holders_table() {
+    for row in table(DOCUMENT, HOLDERS_HEAD) {
+        let [state, event_text, actions, next_state] = &row;
+        let (mut subject, next) = in_state(state);
+        let done = apply(&mut subject, next, event(event_text));
+        let done: Vec<String> = done.iter().map(words).collect();
+        assert_eq!(done.join(", "), *actions, "in {state}, {event_text}");
+        assert_eq!(subject.state().to_string(), *next_state, "in {state}, {event_text}");
+    }
+}
+
+#[test]
+fn what_has_no_row_changes_nothing() {
+    let rows = table(DOCUMENT, HOLDERS_HEAD);
+    let events: std::collections::BTreeSet<&String> = rows.iter().map(|row| &row[1]).collect();
+    for state in [PageState::Invalid, PageState::Shared, PageState::Modified].map(|state| state.to_string()) {
+        for event_text in &events {
+            if rows.iter().any(|row| row[0] == state && row[1] == **event_text) {
+                continue;
+            }
+            let (mut subject, next) = in_state(&state);
+            let (from, message) = match event(event_text) {
+                Event::Fault(_) => panic!("a fault in {state} has no row"),
+                Event::Answer(access, from, message) => (from, message(next, access)),
+                Event::Demand(message) => (HOME, message),
+            };
+            let mut out = Vec::new();
+            let view = subject.engine.view();
+            let _ = subject.engine.on_message(node(from), view, &message, &mut out);
+            assert_eq!(out, [], "in {state}, {event_text}");
+            assert_eq!(subject.state().to_string(), state, "in {state}, {event_text}");
+        }
+    }
+}
+
+// The home's table.
+
+/// The value of a sum such as `4 + 2(k-1)`.
+fn count(sum: &str, k: usize) -> usize {
+    let term = |term: &str| {
+        let digits = term.find(|c: char| !c.is_ascii_digit()).unwrap_or(term.len());
+        let factor: usize = term[..digits].parse().expect("every term begins with a number");
+        match &term[digits..] {
+            "" => factor,
+            "k" => factor * k,
+            "(k-1)" => factor * (k - 1),
+            other => panic!("the test cannot count {other}"),
+        }
+    };
+    sum.split(" + ").map(term).sum()
+}
+
+/// Messages for an access of node 2 to PAGE after these nodes read it.
+fn after_reads(readers: &[u16], access: Access) -> usize {
+    let mut mesh = Mesh::mapped(8, Placement::Single(node(HOME)));
+    for reader in readers {
+        mesh.accesses(*reader, PAGE, Access::Read);
+    }
+    mesh.accesses(THIS, PAGE, access).len()
+}
+
+fn after_write(writer: u16, access: Access, lost: bool) -> usize {
+    let mut mesh = Mesh::mapped(8, Placement::Single(node(HOME)));
+    mesh.accesses(writer, PAGE, Access::Write);
+    if lost {
+        mesh.lose(writer, false, &[0, 1, 2, 4, 5, 6, 7]);
+    }
+    mesh.accesses(THIS, PAGE, access).len()
+}
+
+fn accesses(request: &str) -> Vec<Access> {
+    if request == "any" { vec![Access::Read, Access::Write] } else { vec![access(request)] }
+}
+
+/// Runs the scenario of one row; returns for each run of it what the row says and what was counted.
+fn scenario(row: &[String; 4]) -> Vec<(usize, usize)> {
+    let [directory, request_word, _, messages] = row;
+    let each = |run: &dyn Fn(Access) -> usize| {
+        accesses(request_word).into_iter().map(|access| (count(messages, 0), run(access))).collect()
+    };
+    match directory.as_str() {
+        "untouched" => each(&|access| after_reads(&[], access)),
+        "shared, home holds a copy" => each(&|access| after_reads(&[HOME, OWNER], access)),
+        "shared, home holds none" => each(&|access| after_reads(&[OWNER, OTHER], access)),
+        "shared, requester among k+1 holders" => (0..=5)
+            .map(|k| {
+                let others: Vec<u16> = (3..3 + k as u16).collect();
+                let counted = after_reads(&[&[THIS], others.as_slice()].concat(), access(request_word));
+                (count(messages, k), counted)
+            })
+            .collect(),
+        "shared, requester holds none" => {
+            let (with_home, without) = messages.split_once(", or ").expect("the row has two numbers");
+            let one = |k: usize| {
+                let others: Vec<u16> = (3..3 + k as u16).collect();
+                let holders = [&[HOME], &others[1..]].concat();
+                let access = access(request_word);
+                [
+                    (count(with_home, k), after_reads(&holders, access)),
+                    (count(without, k), after_reads(&others, access)),
+                ]
+            };
+            (1..=5).flat_map(one).collect()
+        }
+        "modified at the home" => each(&|access| after_write(HOME, access, false)),
+        "modified at a third node" => each(&|access| after_write(OWNER, access, false)),
+        "lost" => each(&|access| after_write(OWNER, access, true)),
+        other => panic!("the test knows no scenario for the row {other}"),
+    }
+}
+
+#[test]
+fn every_row_of_the_homes_table_costs_what_it_says() {
+    for row in table(DOCUMENT, HOMES_HEAD) {
+        for (said, counted) in scenario(&row) {
+            assert_eq!(counted, said, "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_bounds_are_those_of_the_engine() {
+    use pagemesh_protocol::limits;
+    for (what, bound) in [
+        ("nodes", limits::NODES.to_string()),
+        ("waiting calls of one node", limits::TICKETS.to_string()),
+        (
+            "page requests of one node that one home has not answered",
+            format!("{}; more is a breach of the protocol", limits::REQUESTS_PER_PEER),
+        ),
+        ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
+        ("barriers in use at one home", limits::BARRIERS.to_string()),
+        ("regions, over the life of a mesh", limits::REGIONS.to_string()),
+        ("pages of a region", format!("2^{} (16 TiB)", limits::REGION_PAGES.ilog2())),
+        ("rounds of an agreement", limits::MAP_ROUNDS.to_string()),
+    ] {
+        let row = format!("| {what} | {bound} |");
+        assert!(DOCUMENT.contains(&row), "docs/protocol.md lacks the row {row}");
+    }
+}

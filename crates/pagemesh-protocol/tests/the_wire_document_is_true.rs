@@ -1,0 +1,226 @@
+//! Who writes a second implementation, reads a trace, or must keep a new version compatible, trusts docs/wire.md to the
+//! byte. So the tables of messages are read here and held against what the encoder writes: which fields each kind uses,
+//! where they lie, and which codes stand for what.
+
+mod common;
+
+use common::{PAGE, node};
+use pagemesh_protocol::{
+    Access, BarrierId, LockId, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName,
+    RegionRefusal, RegionSpec, RequestId, Ticket, View,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md"));
+
+/// The rows under the one table head that begins with `head`.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let mut lines = DOCUMENT.lines().skip_while(|line| !line.starts_with(head));
+    assert!(lines.next().is_some() && lines.next().is_some(), "docs/wire.md has no table {head}");
+    let inner = |line: &'static str| line.strip_prefix('|')?.strip_suffix('|');
+    lines.map_while(inner).map(|row| row.split('|').map(str::trim).collect()).collect()
+}
+
+/// A message with all fields different from 0, as far as its kind has them.
+fn full(spec: RegionSpec) -> Vec<Message> {
+    let page = PageAddress::new(RegionId(0x0102), 0x0102_0304_0506_0708);
+    let (request, ticket) = (RequestId(0x0102_0304), Ticket::new(0x0304, 0x0102));
+    let (lock, barrier) = (LockId(0x0102_0304_0506_0708), BarrierId(0x0102_0304_0506_0708));
+    let (region, round, node) = (RegionId(0x0102), 0x0102, node(7));
+    let access = Access::Write;
+    vec![
+        Message::PageRequest { page, request, access },
+        Message::Data { page, request, access },
+        Message::Grant { page, request, access, zero: true },
+        Message::Deny { page, request, lost_with: node },
+        Message::Fetch { page, request, access, requester: node },
+        Message::Done { page, request, installed: true },
+        Message::Recall { page, request },
+        Message::Invalidate { page },
+        Message::InvalidateAck { page },
+        Message::OwnerQuery { page, ticket },
+        Message::OwnerReply { page, ticket, owner: PageOwner::Lost(node) },
+        Message::LockAcquire { lock, ticket },
+        Message::LockGrant { lock, ticket, died: Some(node) },
+        Message::LockRelease { lock, ticket },
+        Message::BarrierArrive { barrier, ticket, participants: 3 },
+        Message::BarrierCancel { barrier, ticket },
+        Message::BarrierRelease { barrier, ticket },
+        Message::BarrierMismatch { barrier, ticket, first: 3, this: 4 },
+        Message::BarrierBroken { barrier, ticket, node },
+        Message::SyncRefused { ticket },
+        Message::RegionOpen { ticket, create: true, spec },
+        Message::RegionMap { region, round, spec },
+        Message::RegionMapped { region, round, mapped: true },
+        Message::RegionDrop { region, round },
+        Message::RegionReady { ticket, region, spec },
+        Message::RegionRefused { ticket, refusal: RegionRefusal::AddressTaken { node, address: 4096 } },
+        Message::RegionBroken { ticket, node },
+        Message::Goodbye,
+        Message::Leaving,
+    ]
+}
+
+fn spec() -> RegionSpec {
+    RegionSpec {
+        name: RegionName::new("grid").expect("it is short"),
+        pages: 77,
+        placement: Placement::Single(node(3)),
+        protocol: Protocol::WriteInvalidate,
+        address: 0x2000_0000_0000,
+    }
+}
+
+fn encoded(message: Message) -> Vec<u8> {
+    let mut bytes = [0xff; Message::MAX_BYTES];
+    let length = message.encode(View(0x0102_0304), &mut bytes);
+    bytes[..length].to_vec()
+}
+
+/// The name of a message in the document: `PageRequest` is PAGE_REQUEST.
+fn name_in_capitals(message: Message) -> String {
+    let name = format!("{message:?}");
+    let name = name.split([' ', '{']).next().unwrap_or_default();
+    let mut capitals = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !capitals.is_empty() {
+            capitals.push('_');
+        }
+        capitals.push(letter.to_ascii_uppercase());
+    }
+    capitals
+}
+
+fn number(cell: &str) -> usize {
+    cell.parse().unwrap_or_else(|_| panic!("{cell} is no number"))
+}
+
+#[test]
+fn each_kind_has_its_number_its_name_and_its_fields() {
+    let places: BTreeMap<&str, (usize, usize)> = table("| offset | bytes | field | holds |")
+        .iter()
+        .map(|row| (row[2], (number(row[0]), number(row[1]))))
+        .collect();
+    assert_eq!(places.values().map(|(_, length)| length).sum::<usize>(), 32);
+    let rows = table("| kind | name | fields |");
+    let mut listed = BTreeSet::new();
+    for message in full(spec()) {
+        let bytes = encoded(message);
+        let name = name_in_capitals(message);
+        let row = rows.iter().find(|row| row[1] == name).unwrap_or_else(|| panic!("no row for {name}"));
+        assert_eq!(number(row[0]), bytes[0] as usize, "{name}");
+        let mut used: BTreeSet<&str> = places
+            .iter()
+            .filter(|(_, (offset, length))| bytes[*offset..offset + length].iter().any(|byte| *byte != 0))
+            .map(|(field, _)| *field)
+            .collect();
+        assert!(used.remove("kind") && used.remove("view"), "every message has both");
+        if bytes.len() > 32 {
+            assert_eq!(bytes.len(), 32 + 88);
+            used.insert("properties");
+        }
+        let said: BTreeSet<&str> = row[2].split(", ").filter(|field| !field.is_empty()).collect();
+        assert_eq!(used, said, "{name}");
+        assert_eq!(!row[3].is_empty(), said.contains("detail"), "{name}: what its detail means");
+        assert_eq!(!row[4].is_empty(), said.contains("number"), "{name}: what its number means");
+        listed.insert(row[1]);
+    }
+    assert_eq!(listed.len(), rows.len(), "the document lists a kind that does not exist");
+}
+
+#[test]
+fn the_fields_lie_one_after_the_other() {
+    let mut end = 0;
+    for row in table("| offset | bytes | field | holds |") {
+        assert_eq!(number(row[0]), end, "{}", row[2]);
+        end += number(row[1]);
+    }
+    assert_eq!(end, 32);
+}
+
+#[test]
+fn the_least_significant_byte_comes_first_and_a_tickets_slot_before_its_generation() {
+    let bytes = encoded(full(spec())[0]);
+    assert_eq!(bytes[2..8], [2, 1, 4, 3, 2, 1], "region and view");
+    assert_eq!(bytes[8..20], [8, 7, 6, 5, 4, 3, 2, 1, 4, 3, 2, 1], "name and request");
+    let bytes = encoded(Message::SyncRefused { ticket: Ticket::new(0x0304, 0x0102) });
+    assert_eq!(bytes[16..20], [4, 3, 2, 1]);
+}
+
+#[test]
+fn the_codes_stand_for_what_the_document_says() {
+    let detail = |message| encoded(message)[1];
+    let (page, request) = (PAGE, RequestId(1));
+    assert_eq!(detail(Message::PageRequest { page, request, access: Access::Read }), 0);
+    assert_eq!(detail(Message::PageRequest { page, request, access: Access::Write }), 1);
+    assert_eq!(detail(Message::Grant { page, request, access: Access::Read, zero: true }), 2);
+    assert_eq!(detail(Message::Grant { page, request, access: Access::Write, zero: true }), 3);
+    let ticket = Ticket::new(1, 1);
+    for (owner, code) in
+        [(PageOwner::Nobody, 0), (PageOwner::Node(node(1)), 1), (PageOwner::Lost(node(1)), 2)]
+    {
+        assert_eq!(detail(Message::OwnerReply { page, ticket, owner }), code);
+    }
+    let mismatch = encoded(Message::BarrierMismatch { barrier: BarrierId(1), ticket, first: 3, this: 4 });
+    assert_eq!(mismatch[24..32], [3, 0, 0, 0, 4, 0, 0, 0]);
+
+    let rows = table("| detail | meaning | node | number |");
+    for (code, refusal) in [
+        RegionRefusal::SizeDiffers { pages: 9 },
+        RegionRefusal::OptionsDiffer,
+        RegionRefusal::AddressDiffers { address: 4096 },
+        RegionRefusal::AddressTaken { node: node(2), address: 4096 },
+        RegionRefusal::Exhausted,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bytes = encoded(Message::RegionRefused { ticket, refusal });
+        assert_eq!((bytes[1] as usize, number(rows[code][0])), (code, code));
+        assert_eq!(!rows[code][2].is_empty(), bytes[20..22] != [0; 2], "{refusal:?}: node");
+        assert_eq!(!rows[code][3].is_empty(), bytes[24..32] != [0; 8], "{refusal:?}: number");
+    }
+    assert_eq!(rows.len(), 5);
+}
+
+#[test]
+fn a_regions_properties_lie_where_the_document_says() {
+    let mut end = 0;
+    let places: BTreeMap<&str, (usize, usize)> = table("| offset | bytes | property | holds |")
+        .iter()
+        .map(|row| {
+            assert_eq!(number(row[0]), end, "{}", row[2]);
+            end += number(row[1]);
+            (row[2], (number(row[0]), number(row[1])))
+        })
+        .collect();
+    assert_eq!(end, 88);
+    let properties = |spec| {
+        let message = Message::RegionMap { region: RegionId(0), round: 0, spec };
+        encoded(message)[32..].to_vec()
+    };
+    let name = |text| RegionName::new(text).expect("it is short");
+    let changes: [(&[&str], RegionSpec); 6] = [
+        (&["pages"], RegionSpec { pages: u64::MAX - 77, ..spec() }),
+        (&["address"], RegionSpec { address: 0x5000_0000_0000, ..spec() }),
+        (&["placement", "placement node"], RegionSpec { placement: Placement::Cyclic, ..spec() }),
+        (&["placement node"], RegionSpec { placement: Placement::Single(node(9)), ..spec() }),
+        (&["name"], RegionSpec { name: name("diff"), ..spec() }),
+        (&["name bytes", "name"], RegionSpec { name: name("grid2"), ..spec() }),
+    ];
+    let before = properties(spec());
+    for (expected, changed) in changes {
+        let after = properties(changed);
+        let different: BTreeSet<&str> = places
+            .iter()
+            .filter(|(_, (offset, length))| {
+                before[*offset..offset + length] != after[*offset..offset + length]
+            })
+            .map(|(property, _)| *property)
+            .collect();
+        assert_eq!(different, expected.iter().copied().collect());
+    }
+    assert_eq!((before[16], before[17], before[18], before[20]), (0, 1, 3, 4));
+    assert_eq!(properties(RegionSpec { placement: Placement::Cyclic, ..spec() })[17..20], [0, 0, 0]);
+    assert_eq!(before[84..], [0; 4]);
+}

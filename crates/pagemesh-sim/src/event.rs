@@ -1,0 +1,71 @@
+//! What is told to an engine, as plain data, and who waits for what.
+
+use pagemesh_protocol::{
+    Access, BarrierId, LockId, Message, NodeId, PageAddress, RegionId, RegionSpec, Ticket,
+};
+
+/// Words of a simulated page: enough for several threads to share it falsely.
+pub(crate) const WORDS: usize = 4;
+
+/// The bytes of a page.
+pub(crate) type Words = [u64; WORDS];
+
+/// One call of an engine's `on_*` methods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Message { from: NodeId, message: Message, payload: Option<Words> },
+    Fault { ticket: Ticket, page: PageAddress, access: Access },
+    OwnerQuery { ticket: Ticket, page: PageAddress },
+    LockAcquire { ticket: Ticket, lock: LockId },
+    LockRelease { ticket: Ticket, lock: LockId },
+    BarrierArrive { ticket: Ticket, barrier: BarrierId, participants: u32 },
+    RegionOpen { ticket: Ticket, create: bool, spec: RegionSpec },
+    RegionMapped { region: RegionId, round: u16, mapped: bool },
+    Cancel { ticket: Ticket },
+    PeerLost { node: NodeId },
+    Leave { ticket: Ticket },
+}
+
+/// What a waiting call wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    Page {
+        page: PageAddress,
+        access: Access,
+    },
+    /// `touched`: whether somebody had used the page before the question was asked.
+    Owner {
+        page: PageAddress,
+        touched: bool,
+    },
+    Lock(LockId),
+    Barrier(BarrierId),
+    /// Which of the configuration's regions.
+    Region(usize),
+    Leave,
+}
+
+/// Who makes a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caller {
+    /// A simulated application thread, by its index.
+    Thread(usize),
+    /// The node itself, or a test that drives the world by hand.
+    Script,
+}
+
+/// The page that a message is about.
+pub(crate) fn page_of(message: &Message) -> Option<PageAddress> {
+    match *message {
+        Message::PageRequest { page, .. }
+        | Message::Data { page, .. }
+        | Message::Grant { page, .. }
+        | Message::Deny { page, .. }
+        | Message::Fetch { page, .. }
+        | Message::Done { page, .. }
+        | Message::Recall { page, .. }
+        | Message::Invalidate { page }
+        | Message::InvalidateAck { page } => Some(page),
+        _ => None,
+    }
+}

@@ -1,0 +1,37 @@
+//! A seeded simulator of a whole mesh: real engines, simulated memory, links and application threads.
+//!
+//! This crate owns the simulated world and the checks: it runs N [`pagemesh_protocol::Engine`]s over links that delay
+//! messages at random, and reorder those of different links, while threads read, write, lock, meet at barriers,
+//! give up waiting, and nodes die. After every step it checks that a page has one writer or many readers, that every
+//! readable copy is the latest, that the directory tells the truth, that locks are held by one and passed in order, that nobody
+//! passes a barrier early, and at the end that nobody waits for ever. It must never let anything but the seed decide:
+//! no clock, no address, no iteration order of a hash table. It is for tests only; nothing that ships depends on it.
+//!
+//! [`run()`] runs one seed; [`Config`] is what a seed stands for; [`Failed`] tells what did not hold, with the
+//! events before; [`Sabotage`] plants faults to show that the checks see them; [`Lockstep`] is driven by hand, to
+//! count messages and to pin the smallest scenario of a fault.
+#![forbid(unsafe_code)]
+
+mod breach;
+mod config;
+mod event;
+mod lockstep;
+mod network;
+mod node;
+mod random;
+mod referee;
+mod run;
+mod sabotage;
+mod thread;
+mod trace;
+mod truth;
+mod world;
+
+pub use breach::Breach;
+pub use config::{Config, LossPlan, PATTERNS, Pattern, RegionPlan, Timing};
+pub use lockstep::Lockstep;
+pub use random::Random;
+pub use run::{Failed, Options, Report, run, run_config};
+pub use sabotage::Sabotage;
+pub use trace::TraceMode;
+pub use world::Counts;

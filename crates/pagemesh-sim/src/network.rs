@@ -1,0 +1,119 @@
+//! The links between nodes: each delivers in order, and none knows of the others.
+
+use crate::config::Timing;
+use crate::event::Words;
+use crate::random::Random;
+use pagemesh_protocol::Message;
+use std::collections::VecDeque;
+
+/// What travels on a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parcel {
+    Message {
+        message: Message,
+        payload: Option<Words>,
+    },
+    /// The sender's connection is gone; nothing comes after.
+    Closed,
+}
+
+/// All links of a mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    nodes: usize,
+    timing: Timing,
+    random: Random,
+    /// By sender times nodes plus receiver: parcels, and when each may arrive, in microseconds.
+    links: Vec<VecDeque<(u64, Parcel)>>,
+    /// How much slower than others a link is.
+    slowness: Vec<u64>,
+    parcels: usize,
+}
+
+impl Network {
+    pub(crate) fn new(nodes: usize, timing: Timing, mut random: Random) -> Network {
+        let count = nodes * nodes;
+        let slowness = (0..count)
+            .map(|link| {
+                let ends = [Some((link / nodes) as u16), Some((link % nodes) as u16)];
+                let slow_end = timing.slow_node.is_some() && ends.contains(&timing.slow_node);
+                let slow_link = random.chance(timing.slow_link_percent);
+                if slow_end || slow_link { timing.slow_factor } else { 1 }
+            })
+            .collect();
+        Network { nodes, timing, random, links: vec![VecDeque::new(); count], slowness, parcels: 0 }
+    }
+
+    pub(crate) fn link(&self, from: usize, to: usize) -> usize {
+        from * self.nodes + to
+    }
+
+    /// Sender and receiver of a link.
+    pub(crate) fn ends(&self, link: usize) -> (usize, usize) {
+        (link / self.nodes, link % self.nodes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parcels == 0
+    }
+
+    /// A random time on the way, microseconds.
+    pub(crate) fn delay(&mut self, link: usize) -> u64 {
+        if self.timing.unordered {
+            return 0;
+        }
+        let Timing { delay_us, jitter_us, tail_percent, tail_us, .. } = self.timing;
+        let tail = if self.random.chance(tail_percent) { self.random.below(tail_us) } else { 0 };
+        (delay_us + self.random.below(jitter_us + 1) + tail) * self.slowness[link]
+    }
+
+    pub(crate) fn push(&mut self, link: usize, now: u64, extra: u64, parcel: Parcel) {
+        let earliest = self.links[link].back().map_or(0, |(at, _)| *at);
+        let at = earliest.max(now + extra + self.delay(link));
+        self.links[link].push_back((at, parcel));
+        self.parcels += 1;
+    }
+
+    /// When the first parcel of each link may arrive.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.links.iter().enumerate().filter_map(|(link, queue)| Some((link, queue.front()?.0)))
+    }
+
+    pub(crate) fn first(&self, link: usize) -> Option<Parcel> {
+        self.links[link].front().map(|(_, parcel)| *parcel)
+    }
+
+    pub(crate) fn pop(&mut self, link: usize) -> Option<Parcel> {
+        let (_, parcel) = self.links[link].pop_front()?;
+        self.parcels -= 1;
+        Some(parcel)
+    }
+
+    /// Cuts a link off after `kept` parcels; returns the others.
+    pub(crate) fn cut(&mut self, link: usize, kept: usize) -> Vec<Parcel> {
+        let kept = kept.min(self.links[link].len());
+        let lost: Vec<Parcel> = self.links[link].drain(kept..).map(|(_, parcel)| parcel).collect();
+        self.parcels -= lost.len();
+        lost
+    }
+
+    pub(crate) fn length(&self, link: usize) -> usize {
+        self.links[link].len()
+    }
+
+    /// A planted fault: the last two messages of a link change places; false when there are no two.
+    pub(crate) fn swap_last(&mut self, link: usize) -> bool {
+        let queue = &mut self.links[link];
+        let count = queue.len();
+        if count < 2 {
+            return false;
+        }
+        let (before, last) = (queue[count - 2].1, queue[count - 1].1);
+        if matches!(before, Parcel::Closed) || matches!(last, Parcel::Closed) {
+            return false;
+        }
+        queue[count - 2].1 = last;
+        queue[count - 1].1 = before;
+        true
+    }
+}

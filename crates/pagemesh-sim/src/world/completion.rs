@@ -1,0 +1,151 @@
+//! A call ends: is that what it waited for, and may it fail?
+
+use super::World;
+use crate::breach::Breach;
+use crate::event::{Caller, Wanted};
+use crate::node::Call;
+use crate::thread::{Activity, COMMON_BARRIER, Step};
+use pagemesh_protocol::{
+    Failure, Outcome, PageOwner, PageState, RegionRefusal, Ticket, barrier_home, lock_home,
+};
+
+impl World {
+    pub(super) fn complete(&mut self, at: usize, ticket: Ticket, outcome: Outcome) -> Result<(), Breach> {
+        let Some(call) = self.nodes[at].end_call(ticket) else {
+            return Err(Breach::Completion(format!("n{at}: {ticket:?} ends with {outcome:?}, unasked")));
+        };
+        if let Outcome::Failed(failure) = outcome {
+            self.counts.failed += 1;
+            self.check_excuse(at, &call, failure)?;
+        } else {
+            self.counts.completed += 1;
+        }
+        self.observe_home_answer(at, &call, outcome)?;
+        self.check_outcome(at, &call, outcome)?;
+        match call.caller {
+            Caller::Script => {
+                if call.wanted == Wanted::Leave {
+                    self.may_leave(at);
+                }
+                self.ended.push((at, ticket, outcome));
+                Ok(())
+            }
+            Caller::Thread(thread) => self.resume(thread, &call, outcome),
+        }
+    }
+
+    /// What a home says to its own node passes no link: the referee sees it here.
+    fn observe_home_answer(&mut self, at: usize, call: &Call, outcome: Outcome) -> Result<(), Breach> {
+        let id = self.nodes[at].id;
+        let applicant = (id, call.ticket);
+        match (call.wanted, outcome) {
+            (Wanted::Lock(lock), Outcome::Done) if lock_home(lock, self.config.nodes) == id => {
+                self.referee.granted(lock, applicant, None)
+            }
+            (Wanted::Lock(lock), Outcome::Failed(Failure::OwnerDied(node)))
+                if lock_home(lock, self.config.nodes) == id =>
+            {
+                self.referee.granted(lock, applicant, Some(node))
+            }
+            (Wanted::Barrier(barrier), Outcome::Done) if barrier_home(barrier, self.config.nodes) == id => {
+                self.referee.released(barrier, applicant)
+            }
+            (Wanted::Lock(_) | Wanted::Barrier(_), Outcome::Failed(_)) => {
+                self.referee.refused(applicant);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The outcome has to fit the question.
+    fn check_outcome(&mut self, at: usize, call: &Call, outcome: Outcome) -> Result<(), Breach> {
+        let wrong = || Err(Breach::Completion(format!("n{at}: {call:?} ends with {outcome:?}")));
+        match (call.wanted, outcome) {
+            (_, Outcome::Failed(_))
+            | (Wanted::Page { .. } | Wanted::Lock(_) | Wanted::Barrier(_), Outcome::Done) => Ok(()),
+            (Wanted::Leave, Outcome::Done) if self.nodes.iter().all(|node| node.called_leave) => Ok(()),
+            (Wanted::Region(_), Outcome::Region { region, spec }) => self.check_mapped(region, spec),
+            (Wanted::Owner { touched, .. }, Outcome::Owner(owner)) => match owner {
+                PageOwner::Nobody if touched => wrong(),
+                PageOwner::Node(node) if node.index() >= self.nodes.len() => wrong(),
+                PageOwner::Lost(node) if self.nodes[node.index()].alive => wrong(),
+                _ => Ok(()),
+            },
+            _ => wrong(),
+        }
+    }
+
+    /// A failure needs a reason outside the engine.
+    fn check_excuse(&self, at: usize, call: &Call, failure: Failure) -> Result<(), Breach> {
+        let dead = |node: pagemesh_protocol::NodeId| !self.nodes[node.index()].alive;
+        let excused = match failure {
+            Failure::PeerLost(node) => dead(node),
+            Failure::OwnerDied(node) => matches!(call.wanted, Wanted::Lock(_)) && dead(node),
+            Failure::PageLost(node) => {
+                let Wanted::Page { page, .. } = call.wanted else {
+                    return Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?}")));
+                };
+                // A copy may still be there while the order to hand it to the dead node is on its way.
+                let settled = self.truth.page(page).is_some_and(|truth| truth.in_flight == 0);
+                let copies = self
+                    .nodes
+                    .iter()
+                    .any(|node| node.alive && node.engine.page_state(page) != PageState::Invalid);
+                dead(node) && !(settled && copies)
+            }
+            Failure::Limit(_) => matches!(call.wanted, Wanted::Lock(_)) && self.config.lock_bound == 1,
+            Failure::RegionRefused(RegionRefusal::AddressTaken { .. }) => {
+                matches!(call.wanted, Wanted::Region(plan) if self.config.regions[plan].address != 0)
+            }
+            _ => false,
+        };
+        if excused {
+            return Ok(());
+        }
+        Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?} and nothing excuses it")))
+    }
+
+    /// The thread goes on.
+    fn resume(&mut self, index: usize, call: &Call, outcome: Outcome) -> Result<(), Breach> {
+        let at = self.time + self.pause();
+        let participants = self.threads.len();
+        let thread = &mut self.threads[index];
+        if !matches!(thread.activity, Activity::Waiting { ticket, .. } if ticket == call.ticket) {
+            return Err(Breach::Completion(format!("thread {index} does not wait for {call:?}")));
+        }
+        thread.activity = Activity::Ready(at);
+        match (call.wanted, outcome) {
+            // Tried again: another node may have taken the page away in between; a lock whose holder died is free again,
+            // and this thread was only told.
+            (Wanted::Page { .. }, Outcome::Done)
+            | (Wanted::Lock(_), Outcome::Failed(Failure::OwnerDied(_))) => {}
+            (Wanted::Lock(lock), Outcome::Done) => {
+                self.referee.takes(lock, index)?;
+                if let Some(Step::Lock(place)) = thread.plan.pop_front() {
+                    thread.locks.push((place, call.ticket));
+                }
+            }
+            (Wanted::Barrier(barrier), _) => {
+                thread.plan.pop_front();
+                if barrier == COMMON_BARRIER {
+                    thread.generation += 1;
+                    if outcome == Outcome::Done {
+                        self.referee.passes(thread.generation - 1, participants)?;
+                    }
+                }
+            }
+            (Wanted::Region(plan), outcome) => {
+                thread.plan.pop_front();
+                if let Outcome::Region { region, spec } = outcome {
+                    thread.regions[plan] = Some((region, spec.pages));
+                }
+            }
+            (Wanted::Page { .. } | Wanted::Lock(_), _) => thread.abort(),
+            (Wanted::Owner { .. } | Wanted::Leave, _) => {
+                thread.plan.pop_front();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Gives one event to one engine and has its actions performed.
+
+use super::World;
+use crate::breach::Breach;
+use crate::event::{Event, Words, page_of};
+use crate::node::Rights;
+use crate::sabotage::Sabotage;
+use pagemesh_protocol::{Action, Actions, PageAddress, View};
+use std::fmt::Write;
+
+impl World {
+    /// Tells the engine of node `at` what happened and performs what it asks for.
+    pub(crate) fn feed(&mut self, at: usize, event: Event) -> Result<(), Breach> {
+        let (time, step) = (self.time, self.counts.steps);
+        self.trace.line(|| format!("{step:>5} {time:>7}us n{at} {}", describe(&event)));
+        let cancelled = match event {
+            Event::Cancel { ticket } => self.nodes[at].end_call(ticket).map(|call| call.wanted),
+            _ => None,
+        };
+        self.referee.hears(self.nodes[at].id, &event, cancelled);
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.clear();
+        self.tell_engine(at, &event, &mut actions)?;
+        if self.trace.is_on() && !actions.is_empty() {
+            let text = self.describe_actions(at, &actions);
+            self.trace.extend(|| text);
+        }
+        self.plant_early_send(&mut actions);
+        let payload = match event {
+            Event::Message { message, payload: Some(words), .. } => page_of(&message).map(|p| (p, words)),
+            _ => None,
+        };
+        let performed = self.perform_all(at, &actions, payload);
+        self.actions = actions;
+        performed
+    }
+
+    fn tell_engine(&mut self, at: usize, event: &Event, out: &mut Actions) -> Result<(), Breach> {
+        let engine = &mut self.nodes[at].engine;
+        match *event {
+            Event::Message { from, message, .. } => engine.on_message(from, View::FIRST, &message, out)?,
+            Event::Fault { ticket, page, access } => engine.on_fault(ticket, page, access, out),
+            Event::OwnerQuery { ticket, page } => engine.on_owner_query(ticket, page, out),
+            Event::LockAcquire { ticket, lock } => engine.on_lock_acquire(ticket, lock, out),
+            Event::LockRelease { ticket, lock } => engine.on_lock_release(ticket, lock, out),
+            Event::BarrierArrive { ticket, barrier, participants } => {
+                engine.on_barrier_arrive(ticket, barrier, participants, out);
+            }
+            Event::RegionOpen { ticket, create, spec } => engine.on_region_open(ticket, create, spec, out),
+            Event::RegionMapped { region, round, mapped } => {
+                engine.on_region_mapped(region, round, mapped, out);
+            }
+            Event::Cancel { ticket } => engine.on_cancel(ticket, out),
+            Event::PeerLost { node } => engine.on_peer_lost(node, out),
+            Event::Leave { ticket } => engine.on_leave(ticket, out),
+        }
+        Ok(())
+    }
+
+    /// A planted fault: a page's bytes leave before its rights are taken away.
+    fn plant_early_send(&mut self, actions: &mut Actions) {
+        let send = actions.iter().position(|action| matches!(action, Action::Send { payload: Some(_), .. }));
+        if let Some(place) = send.filter(|place| *place > 0) {
+            let removal = matches!(actions[place - 1], Action::Unmap(_) | Action::Protect(_));
+            if removal && self.saboteur.strikes(Sabotage::SendBeforeUnmap) {
+                actions.swap(place - 1, place);
+            }
+        }
+    }
+
+    fn perform_all(
+        &mut self,
+        at: usize,
+        actions: &Actions,
+        payload: Option<(PageAddress, Words)>,
+    ) -> Result<(), Breach> {
+        for action in actions {
+            if self.config.interleave_percent > 0 && self.schedule.chance(self.config.interleave_percent) {
+                self.interlope(at)?;
+            }
+            self.perform(at, action, payload)?;
+        }
+        Ok(())
+    }
+
+    /// The actions, and for each page that they change, its rights before and the state after.
+    fn describe_actions(&self, at: usize, actions: &Actions) -> String {
+        let mut text = String::from(" =>");
+        for action in actions {
+            let _ = match action {
+                Action::Send { to, message, payload } => {
+                    write!(text, " [to {to:?}: {message:?}{}]", if payload.is_some() { " +page" } else { "" })
+                }
+                Action::MapRegion { region, round, spec } => {
+                    write!(text, " MapRegion({}, round {round}, {:#x})", region.0, spec.address)
+                }
+                other => write!(text, " {other:?}"),
+            };
+            if let Action::MapRead(page)
+            | Action::MapWrite(page)
+            | Action::Unprotect(page)
+            | Action::Protect(page)
+            | Action::Unmap(page) = action
+            {
+                let before = self.nodes[at].rights(*page);
+                let after = self.nodes[at].engine.page_state(*page);
+                let _ = write!(text, "({before:?}->{after})");
+            }
+        }
+        text
+    }
+
+    /// Whether the application of node `at` may do this.
+    pub(super) fn allowed(&self, at: usize, page: PageAddress, needed: Rights) -> bool {
+        self.nodes[at].rights(page) >= needed
+    }
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Message { from, message, payload } => {
+            format!("<- {from:?}: {message:?}{}", if payload.is_some() { " +page" } else { "" })
+        }
+        other => format!("{other:?}"),
+    }
+}

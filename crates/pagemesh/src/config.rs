@@ -1,0 +1,211 @@
+//! How a node finds its mesh.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+/// Why a configuration is no good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A variable that is needed is not set.
+    #[error(
+        "{name} is not set; start this program by `pagemesh run -n N PROGRAM`, or set {name} to {wanted}"
+    )]
+    Missing {
+        /// The variable.
+        name: &'static str,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+    /// A variable holds something else than it should.
+    #[error("{name} is {found:?}; set it to {wanted}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        found: String,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+}
+
+/// Who this node is, how many there are, and where they meet.
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) node: u16,
+    pub(crate) nodes: u16,
+    pub(crate) coordinator: SocketAddr,
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) listen_address: IpAddr,
+    pub(crate) join_timeout: Duration,
+    pub(crate) fault_timeout: Duration,
+    pub(crate) wait_timeout: Duration,
+    pub(crate) spin: Duration,
+}
+
+impl Config {
+    /// Node `node` of `nodes`; node 0 listens at `coordinator`, the others dial it.
+    ///
+    /// Nothing listens on anything but loopback, unless `coordinator` is another address.
+    pub fn new(node: u16, nodes: u16, coordinator: SocketAddr) -> Config {
+        Config {
+            node,
+            nodes,
+            coordinator,
+            listener: None,
+            listen_address: if coordinator.ip().is_loopback() {
+                coordinator.ip()
+            } else if coordinator.is_ipv4() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+            },
+            join_timeout: Duration::from_secs(30),
+            fault_timeout: Duration::from_secs(30),
+            wait_timeout: Duration::from_mins(10),
+            spin: Duration::ZERO,
+        }
+    }
+
+    /// A mesh of one node, which uses no network.
+    pub fn single() -> Config {
+        Config::new(0, 1, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
+    /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
+    /// `PAGEMESH_WAIT_TIMEOUT_MS` and `PAGEMESH_SPIN_US` may be.
+    ///
+    /// # Errors
+    /// When a variable is missing or holds something else than it should; the error names it.
+    pub fn from_env() -> Result<Config, ConfigError> {
+        Config::from_variables(|name| {
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        })
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let need = |name, wanted| get(name).ok_or(ConfigError::Missing { name, wanted });
+        let node = number(
+            "PAGEMESH_NODE",
+            &need("PAGEMESH_NODE", "this node's number, from 0")?,
+            "a node number, from 0",
+        )?;
+        let nodes = number(
+            "PAGEMESH_NODES",
+            &need("PAGEMESH_NODES", "how many nodes there are")?,
+            "a number of nodes from 1 to 64",
+        )?;
+        let name = "PAGEMESH_COORDINATOR";
+        let wanted = "host:port of node 0";
+        let text = need(name, wanted)?;
+        let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        let coordinator = resolved.ok_or(ConfigError::Invalid { name, found: text, wanted })?;
+        let mut config = Config::new(node, nodes, coordinator);
+        let name = "PAGEMESH_LISTEN";
+        if let Some(text) = get(name) {
+            let wanted = "an address of this machine, such as 0.0.0.0";
+            config.listen_address =
+                text.parse().map_err(|_| ConfigError::Invalid { name, found: text, wanted })?;
+        }
+        let millis = |name, default| match get(name) {
+            None => Ok(default),
+            Some(text) => number(name, &text, "a number of milliseconds").map(Duration::from_millis),
+        };
+        config.join_timeout = millis("PAGEMESH_JOIN_TIMEOUT_MS", config.join_timeout)?;
+        config.fault_timeout = millis("PAGEMESH_FAULT_TIMEOUT_MS", config.fault_timeout)?;
+        config.wait_timeout = millis("PAGEMESH_WAIT_TIMEOUT_MS", config.wait_timeout)?;
+        if let Some(text) = get("PAGEMESH_SPIN_US") {
+            let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
+            config.spin = Duration::from_micros(micros);
+        }
+        Ok(config)
+    }
+
+    /// For node 0: meet on this socket, which listens already.
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Config {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// How long to wait for the others to join (30 s).
+    #[must_use]
+    pub fn join_timeout(mut self, timeout: Duration) -> Config {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long an access waits for its page (30 s). A node that was lost is noticed long before.
+    #[must_use]
+    pub fn fault_timeout(mut self, timeout: Duration) -> Config {
+        self.fault_timeout = timeout;
+        self
+    }
+
+    /// How long a lock, a barrier, and leaving wait for others (10 min).
+    #[must_use]
+    pub fn wait_timeout(mut self, timeout: Duration) -> Config {
+        self.wait_timeout = timeout;
+        self
+    }
+
+    /// How long a waiting thread polls before it sleeps (0). Worth 50 us where every node has a core to spare; with fewer
+    /// cores it keeps the awaited node from running.
+    #[must_use]
+    pub fn spin(mut self, spin: Duration) -> Config {
+        self.spin = spin;
+        self
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    name: &'static str,
+    text: &str,
+    wanted: &'static str,
+) -> Result<T, ConfigError> {
+    text.trim().parse().map_err(|_| ConfigError::Invalid { name, found: text.to_owned(), wanted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_variables(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_launchers_variables_make_a_configuration() {
+        let config = read(&[
+            ("PAGEMESH_NODE", "2"),
+            ("PAGEMESH_NODES", "4"),
+            ("PAGEMESH_COORDINATOR", "127.0.0.1:7000"),
+            ("PAGEMESH_JOIN_TIMEOUT_MS", "1500"),
+            ("PAGEMESH_SPIN_US", "50"),
+        ])
+        .unwrap();
+        assert_eq!((config.node, config.nodes), (2, 4));
+        assert_eq!(config.coordinator, "127.0.0.1:7000".parse().unwrap());
+        assert!(config.listen_address.is_loopback());
+        assert_eq!(config.join_timeout, Duration::from_millis(1500));
+        assert_eq!(config.spin, Duration::from_micros(50));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let missing = read(&[("PAGEMESH_NODE", "0")]).unwrap_err();
+        assert!(missing.to_string().contains("PAGEMESH_NODES is not set"), "{missing}");
+        let wrong = read(&[("PAGEMESH_NODE", "zero")]).unwrap_err();
+        assert!(wrong.to_string().contains("PAGEMESH_NODE is \"zero\""), "{wrong}");
+        let wrong = read(&[
+            ("PAGEMESH_NODE", "0"),
+            ("PAGEMESH_NODES", "1"),
+            ("PAGEMESH_COORDINATOR", "127.0.0.1:1"),
+            ("PAGEMESH_LISTEN", "everywhere"),
+        ]);
+        assert!(matches!(wrong, Err(ConfigError::Invalid { name: "PAGEMESH_LISTEN", .. })));
+    }
+}

@@ -1,0 +1,284 @@
+//! What can go wrong, one enum a family of calls.
+
+use crate::NodeId;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a node could not join.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The mesh was not formed.
+    #[error(transparent)]
+    Network(#[from] pagemesh_net::JoinError),
+    /// This machine cannot map shared memory.
+    #[error("this machine cannot map shared memory: {0}")]
+    Memory(#[source] pagemesh_memory::MappingError),
+    /// This process could not get what it needs to take part.
+    #[error("node {node} cannot set up its part of the mesh: {source}")]
+    Setup {
+        /// This node.
+        node: u16,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// How a node went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DepartureKind {
+    /// It said that it leaves.
+    Left,
+    /// Its connection ended without a word: it was killed, cut off, or dropped for what it sent.
+    Died,
+}
+
+impl fmt::Display for DepartureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DepartureKind::Left => "has left",
+            DepartureKind::Died => "died or was cut off",
+        })
+    }
+}
+
+/// Why a region could not be opened, or a part of it not be named.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// The name is too long, empty, or holds NUL.
+    #[error(transparent)]
+    Name(#[from] pagemesh_protocol::RegionNameError),
+    /// The size is zero or too large.
+    #[error("region {name:?}: a size of {bytes} bytes was asked for; ask for 1 to {limit}")]
+    Size {
+        /// The region.
+        name: String,
+        /// What was asked for.
+        bytes: usize,
+        /// The most that one region can have.
+        limit: u64,
+    },
+    /// An option makes no sense in this mesh.
+    #[error("region {name:?}: {what}")]
+    Option {
+        /// The region.
+        name: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// It exists with another size.
+    #[error(
+        "region {name:?} exists with {found} bytes, {asked} were asked for; ask for the same size on every node"
+    )]
+    SizeDiffers {
+        /// The region.
+        name: String,
+        /// What was asked for, rounded up to pages.
+        asked: u64,
+        /// What it has.
+        found: u64,
+    },
+    /// It exists with other options.
+    #[error("region {name:?} exists with another placement; ask for the same on every node")]
+    OptionsDiffer {
+        /// The region.
+        name: String,
+    },
+    /// It exists elsewhere.
+    #[error("region {name:?} exists at address {found:#x}, {asked:#x} was asked for")]
+    AddressDiffers {
+        /// The region.
+        name: String,
+        /// What was asked for.
+        asked: u64,
+        /// Where it is.
+        found: u64,
+    },
+    /// The address is taken on some node.
+    #[error(
+        "region {name:?} cannot be mapped at {address:#x}: node {node} has something else there; choose another address, or none"
+    )]
+    AddressTaken {
+        /// The region.
+        name: String,
+        /// The address that was tried last.
+        address: u64,
+        /// The node where it is taken.
+        node: NodeId,
+    },
+    /// No number or no address range of this size is left.
+    #[error("region {name:?}: no more regions, or no free address range of this size, in this mesh")]
+    Exhausted {
+        /// The region.
+        name: String,
+    },
+    /// A node that had to agree is gone.
+    #[error("region {name:?} cannot be agreed on: node {node} {how}")]
+    PeerLost {
+        /// The region.
+        name: String,
+        /// The node.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// The others did not answer, or nobody created the region, in time.
+    #[error("region {name:?} was not there after {after:?}; create it on some node, or wait longer")]
+    TimedOut {
+        /// The region.
+        name: String,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// A slice does not lie inside the region, or not on a multiple of its type's size.
+    #[error(
+        "region {name:?} has {region_bytes} bytes; {len} items of {item_bytes} bytes at offset {offset} do not lie in it, or not aligned"
+    )]
+    Slice {
+        /// The region.
+        name: String,
+        /// Its size.
+        region_bytes: usize,
+        /// Where the slice was to begin.
+        offset: usize,
+        /// How many items.
+        len: usize,
+        /// Bytes of each.
+        item_bytes: usize,
+    },
+    /// This node has left its mesh.
+    #[error("region {name:?}: this node has left its mesh")]
+    Closed {
+        /// The region.
+        name: String,
+    },
+}
+
+/// Why shared memory could not be accessed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// Beyond the slice.
+    #[error("items {start}..{end} of a slice of {len} were asked for")]
+    OutOfBounds {
+        /// First item asked for.
+        start: usize,
+        /// The item after the last.
+        end: usize,
+        /// Items that there are.
+        len: usize,
+    },
+    /// The only copy of the page went with a node.
+    #[error("page {page} of region {region:?} is lost: node {node}, which held its only copy, {how}")]
+    PageLost {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+        /// The node that held it.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// The page's home is gone, and with it the knowledge of where its copies are.
+    #[error("page {page} of region {region:?} is lost: node {node}, its home, {how}")]
+    PeerLost {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+        /// Its home.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// The page did not come in time.
+    #[error("page {page} of region {region:?} did not come from its home, node {node}, within {after:?}")]
+    TimedOut {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+        /// Its home.
+        node: NodeId,
+        /// How long the access waited.
+        after: Duration,
+    },
+    /// The page came, but the kernel refused to map it.
+    #[error(
+        "page {page} of region {region:?} cannot be mapped: out of memory, or a bound of the kernel was reached"
+    )]
+    Mapping {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+    },
+    /// This node has left its mesh.
+    #[error("region {region:?}: this node has left its mesh")]
+    Closed {
+        /// The region.
+        region: String,
+    },
+}
+
+/// Why waiting for others failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// A node that was waited for is gone.
+    #[error("{what}: node {node} {how}")]
+    PeerLost {
+        /// Which lock or barrier.
+        what: String,
+        /// The node.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// The lock's holder is gone and may have left its data half written. The lock is free again and not held by this call.
+    #[error(
+        "{what}: node {node}, which held it, {how}; what it protects may be half written; take it again to go on"
+    )]
+    OwnerDied {
+        /// Which lock.
+        what: String,
+        /// The node that held it.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// Threads entered one barrier with different numbers of participants.
+    #[error("{what}: entered for {this} participants, others entered it for {first}; use one number")]
+    BarrierMismatch {
+        /// Which barrier.
+        what: String,
+        /// What the first to arrive said.
+        first: u32,
+        /// What this call said.
+        this: u32,
+    },
+    /// It took too long.
+    #[error("{what}: still waiting after {after:?}")]
+    TimedOut {
+        /// Which lock or barrier.
+        what: String,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// A bound was reached.
+    #[error("{what}: {bound}")]
+    Limit {
+        /// Which lock or barrier.
+        what: String,
+        /// Which bound.
+        bound: &'static str,
+    },
+    /// This node has left its mesh.
+    #[error("{what}: this node has left its mesh")]
+    Closed {
+        /// Which lock or barrier.
+        what: String,
+    },
+}

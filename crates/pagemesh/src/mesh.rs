@@ -1,0 +1,141 @@
+//! The mesh, as one of its nodes sees it.
+
+use crate::runtime::Runtime;
+use crate::{
+    Barrier, Config, DepartureKind, JoinError, Lock, NodeId, Region, RegionError, RegionOptions, Stats,
+    SyncError,
+};
+use pagemesh_protocol::limits;
+use pagemesh_protocol::{Placement, Protocol, RegionName, RegionSpec};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A node that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// Which.
+    pub node: NodeId,
+    /// How.
+    pub how: DepartureKind,
+}
+
+/// A node's membership in a mesh. Any number of threads can use it at a time.
+///
+/// End it by [`leave`](Mesh::leave): it waits for the others, so that nobody loses pages that are here. Dropping it leaves at
+/// once; the others are told.
+pub struct Mesh {
+    runtime: Arc<Runtime>,
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mesh(node {} of {})", self.node(), self.nodes())
+    }
+}
+
+impl Mesh {
+    /// Joins: returns when every node has.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense, others do not come in time or refuse, or the machine lacks something.
+    pub fn join(config: Config) -> Result<Mesh, JoinError> {
+        Ok(Mesh { runtime: Runtime::start(config)? })
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.runtime.node()
+    }
+
+    /// How many nodes joined.
+    pub fn nodes(&self) -> usize {
+        self.runtime.nodes() as usize
+    }
+
+    /// Opens region `name`, creating it if no node has. It is then mapped on every node, at the same address, whether or not that
+    /// node opens it too.
+    ///
+    /// # Errors
+    /// When it exists with other options, when its address is taken on some node, or when a node is gone.
+    pub fn region(&self, name: &str, options: RegionOptions) -> Result<Region, RegionError> {
+        let spec = self.checked_spec(name, options)?;
+        self.runtime.open_region(true, spec, None)
+    }
+
+    fn checked_spec(&self, name: &str, options: RegionOptions) -> Result<RegionSpec, RegionError> {
+        let owned = || name.to_owned();
+        let limit = limits::REGION_PAGES * 4096;
+        if options.bytes == 0 || options.bytes as u64 > limit {
+            return Err(RegionError::Size { name: owned(), bytes: options.bytes, limit });
+        }
+        if let Placement::Single(node) = options.placement
+            && node.index() >= self.nodes()
+        {
+            let what = format!("its placement names node {node}, but there are {} nodes", self.nodes());
+            return Err(RegionError::Option { name: owned(), what });
+        }
+        let pages = options.bytes.div_ceil(4096) as u64;
+        let address = options.address.unwrap_or(0) as u64;
+        let end = address.checked_add(pages * 4096);
+        if options.address == Some(0) || !address.is_multiple_of(4096) || end.is_none_or(|end| end > 1 << 47)
+        {
+            let what =
+                format!("address {address:#x} is no multiple of 4096 with room for it; choose another");
+            return Err(RegionError::Option { name: owned(), what });
+        }
+        let (placement, protocol) = (options.placement, Protocol::WriteInvalidate);
+        Ok(RegionSpec { name: RegionName::new(name)?, pages, placement, protocol, address })
+    }
+
+    /// Opens region `name` as some node created it, waiting at most `timeout` until one does.
+    ///
+    /// # Errors
+    /// When nobody creates it in time, or a node is gone.
+    pub fn attach(&self, name: &str, timeout: Duration) -> Result<Region, RegionError> {
+        let (placement, protocol) = (Placement::Cyclic, Protocol::WriteInvalidate);
+        let spec = RegionSpec { name: RegionName::new(name)?, pages: 0, placement, protocol, address: 0 };
+        self.runtime.open_region(false, spec, Some(timeout))
+    }
+
+    /// The lock named `id`.
+    pub fn lock(&self, id: u64) -> Lock {
+        Lock::new(self.runtime.clone(), id)
+    }
+
+    /// The barrier named `id` of one thread of every node.
+    pub fn barrier(&self, id: u64) -> Barrier {
+        Barrier::new(self.runtime.clone(), id, self.runtime.nodes() as u32)
+    }
+
+    /// The barrier named `id` of `participants` threads, on whatever nodes.
+    ///
+    /// # Panics
+    /// When there are no participants.
+    pub fn barrier_of(&self, id: u64, participants: u32) -> Barrier {
+        Barrier::new(self.runtime.clone(), id, participants)
+    }
+
+    /// What this node did until now.
+    pub fn stats(&self) -> Stats {
+        self.runtime.stats()
+    }
+
+    /// The next node that is gone and was not yet returned by this call; waits for one at most `timeout`.
+    pub fn wait_departure(&self, timeout: Duration) -> Option<Departure> {
+        self.runtime.wait_departure(timeout)
+    }
+
+    /// Waits until every node leaves, then leaves. Until then this node's pages stay reachable.
+    ///
+    /// # Errors
+    /// When a node was lost that had not come to this point, or the configured wait ran out. This node has left all the same.
+    pub fn leave(self) -> Result<(), SyncError> {
+        self.runtime.leave()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.runtime.shut_down();
+    }
+}

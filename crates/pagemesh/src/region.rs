@@ -1,0 +1,224 @@
+//! Regions: named ranges of shared memory.
+
+use crate::runtime::Runtime;
+use crate::{AccessError, NodeId, PageState, Placement, Plain, RegionError, SharedSlice};
+use pagemesh_memory::{AccessFault, Mapping};
+use pagemesh_protocol::{Access, Outcome, PageAddress, PageOwner, RegionId, RegionSpec};
+use std::fmt;
+use std::sync::Arc;
+
+/// What a region is to be like. Every node that opens it by [`Mesh::region`](crate::Mesh::region) gives the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionOptions {
+    pub(crate) bytes: usize,
+    pub(crate) placement: Placement,
+    pub(crate) address: Option<usize>,
+}
+
+impl RegionOptions {
+    /// A region of `bytes` bytes, rounded up to pages of 4096; cyclic placement, at an address that is free on every node.
+    pub const fn new(bytes: usize) -> RegionOptions {
+        RegionOptions { bytes, placement: Placement::Cyclic, address: None }
+    }
+
+    /// Which nodes keep the directory of its pages.
+    #[must_use]
+    pub const fn placement(mut self, placement: Placement) -> RegionOptions {
+        self.placement = placement;
+        self
+    }
+
+    /// The address that it must have on every node: a multiple of 4096.
+    #[must_use]
+    pub const fn address(mut self, address: usize) -> RegionOptions {
+        self.address = Some(address);
+        self
+    }
+}
+
+/// A range of memory that all nodes share, at the same virtual address on each. Cheap to clone; every clone is the same memory.
+///
+/// It starts as zeros. Plain loads and stores through [`base`](Region::base) work, from any thread; they are as atomic and
+/// ordered across nodes as across the threads of one machine. System calls do not fault pages in: they return `EFAULT` (or
+/// a short count) for pages that are not here. Forked children do not inherit it.
+#[derive(Clone)]
+pub struct Region {
+    runtime: Arc<Runtime>,
+    mapping: Arc<Mapping>,
+    id: RegionId,
+    spec: RegionSpec,
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("name", &self.name())
+            .field("base", &format_args!("{:#x}", self.base()))
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Region {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        mapping: Arc<Mapping>,
+        id: RegionId,
+        spec: RegionSpec,
+    ) -> Region {
+        Region { runtime, mapping, id, spec }
+    }
+
+    /// The name it was opened by.
+    pub fn name(&self) -> &str {
+        self.spec.name.as_str()
+    }
+
+    /// Virtual address of its first byte.
+    pub fn base(&self) -> usize {
+        self.mapping.base()
+    }
+
+    /// Its first byte, for plain loads and stores. They are the caller's to order; a page that cannot be had raises SIGBUS.
+    /// Valid while any clone of this region lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.mapping.app_pointer()
+    }
+
+    /// Its size in bytes, a multiple of 4096.
+    pub fn bytes(&self) -> usize {
+        self.mapping.bytes()
+    }
+
+    /// Its size in pages.
+    pub fn pages(&self) -> usize {
+        self.mapping.pages() as usize
+    }
+
+    /// `len` items from byte `offset` on.
+    ///
+    /// # Errors
+    /// When they do not lie in the region, or `offset` is not a multiple of the item's alignment.
+    pub fn slice<T: Plain>(&self, offset: usize, len: usize) -> Result<SharedSlice<T>, RegionError> {
+        let fits = len
+            .checked_mul(size_of::<T>())
+            .and_then(|bytes| bytes.checked_add(offset))
+            .is_some_and(|end| end <= self.bytes());
+        if !fits || !offset.is_multiple_of(align_of::<T>()) {
+            return Err(RegionError::Slice {
+                name: self.name().to_owned(),
+                region_bytes: self.bytes(),
+                offset,
+                len,
+                item_bytes: size_of::<T>(),
+            });
+        }
+        Ok(SharedSlice::new(self.clone(), offset, len))
+    }
+
+    fn page(&self, page: usize) -> PageAddress {
+        assert!(page < self.pages(), "page {page} of a region of {} pages", self.pages());
+        PageAddress::new(self.id, page as u64)
+    }
+
+    /// The state of this node's copy of a page.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn page_state(&self, page: usize) -> PageState {
+        self.runtime.page_state(self.page(page))
+    }
+
+    /// The node that keeps the directory entry of a page.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn page_home(&self, page: usize) -> NodeId {
+        self.spec.placement.home(self.page(page).page, self.runtime.nodes())
+    }
+
+    /// The node whose copy of a page is authoritative, as its home knows it now; `None` while nobody has touched it.
+    ///
+    /// # Errors
+    /// When the page is lost, or its home does not answer.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn page_owner(&self, page: usize) -> Result<Option<NodeId>, AccessError> {
+        let page = self.page(page);
+        match self.runtime.owner(page) {
+            Ok(Outcome::Owner(PageOwner::Nobody)) => Ok(None),
+            Ok(Outcome::Owner(PageOwner::Node(node))) => Ok(Some(node)),
+            Ok(Outcome::Owner(PageOwner::Lost(node))) => Err(AccessError::PageLost {
+                region: self.name().to_owned(),
+                page: page.page,
+                node,
+                how: self.runtime.departure_kind(node),
+            }),
+            Ok(_) => unreachable!("a question for an owner has an owner for an answer"),
+            Err(failed) => Err(failed.into_access_error(&self.runtime, &self.spec, page.page)),
+        }
+    }
+
+    /// Asks for the right that an access to `page` failed to get, and says why it cannot be had; `Ok` when it can now.
+    fn explain(&self, page: u64, access: Access) -> Result<(), AccessError> {
+        self.runtime
+            .acquire(PageAddress::new(self.id, page), access)
+            .map_err(|failed| failed.into_access_error(&self.runtime, &self.spec, page))
+    }
+
+    /// Tries `copy` again as long as the page that stopped it can be had after all.
+    fn persist(
+        &self,
+        access: Access,
+        mut copy: impl FnMut() -> Result<(), AccessFault>,
+    ) -> Result<(), AccessError> {
+        while let Err(AccessFault { page, .. }) = copy() {
+            self.explain(page, access)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn copy_out(&self, offset: usize, bytes: &mut [u8]) -> Result<(), AccessError> {
+        self.persist(Access::Read, || self.mapping.read_app(offset, bytes))
+    }
+
+    pub(crate) fn copy_in(&self, offset: usize, bytes: &[u8]) -> Result<(), AccessError> {
+        self.persist(Access::Write, || self.mapping.write_app(offset, bytes))
+    }
+
+    /// Loads one item, whole where the processor can.
+    pub(crate) fn load(&self, offset: usize, item: &mut [u8]) -> Result<(), AccessError> {
+        self.persist(Access::Read, || {
+            match item.len() {
+                1 => item.copy_from_slice(&self.mapping.load_u8(offset)?.to_ne_bytes()),
+                2 if offset.is_multiple_of(2) => {
+                    item.copy_from_slice(&self.mapping.load_u16(offset)?.to_ne_bytes());
+                }
+                4 if offset.is_multiple_of(4) => {
+                    item.copy_from_slice(&self.mapping.load_u32(offset)?.to_ne_bytes());
+                }
+                8 if offset.is_multiple_of(8) => {
+                    item.copy_from_slice(&self.mapping.load_u64(offset)?.to_ne_bytes());
+                }
+                _ => self.mapping.read_app(offset, item)?,
+            }
+            Ok(())
+        })
+    }
+
+    /// Stores one item, whole where the processor can.
+    pub(crate) fn store(&self, offset: usize, item: &[u8]) -> Result<(), AccessError> {
+        self.persist(Access::Write, || match *item {
+            [byte] => self.mapping.store_u8(offset, byte),
+            [a, b] if offset.is_multiple_of(2) => self.mapping.store_u16(offset, u16::from_ne_bytes([a, b])),
+            [a, b, c, d] if offset.is_multiple_of(4) => {
+                self.mapping.store_u32(offset, u32::from_ne_bytes([a, b, c, d]))
+            }
+            [a, b, c, d, e, f, g, h] if offset.is_multiple_of(8) => {
+                self.mapping.store_u64(offset, u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+            }
+            _ => self.mapping.write_app(offset, item),
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a call of the runtime failed, and how each family of calls says so.
+
+use super::Runtime;
+use crate::{AccessError, RegionError, SyncError};
+use pagemesh_protocol::{Failure, NodeId, RegionRefusal, RegionSpec};
+use std::time::Duration;
+
+/// Why a call failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CallFailure {
+    /// The engine said so.
+    Failed(Failure),
+    /// No answer within this time.
+    TimedOut(Duration),
+    /// The kernel refused to map a page.
+    Mapping,
+    /// This node has left.
+    Closed,
+}
+
+impl CallFailure {
+    pub(crate) fn into_access_error(self, runtime: &Runtime, spec: &RegionSpec, page: u64) -> AccessError {
+        let region = spec.name.as_str().to_owned();
+        let home = || spec.placement.home(page, runtime.nodes());
+        let lost = |node: NodeId| (node, runtime.departure_kind(node));
+        match self {
+            CallFailure::Failed(Failure::PageLost(node)) => {
+                let (node, how) = lost(node);
+                AccessError::PageLost { region, page, node, how }
+            }
+            CallFailure::Failed(Failure::PeerLost(node)) => {
+                let (node, how) = lost(node);
+                AccessError::PeerLost { region, page, node, how }
+            }
+            CallFailure::Failed(_) | CallFailure::Mapping => AccessError::Mapping { region, page },
+            CallFailure::TimedOut(after) => AccessError::TimedOut { region, page, node: home(), after },
+            CallFailure::Closed => AccessError::Closed { region },
+        }
+    }
+
+    pub(super) fn into_sync_error(self, runtime: &Runtime, what: String) -> SyncError {
+        let how = |node| runtime.departure_kind(node);
+        match self {
+            CallFailure::Failed(Failure::PeerLost(node) | Failure::PageLost(node)) => {
+                SyncError::PeerLost { what, node, how: how(node) }
+            }
+            CallFailure::Failed(Failure::OwnerDied(node)) => {
+                SyncError::OwnerDied { what, node, how: how(node) }
+            }
+            CallFailure::Failed(Failure::BarrierMismatch { first, this }) => {
+                SyncError::BarrierMismatch { what, first, this }
+            }
+            CallFailure::Failed(Failure::Limit(bound)) => SyncError::Limit { what, bound },
+            CallFailure::Failed(_) | CallFailure::Mapping => {
+                SyncError::Limit { what, bound: "the answer made no sense" }
+            }
+            CallFailure::TimedOut(after) => SyncError::TimedOut { what, after },
+            CallFailure::Closed => SyncError::Closed { what },
+        }
+    }
+
+    pub(super) fn into_region_error(self, runtime: &Runtime, asked: &RegionSpec) -> RegionError {
+        let name = asked.name.as_str().to_owned();
+        match self {
+            CallFailure::Failed(Failure::RegionRefused(refusal)) => refused(name, asked, refusal),
+            CallFailure::Failed(Failure::PeerLost(node) | Failure::PageLost(node)) => {
+                RegionError::PeerLost { name, node, how: runtime.departure_kind(node) }
+            }
+            CallFailure::Failed(_) | CallFailure::Mapping => RegionError::Exhausted { name },
+            CallFailure::TimedOut(after) => RegionError::TimedOut { name, after },
+            CallFailure::Closed => RegionError::Closed { name },
+        }
+    }
+}
+
+fn refused(name: String, asked: &RegionSpec, refusal: RegionRefusal) -> RegionError {
+    match refusal {
+        RegionRefusal::SizeDiffers { pages } => {
+            RegionError::SizeDiffers { name, asked: asked.pages * 4096, found: pages * 4096 }
+        }
+        RegionRefusal::OptionsDiffer => RegionError::OptionsDiffer { name },
+        RegionRefusal::AddressDiffers { address } => {
+            RegionError::AddressDiffers { name, asked: asked.address, found: address }
+        }
+        RegionRefusal::AddressTaken { node, address } => RegionError::AddressTaken { name, address, node },
+        _ => RegionError::Exhausted { name },
+    }
+}

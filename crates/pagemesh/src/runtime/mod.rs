@@ -1,0 +1,327 @@
+//! The runtime: joins the engine, the memory and the network, and owns the threads' waiting.
+//!
+//! Everything that changes coherence state happens under the shard's lock: an event is given to the engine, and its actions
+//! are performed before the lock is released, sends by queueing them. So what one event decided is never overtaken by
+//! what the next did. Nobody touches an app view, waits, or makes a system call that can block while holding that lock.
+//!
+//! A thread that waits receives for the whole node (the leader of [`pagemesh_net::Switch`]); with the service thread it takes
+//! turns at [`receive::Receiving`]. What may allocate or map memory is put aside for the service thread, since a leader
+//! may be inside a fault handler.
+
+mod calls;
+mod failure;
+mod receive;
+mod shard;
+
+use crate::stats::{Counters, count};
+use crate::{
+    Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
+};
+use calls::{Call, Calls};
+use failure::CallFailure;
+use pagemesh_memory::{Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
+use pagemesh_net::{JoinOptions, Switch};
+use pagemesh_protocol::{
+    Access, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeSet, Outcome, PageAddress,
+    RegionId, RegionSpec, Ticket, limits,
+};
+use receive::{Cold, Receiving};
+use shard::Shard;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Nodes that are gone.
+#[derive(Debug)]
+struct Departures {
+    how: Vec<Option<DepartureKind>>,
+    /// Said goodbye; the connection may still stand.
+    said_goodbye: NodeSet,
+    /// Not yet returned by [`Runtime::wait_departure`].
+    news: VecDeque<Departure>,
+}
+
+/// A node's engine, memory and network in one.
+pub(crate) struct Runtime {
+    node: NodeId,
+    nodes: u16,
+    fault_timeout: Duration,
+    wait_timeout: Duration,
+    switch: Switch,
+    shard: Mutex<Shard>,
+    calls: Calls,
+    counters: Counters,
+    cold: Cold,
+    departures: Mutex<Departures>,
+    departed: Condvar,
+    /// Mappings that are to be dropped where no lock is held.
+    retired: Mutex<Vec<Arc<Mapping>>>,
+    stopping: AtomicBool,
+    service: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Departures {
+    fn new(nodes: u16) -> Departures {
+        Departures {
+            how: vec![None; nodes as usize],
+            said_goodbye: NodeSet::EMPTY,
+            news: VecDeque::with_capacity(nodes as usize),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runtime {
+    pub(crate) fn start(config: Config) -> Result<Arc<Runtime>, JoinError> {
+        let joined = pagemesh_net::join(JoinOptions {
+            node: config.node,
+            nodes: config.nodes,
+            coordinator: config.coordinator,
+            listener: config.listener,
+            listen_address: config.listen_address,
+            timeout: config.join_timeout,
+        })?;
+        let setup = |source| JoinError::Setup { node: config.node, source };
+        let switch = Switch::new(config.node, joined.streams).map_err(setup)?;
+        switch.set_spin(config.spin);
+        let node = NodeId::new(config.node);
+        let engine = Engine::new(EngineConfig::new(node, config.nodes));
+        let runtime = Arc::new_cyclic(|this| Runtime {
+            node,
+            nodes: config.nodes,
+            fault_timeout: config.fault_timeout,
+            wait_timeout: config.wait_timeout,
+            switch,
+            shard: Mutex::new(Shard::new(engine, this.clone())),
+            calls: Calls::new(limits::TICKETS),
+            counters: Counters::default(),
+            cold: Cold::default(),
+            departures: Mutex::new(Departures::new(config.nodes)),
+            departed: Condvar::new(),
+            retired: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            service: Mutex::new(None),
+        });
+        probe_memory(&runtime)?;
+        let serving = runtime.clone();
+        let thread = std::thread::Builder::new()
+            .name("pagemesh".to_owned())
+            .spawn(move || receive::serve(&serving))
+            .map_err(setup)?;
+        *lock(&runtime.service) = Some(thread);
+        Ok(runtime)
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) fn nodes(&self) -> u16 {
+        self.nodes
+    }
+
+    pub(crate) fn page_state(&self, page: PageAddress) -> PageState {
+        lock(&self.shard).engine.page_state(page)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.counters.snapshot();
+        for peer in 0..self.nodes {
+            let link = self.switch.counters(peer);
+            stats.messages_sent += link.frames_out;
+            stats.messages_received += link.frames_in;
+            stats.bytes_sent += link.bytes_out;
+            stats.bytes_received += link.bytes_in;
+        }
+        stats
+    }
+
+    /// Gives the engine an event and performs what it asks for. `None` after the end.
+    fn event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
+        let mut shard = lock(&self.shard);
+        (!shard.is_closed()).then(|| shard.run(self, None, event))
+    }
+
+    /// Starts a call and waits for its outcome.
+    fn call(
+        &self,
+        timeout: Duration,
+        start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
+    ) -> Result<Outcome, CallFailure> {
+        let deadline = Instant::now() + timeout;
+        let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
+        self.event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
+        if self.wait(&call, deadline) {
+            return call.take_result();
+        }
+        // A result that came meanwhile is as good as one in time.
+        self.event(|engine, out| {
+            if !call.is_over() {
+                engine.on_cancel(call.ticket(), out);
+            }
+        });
+        self.switch.flush();
+        if call.is_over() { call.take_result() } else { Err(CallFailure::TimedOut(timeout)) }
+    }
+
+    /// Waits until `call` is over: as the leader, who receives for the whole node, or asleep while another thread does. False
+    /// when the deadline passed.
+    fn wait(&self, call: &Call<'_>, deadline: Instant) -> bool {
+        loop {
+            if call.is_over() {
+                self.switch.flush();
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let Some(mut leader) = self.switch.try_lead() else {
+                self.switch.flush();
+                call.sleep(left);
+                continue;
+            };
+            let mut receiver = Receiving::new(self);
+            while call.lead() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || leader.receive(Some(left), &mut receiver).is_err() {
+                    break;
+                }
+            }
+            call.follow();
+        }
+    }
+
+    /// Gets the right to `access` a page, as a fault would.
+    pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
+        self.call(self.fault_timeout, |engine, ticket, out| engine.on_fault(ticket, page, access, out))
+            .map(|_| ())
+    }
+
+    pub(crate) fn owner(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
+        self.call(self.fault_timeout, |engine, ticket, out| engine.on_owner_query(ticket, page, out))
+    }
+
+    /// Waits for the lock; the ticket proves that it is held.
+    pub(crate) fn lock(&self, id: LockId) -> Result<Ticket, SyncError> {
+        let mut held = Ticket::new(0, 0);
+        let got = self.call(self.wait_timeout, |engine, ticket, out| {
+            held = ticket;
+            engine.on_lock_acquire(ticket, id, out);
+        });
+        got.map_err(|failed| failed.into_sync_error(self, format!("lock {}", id.0)))?;
+        count(&self.counters.lock_acquires);
+        Ok(held)
+    }
+
+    pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
+        self.event(|engine, out| engine.on_lock_release(ticket, id, out));
+        self.switch.flush();
+    }
+
+    pub(crate) fn barrier(&self, id: BarrierId, participants: u32) -> Result<(), SyncError> {
+        self.call(self.wait_timeout, |engine, ticket, out| {
+            engine.on_barrier_arrive(ticket, id, participants, out);
+        })
+        .map_err(|failed| failed.into_sync_error(self, format!("barrier {}", id.0)))?;
+        count(&self.counters.barrier_waits);
+        Ok(())
+    }
+
+    pub(crate) fn open_region(
+        self: &Arc<Self>,
+        create: bool,
+        spec: RegionSpec,
+        timeout: Option<Duration>,
+    ) -> Result<Region, RegionError> {
+        let name = spec.name.as_str();
+        let timeout = timeout.unwrap_or(self.fault_timeout);
+        let outcome =
+            self.call(timeout, |engine, ticket, out| engine.on_region_open(ticket, create, spec, out));
+        let closed = || RegionError::Closed { name: name.to_owned() };
+        match outcome {
+            Ok(Outcome::Region { region, spec }) => {
+                let mapping = lock(&self.shard).mapping(region).ok_or_else(closed)?;
+                Ok(Region::new(self.clone(), mapping, region, spec))
+            }
+            Ok(_) => unreachable!("a region is opened by being given one"),
+            Err(failed) => Err(failed.into_region_error(self, &spec)),
+        }
+    }
+
+    pub(crate) fn wait_departure(&self, timeout: Duration) -> Option<Departure> {
+        let (mut departures, _) = self
+            .departed
+            .wait_timeout_while(lock(&self.departures), timeout, |departures| departures.news.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        departures.news.pop_front()
+    }
+
+    pub(crate) fn departure_kind(&self, node: NodeId) -> DepartureKind {
+        lock(&self.departures).how[node.index()].unwrap_or(DepartureKind::Died)
+    }
+
+    pub(crate) fn leave(&self) -> Result<(), SyncError> {
+        let left = self.call(self.wait_timeout, Engine::on_leave);
+        let left = left.map_err(|failed| failed.into_sync_error(self, "leaving the mesh".to_owned()));
+        self.shut_down();
+        left.map(|_| ())
+    }
+
+    /// Tells the others, closes every connection, ends the service thread and lets go of the mappings. What still waits fails.
+    pub(crate) fn shut_down(&self) {
+        let mappings = {
+            let mut shard = lock(&self.shard);
+            if shard.is_closed() {
+                return;
+            }
+            for peer in shard.engine.live().without(self.node).iter() {
+                shard::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);
+            }
+            shard.close()
+        };
+        self.switch.flush();
+        self.calls.fail_all();
+        self.switch.wake_leader();
+        self.stopping.store(true, Ordering::SeqCst);
+        self.switch.wake_service();
+        let thread = lock(&self.service).take();
+        if let Some(thread) = thread {
+            // A panic of the service thread was reported by the panic hook; there is nothing to add to it here.
+            let _ = thread.join();
+        }
+        self.switch.close_all();
+        drop(mappings);
+        drop(std::mem::take(&mut *lock(&self.retired)));
+    }
+}
+
+/// Maps one page and lets it go: says now, rather than at the first region, what this machine lacks.
+fn probe_memory(runtime: &Arc<Runtime>) -> Result<(), JoinError> {
+    let options = MappingOptions::new(RegionKey(u32::MAX), 4096);
+    Mapping::new(options, runtime.clone()).map(drop).map_err(JoinError::Memory)
+}
+
+impl FaultSink for Runtime {
+    fn resolve(&self, fault: Fault) -> Resolution {
+        let access = match fault.access {
+            pagemesh_memory::Access::Read => Access::Read,
+            pagemesh_memory::Access::Write => Access::Write,
+        };
+        match access {
+            Access::Read => count(&self.counters.read_faults),
+            Access::Write => count(&self.counters.write_faults),
+        }
+        let began = Instant::now();
+        let page = PageAddress::new(RegionId(fault.region.0 as u16), fault.page);
+        let resolved = self.acquire(page, access);
+        let waited = began.elapsed().as_nanos() as u64;
+        self.counters.fault_wait_ns.fetch_add(waited, Ordering::Relaxed);
+        if resolved.is_ok() { Resolution::Resolved } else { Resolution::Failed }
+    }
+}

@@ -1,0 +1,143 @@
+//! What arrives: handled by whichever thread receives, or put aside for the service thread.
+
+use super::{Departure, Runtime, lock};
+use crate::DepartureKind;
+use pagemesh_memory::PageBytes;
+use pagemesh_net::{LinkLoss, Receiver, Reject};
+use pagemesh_protocol::{Message, NodeId, View};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+/// Events that a thread in a fault handler must not handle: they map memory, allocate or log.
+#[derive(Debug)]
+pub(super) struct Cold {
+    events: Mutex<VecDeque<ColdEvent>>,
+}
+
+/// Room before the queue has to allocate: more than all peers can have under way in honest use.
+const COLD_EVENTS: usize = 1024;
+/// Beyond this a peer floods; it is dropped.
+const COLD_EVENTS_MOST: usize = 64 * COLD_EVENTS;
+
+#[derive(Debug)]
+enum ColdEvent {
+    Message(NodeId, View, Message),
+    Lost(NodeId, LinkLoss),
+}
+
+impl Default for Cold {
+    fn default() -> Cold {
+        Cold { events: Mutex::new(VecDeque::with_capacity(COLD_EVENTS)) }
+    }
+}
+
+impl Cold {
+    fn push(&self, event: ColdEvent) -> bool {
+        let mut events = lock(&self.events);
+        if events.len() >= COLD_EVENTS_MOST && matches!(event, ColdEvent::Message(..)) {
+            return false;
+        }
+        events.push_back(event);
+        true
+    }
+
+    fn pop(&self) -> Option<ColdEvent> {
+        lock(&self.events).pop_front()
+    }
+}
+
+/// Handles what arrives, on whichever thread receives.
+pub(super) struct Receiving<'a> {
+    runtime: &'a Runtime,
+}
+
+impl<'a> Receiving<'a> {
+    pub(super) fn new(runtime: &'a Runtime) -> Receiving<'a> {
+        Receiving { runtime }
+    }
+}
+
+impl Receiver for Receiving<'_> {
+    fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject> {
+        let (view, message) = Message::decode(message).map_err(|error| Reject::from(error.to_string()))?;
+        let payload: Option<&PageBytes> = match (message.has_payload(), payload.is_empty()) {
+            (false, true) => None,
+            (true, false) => Some(payload.try_into().map_err(|_| Reject::from("a payload is one page"))?),
+            _ => return Err(Reject::from("a page's bytes come with Data, and with nothing else")),
+        };
+        let from = NodeId::new(peer);
+        if message.is_cold() {
+            if !self.runtime.cold.push(ColdEvent::Message(from, view, message)) {
+                return Err(Reject::from("too many requests for regions at a time"));
+            }
+            self.runtime.switch.wake_service();
+            return Ok(());
+        }
+        let mut shard = lock(&self.runtime.shard);
+        if shard.is_closed() {
+            return Ok(());
+        }
+        shard
+            .run(self.runtime, payload, |engine, out| engine.on_message(from, view, &message, out))
+            .map_err(|violation| Reject::from(violation.to_string()))
+    }
+
+    fn on_lost(&mut self, peer: u16, why: LinkLoss) {
+        self.runtime.cold.push(ColdEvent::Lost(NodeId::new(peer), why));
+        self.runtime.switch.wake_service();
+    }
+}
+
+/// The service thread: receives when no thread of the application waits, and handles what they put aside.
+pub(super) fn serve(runtime: &Runtime) {
+    let mut receiver = Receiving::new(runtime);
+    while !runtime.stopping.load(Ordering::SeqCst) {
+        while let Some(event) = runtime.cold.pop() {
+            handle(runtime, event);
+            // Before the next event: it may want the addresses.
+            let retired = std::mem::take(&mut *lock(&runtime.retired));
+            drop(retired);
+        }
+        if let Err(error) = runtime.switch.wait_service(None, &mut receiver) {
+            tracing::error!(%error, "cannot wait for the peers any more; treating them all as lost");
+            runtime.switch.close_all();
+            for peer in (0..runtime.nodes).filter(|peer| *peer != runtime.node.get()) {
+                lose(runtime, NodeId::new(peer), &LinkLoss::Io(error.kind()));
+            }
+            return;
+        }
+    }
+}
+
+fn handle(runtime: &Runtime, event: ColdEvent) {
+    match event {
+        ColdEvent::Message(from, view, message) => {
+            let refused = runtime
+                .event(|engine, out| engine.on_message(from, view, &message, out))
+                .and_then(Result::err);
+            if let Some(violation) = refused {
+                tracing::warn!(%violation, "dropping a peer");
+                runtime.switch.close(from.get());
+            }
+        }
+        ColdEvent::Lost(node, why) => lose(runtime, node, &why),
+    }
+}
+
+fn lose(runtime: &Runtime, node: NodeId, why: &LinkLoss) {
+    let how = {
+        let mut departures = lock(&runtime.departures);
+        let left = departures.said_goodbye.contains(node);
+        let how = if left { DepartureKind::Left } else { DepartureKind::Died };
+        departures.how[node.index()] = Some(how);
+        how
+    };
+    match how {
+        DepartureKind::Left => tracing::debug!(%node, "a node has left"),
+        DepartureKind::Died => tracing::warn!(%node, %why, "a node is lost"),
+    }
+    runtime.event(|engine, out| engine.on_peer_lost(node, out));
+    lock(&runtime.departures).news.push_back(Departure { node, how });
+    runtime.departed.notify_all();
+}

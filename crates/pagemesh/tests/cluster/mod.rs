@@ -1,0 +1,124 @@
+//! Runs one test as several processes: the test binary starts itself once a node, and the same test function then plays
+//! that node. What a node prints after `@@ ` comes back to the test.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use pagemesh::{Config, Mesh};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long any wait of a test may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+const ROLE: &str = "PAGEMESH_TEST_ROLE";
+
+/// Says something to the test that started this node.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => { println!("@@ {}", format_args!($($text)*)) };
+}
+
+/// In a node process that was started for `test`, plays the node and ends; in the test itself, does nothing.
+pub fn play(test: &str, node: impl FnOnce(Mesh)) {
+    if std::env::var(ROLE).as_deref() != Ok(test) {
+        return;
+    }
+    let mesh = Mesh::join(Config::from_env().expect("the environment was set by the test")).expect("joins");
+    node(mesh);
+    std::process::exit(0);
+}
+
+/// An address on loopback that nobody listens at.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// A running node.
+pub struct Node {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Node {
+    pub fn start(test: &str, node: usize, nodes: usize, coordinator: SocketAddr) -> Node {
+        let mut child = Command::new(std::env::current_exe().expect("this test binary"))
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(ROLE, test)
+            .env("PAGEMESH_NODE", node.to_string())
+            .env("PAGEMESH_NODES", nodes.to_string())
+            .env("PAGEMESH_COORDINATOR", coordinator.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if let Some((_, said)) = line.split_once("@@ ") {
+                    let _ = sender.send(said.to_owned());
+                }
+            }
+        });
+        Node { child, lines }
+    }
+
+    /// The next thing it says.
+    pub fn hear(&self) -> String {
+        self.hear_within(PATIENCE)
+    }
+
+    pub fn hear_within(&self, patience: Duration) -> String {
+        self.lines.recv_timeout(patience).expect("the node says something in time")
+    }
+
+    /// Everything else that it says, until it ends well.
+    pub fn rest(mut self) -> Vec<String> {
+        let status = self.end();
+        let said: Vec<String> = self.lines.iter().collect();
+        assert!(status.success(), "a node ended with {status} after saying {said:?}");
+        said
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "a node does not end");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `nodes` nodes that play `test`.
+pub fn start(test: &str, nodes: usize) -> Vec<Node> {
+    let coordinator = free_address();
+    (0..nodes).map(|node| Node::start(test, node, nodes, coordinator)).collect()
+}
+
+/// Starts `nodes` nodes that play `test`, and returns what each said.
+pub fn run(test: &str, nodes: usize) -> Vec<Vec<String>> {
+    start(test, nodes).into_iter().map(Node::rest).collect()
+}
