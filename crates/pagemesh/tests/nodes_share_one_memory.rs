@@ -4,7 +4,8 @@
 mod cluster;
 
 use cluster::{play, run};
-use pagemesh::{Config, JoinError, Mesh, NodeId, PageState, Placement, RegionError, RegionOptions};
+use pagemesh::PageState::{self, Invalid, Modified, Shared};
+use pagemesh::{Config, JoinError, Mesh, NodeId, Placement, RegionError, RegionOptions};
 use std::time::Duration;
 
 #[test]
@@ -53,7 +54,6 @@ fn a_page_goes_through_the_states_of_msi() {
             assert_eq!(region.page_state(0), expected);
             assert_eq!(faults(&mesh) - before, if me == who { cost } else { 0 });
         };
-        use PageState::{Invalid, Modified, Shared};
         let read = || assert!(bytes.get(0).is_ok());
         let write = || bytes.set(0, 1).unwrap();
         script(1, &read, Shared, Invalid, 1);
