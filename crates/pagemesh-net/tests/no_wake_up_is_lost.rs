@@ -6,12 +6,13 @@
 
 mod common;
 
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 use std::thread::{self, ScopedJoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, mesh, narrow_stream_pair, stream_pair};
+use common::{DEADLINE, mesh, narrow_stream_pair, stream_pair, switch_and_peers};
 use pagemesh_net::{LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
 
 /// One waiting thread of a node: which of its requests was answered last, and how to wake it.
@@ -251,5 +252,72 @@ fn the_service_thread_stays_asleep_while_a_leader_receives() {
         }
         ended.store(true, Ordering::SeqCst);
         switch.wake_service();
+    });
+}
+
+/// A thread leads for no reason just when the service thread is woken: the one finds the lock held while the other is
+/// on its way out. Afterwards nobody leads, so only an armed service thread brings the frame in.
+#[test]
+fn a_leader_that_leaves_while_the_service_thread_is_woken_strands_nothing() {
+    let switches = mesh(2, stream_pair);
+    let switch = &switches[0];
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                switch.wait_service(Some(DEADLINE * 2), &mut Silent).unwrap();
+            }
+        });
+        for round in 1..=ROUNDS {
+            switches[1].enqueue(0, &round.to_le_bytes(), &[]).unwrap();
+            switches[1].flush();
+            let start = Instant::now();
+            // Later and later after the wake-up, to meet the service thread at every point of its way.
+            for _ in 0..round % 64 {
+                drop(switch.try_lead());
+                std::hint::spin_loop();
+            }
+            while switch.counters(1).frames_in < round {
+                assert!(start.elapsed() < DEADLINE, "round {round}: nobody receives: {switch:?}");
+                thread::yield_now();
+            }
+        }
+        ended.store(true, Ordering::SeqCst);
+        switch.wake_service();
+    });
+}
+
+/// Two threads queue and flush at the same moment and then do nothing more: what the one leaves to the other must go
+/// out.
+#[test]
+fn of_two_that_flush_at_once_one_sends_for_both() {
+    let (switch, mut peers) = switch_and_peers(1);
+    let round = AtomicU64::new(0);
+    let give_up = AtomicBool::new(false);
+    let peer = &mut peers[0];
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    thread::scope(|scope| {
+        for sender in 0..2u8 {
+            let (switch, round, give_up) = (&switch, &round, &give_up);
+            scope.spawn(move || {
+                for mine in 1..=ROUNDS {
+                    while round.load(Ordering::SeqCst) < mine {
+                        if give_up.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        std::hint::spin_loop();
+                    }
+                    switch.enqueue(1, &[sender], &[]).unwrap();
+                    switch.flush();
+                }
+            });
+        }
+        for current in 1..=ROUNDS {
+            round.store(current, Ordering::SeqCst);
+            let mut frames = [0; 18];
+            let result = peer.read_exact(&mut frames);
+            give_up.store(result.is_err(), Ordering::SeqCst);
+            assert!(result.is_ok(), "round {current}: a message was left behind: {result:?} {switch:?}");
+        }
     });
 }

@@ -160,23 +160,23 @@ impl Region {
         }
     }
 
-    /// Asks for the right that an access to `page` failed to get, and says why it cannot be had; `Ok` when it can now.
-    fn explain(&self, page: u64, access: Access) -> Result<(), AccessError> {
-        self.runtime
-            .acquire(PageAddress::new(self.id, page), access)
-            .map_err(|failed| failed.into_access_error(&self.runtime, &self.spec, page))
-    }
-
-    /// Tries `copy` again as long as the page that stopped it can be had after all.
-    fn persist(
+    /// Tries `access` again as long as the page that stopped it can be had after all.
+    fn persist<T>(
         &self,
-        access: Access,
-        mut copy: impl FnMut() -> Result<(), AccessFault>,
-    ) -> Result<(), AccessError> {
-        while let Err(AccessFault { page, .. }) = copy() {
-            self.explain(page, access)?;
+        right: Access,
+        mut access: impl FnMut() -> Result<T, AccessFault>,
+    ) -> Result<T, AccessError> {
+        loop {
+            match access() {
+                Ok(found) => return Ok(found),
+                Err(AccessFault { region, page }) => {
+                    let missing = PageAddress::new(RegionId(region.0 as u16), page);
+                    self.runtime
+                        .explain(missing, right)
+                        .map_err(|failed| failed.into_access_error(&self.runtime, &self.spec, page))?;
+                }
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn copy_out(&self, offset: usize, bytes: &mut [u8]) -> Result<(), AccessError> {
@@ -220,5 +220,39 @@ impl Region {
             }
             _ => self.mapping.write_app(offset, item),
         })
+    }
+
+    pub(crate) fn fetch_add_u32(&self, offset: usize, value: u32) -> Result<u32, AccessError> {
+        self.persist(Access::Write, || self.mapping.fetch_add_u32(offset, value))
+    }
+
+    pub(crate) fn fetch_add_u64(&self, offset: usize, value: u64) -> Result<u64, AccessError> {
+        self.persist(Access::Write, || self.mapping.fetch_add_u64(offset, value))
+    }
+
+    pub(crate) fn swap_u32(&self, offset: usize, value: u32) -> Result<u32, AccessError> {
+        self.persist(Access::Write, || self.mapping.swap_u32(offset, value))
+    }
+
+    pub(crate) fn swap_u64(&self, offset: usize, value: u64) -> Result<u64, AccessError> {
+        self.persist(Access::Write, || self.mapping.swap_u64(offset, value))
+    }
+
+    pub(crate) fn compare_exchange_u32(
+        &self,
+        offset: usize,
+        expected: u32,
+        value: u32,
+    ) -> Result<Result<u32, u32>, AccessError> {
+        self.persist(Access::Write, || self.mapping.compare_exchange_u32(offset, expected, value))
+    }
+
+    pub(crate) fn compare_exchange_u64(
+        &self,
+        offset: usize,
+        expected: u64,
+        value: u64,
+    ) -> Result<Result<u64, u64>, AccessError> {
+        self.persist(Access::Write, || self.mapping.compare_exchange_u64(offset, expected, value))
     }
 }

@@ -94,3 +94,52 @@ impl<T: Plain> SharedSlice<T> {
         self.region.copy_in(at, items.as_bytes())
     }
 }
+
+/// Defines the atomic operations on slices of one type of word.
+macro_rules! atomic {
+    ($word:ty, $fetch_add:ident, $swap:ident, $compare_exchange:ident) => {
+        /// Atomic instructions of the processor, on the shared page itself: atomic between all threads of all nodes, and
+        /// sequentially consistent. Each needs the page writable here, also a comparison that fails.
+        impl SharedSlice<$word> {
+            fn word(&self, index: usize) -> Result<usize, AccessError> {
+                let at = self.locate(index, 1)?;
+                // An aligned type in a region that begins on a page.
+                debug_assert!(at.is_multiple_of(size_of::<$word>()));
+                Ok(at)
+            }
+
+            /// Adds `value` to item `index`, wrapping around, and returns what was there.
+            ///
+            /// # Errors
+            /// When there is no such item, or its page cannot be had; then nothing was changed.
+            pub fn fetch_add(&self, index: usize, value: $word) -> Result<$word, AccessError> {
+                self.region.$fetch_add(self.word(index)?, value)
+            }
+
+            /// Makes item `index` this `value` and returns what was there.
+            ///
+            /// # Errors
+            /// When there is no such item, or its page cannot be had; then nothing was changed.
+            pub fn swap(&self, index: usize, value: $word) -> Result<$word, AccessError> {
+                self.region.$swap(self.word(index)?, value)
+            }
+
+            /// Makes item `index` this `value` if it is `expected`. Returns what was there: `Ok` inside when it was replaced,
+            /// as the standard library's atomics do.
+            ///
+            /// # Errors
+            /// When there is no such item, or its page cannot be had; then nothing was changed.
+            pub fn compare_exchange(
+                &self,
+                index: usize,
+                expected: $word,
+                value: $word,
+            ) -> Result<Result<$word, $word>, AccessError> {
+                self.region.$compare_exchange(self.word(index)?, expected, value)
+            }
+        }
+    };
+}
+
+atomic!(u32, fetch_add_u32, swap_u32, compare_exchange_u32);
+atomic!(u64, fetch_add_u64, swap_u64, compare_exchange_u64);

@@ -515,6 +515,9 @@ impl Leader<'_> {
     /// `timeout` (`None`: no end; rounded up to milliseconds), handles what is there and sends the answers. It may
     /// return with nothing done; the caller looks at its condition and calls again.
     ///
+    /// A timeout has the kernel set a timer up and take it down, some 0.6 us a wait (Linux 6.18): where another thread
+    /// watches the deadlines and calls [`Switch::wake_leader`], give none.
+    ///
     /// # Errors
     /// What `epoll_wait(2)` says; nothing that a peer can cause.
     pub fn receive(&mut self, timeout: Option<Duration>, receiver: &mut dyn Receiver) -> io::Result<()> {

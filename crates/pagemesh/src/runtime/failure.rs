@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use crate::{AccessError, RegionError, SyncError};
-use pagemesh_protocol::{Failure, NodeId, RegionRefusal, RegionSpec};
+use pagemesh_protocol::{Failure, NodeId, PageAddress, RegionRefusal, RegionSpec};
 use std::time::Duration;
 
 /// Why a call failed.
@@ -16,6 +16,27 @@ pub(crate) enum CallFailure {
     Mapping,
     /// This node has left.
     Closed,
+}
+
+/// Failed faults that no access has explained yet. A handler has nobody to return its reason to: it leaves it here. The newest few
+/// are kept, without allocating.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    newest: [Option<(PageAddress, CallFailure)>; 16],
+    next: usize,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, page: PageAddress, failure: CallFailure) {
+        self.newest[self.next % self.newest.len()] = Some((page, failure));
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Why the last fault on `page` failed, once.
+    pub(super) fn take(&mut self, page: PageAddress) -> Option<CallFailure> {
+        let found = self.newest.iter_mut().find(|slot| slot.is_some_and(|(failed, _)| failed == page))?;
+        found.take().map(|(_, failure)| failure)
+    }
 }
 
 impl CallFailure {

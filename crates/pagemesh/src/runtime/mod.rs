@@ -18,7 +18,7 @@ use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
 };
 use calls::{Call, Calls};
-use failure::CallFailure;
+use failure::{CallFailure, Failures};
 use pagemesh_memory::{Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
@@ -56,6 +56,7 @@ pub(crate) struct Runtime {
     cold: Cold,
     departures: Mutex<Departures>,
     departed: Condvar,
+    failures: Mutex<Failures>,
     /// Mappings that are to be dropped where no lock is held.
     retired: Mutex<Vec<Arc<Mapping>>>,
     stopping: AtomicBool,
@@ -103,6 +104,7 @@ impl Runtime {
             cold: Cold::default(),
             departures: Mutex::new(Departures::new(config.nodes)),
             departed: Condvar::new(),
+            failures: Mutex::default(),
             retired: Mutex::default(),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
@@ -201,6 +203,13 @@ impl Runtime {
     pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
         self.call(self.fault_timeout, |engine, ticket, out| engine.on_fault(ticket, page, access, out))
             .map(|_| ())
+    }
+
+    /// Why a recoverable access could not have `page`: what its fault found or, when that was overwritten since, what asking
+    /// again finds. `Ok` when the page can be had after all.
+    pub(crate) fn explain(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
+        let known = lock(&self.failures).take(page);
+        known.map_or_else(|| self.acquire(page, access), Err)
     }
 
     pub(crate) fn owner(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
@@ -322,6 +331,12 @@ impl FaultSink for Runtime {
         let resolved = self.acquire(page, access);
         let waited = began.elapsed().as_nanos() as u64;
         self.counters.fault_wait_ns.fetch_add(waited, Ordering::Relaxed);
-        if resolved.is_ok() { Resolution::Resolved } else { Resolution::Failed }
+        match resolved {
+            Ok(()) => Resolution::Resolved,
+            Err(failure) => {
+                lock(&self.failures).add(page, failure);
+                Resolution::Failed
+            }
+        }
     }
 }

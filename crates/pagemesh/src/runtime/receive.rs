@@ -111,6 +111,10 @@ pub(super) fn serve(runtime: &Runtime) {
 }
 
 fn handle(runtime: &Runtime, event: ColdEvent) {
+    // This node has left: what the others do now, and whether they said so, is no news.
+    if lock(&runtime.shard).is_closed() {
+        return;
+    }
     match event {
         ColdEvent::Message(from, view, message) => {
             let refused = runtime
