@@ -135,7 +135,8 @@ fn ctrl_z_stops_all_and_fg_continues_all() {
     let mut terminal = Terminal::start("sh", &["-i"]);
     terminal.wait_for("prompt> ", 1);
     let script = "echo \"i\"\"ds $$\"; read line; echo \"go\"\"t $line\"";
-    terminal.type_text(&format!("{PAGEMESH} run -n 2 -- sh -c '{script}; sleep 1000'\n"));
+    // `exec`: a shell that waits in vfork(2) for a child that was stopped before its exec is not in state T.
+    terminal.type_text(&format!("{PAGEMESH} run -n 2 -- sh -c '{script}; exec sleep 1000'\n"));
     terminal.wait_for("] ids ", 2);
     let lines: Vec<String> = terminal.seen.lines().map(str::to_owned).collect();
     let ids = numbers(&lines, "] ids");

@@ -305,7 +305,7 @@ fn of_two_that_flush_at_once_one_sends_for_both() {
                         if give_up.load(Ordering::SeqCst) {
                             return;
                         }
-                        std::hint::spin_loop();
+                        thread::yield_now();
                     }
                     switch.enqueue(1, &[sender], &[]).unwrap();
                     switch.flush();

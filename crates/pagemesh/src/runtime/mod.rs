@@ -272,7 +272,10 @@ impl Runtime {
     }
 
     pub(crate) fn departure_kind(&self, node: NodeId) -> DepartureKind {
-        lock(&self.departures).how[node.index()].unwrap_or(DepartureKind::Died)
+        let departures = lock(&self.departures);
+        let left = departures.said_goodbye.contains(node);
+        let seen = if left { DepartureKind::Left } else { DepartureKind::Died };
+        departures.how[node.index()].unwrap_or(seen)
     }
 
     pub(crate) fn leave(&self) -> Result<(), SyncError> {
