@@ -271,3 +271,31 @@ fn what_cannot_be_joined_is_said_at_once() {
     let nobody = Mesh::join(nobody).unwrap_err();
     assert!(matches!(nobody, JoinError::Network(_)), "{nobody}");
 }
+
+#[test]
+fn a_forked_child_has_no_part_in_the_mesh() {
+    const TEST: &str = "a_forked_child_has_no_part_in_the_mesh";
+    play(TEST, |mesh| {
+        let region = mesh.region("parent", RegionOptions::new(4096)).unwrap();
+        region.slice::<u8>(0, 1).unwrap().set(0, 1).unwrap();
+        // SAFETY: the child makes no call that is unsafe after a fork of a process with threads: it drops the mesh, which must
+        // return, touches the region, which must kill it, and nothing else.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(mesh);
+            // SAFETY: the region is not mapped in the child: the load ends it.
+            unsafe { region.as_ptr().read_volatile() };
+            // SAFETY: ends the child at once, if it is still there.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child just made.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV, "status {status:#x}");
+        // The parent's connections and service thread are as they were.
+        mesh.barrier(1).wait().unwrap();
+        assert_eq!(region.slice::<u8>(0, 1).unwrap().get(0).unwrap(), 1);
+        mesh.leave().unwrap();
+    });
+    run(TEST, 2);
+}

@@ -45,6 +45,8 @@ struct Departures {
 
 /// A node's engine, memory and network in one.
 pub(crate) struct Runtime {
+    /// Which process joined; a forked child has a copy of everything but the threads.
+    process: u32,
     node: NodeId,
     nodes: u16,
     fault_timeout: Duration,
@@ -93,6 +95,7 @@ impl Runtime {
         let node = NodeId::new(config.node);
         let engine = Engine::new(EngineConfig::new(node, config.nodes));
         let runtime = Arc::new_cyclic(|this| Runtime {
+            process: std::process::id(),
             node,
             nodes: config.nodes,
             fault_timeout: config.fault_timeout,
@@ -287,6 +290,10 @@ impl Runtime {
 
     /// Tells the others, closes every connection, ends the service thread and lets go of the mappings. What still waits fails.
     pub(crate) fn shut_down(&self) {
+        if std::process::id() != self.process {
+            // A forked child: the mesh, its connections and its service thread are the parent's.
+            return;
+        }
         let mappings = {
             let mut shard = lock(&self.shard);
             if shard.is_closed() {
