@@ -35,10 +35,13 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// For env(1): whoever started the tests may ignore signals, as nohup(1) does, and every process would inherit that.
+const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,TERM";
+
 /// `pagemesh run` with these options, and a shell script as the program.
 pub fn run_script(options: &[&str], script: &str) -> Command {
-    let mut command = Command::new(PAGEMESH);
-    command.arg("run").args(options).args(["--", "sh", "-c", script]);
+    let mut command = Command::new("env");
+    command.args([DEFAULT_SIGNALS, PAGEMESH, "run"]).args(options).args(["--", "sh", "-c", script]);
     command
 }
 
@@ -266,7 +269,7 @@ impl Terminal {
         let slave = File::options().read(true).write(true).open(name).unwrap();
         // setsid(1) is a part of util-linux; a child cannot make its own session in safe Rust.
         let child = Command::new("setsid")
-            .arg("--ctty")
+            .args(["--ctty", "env", DEFAULT_SIGNALS])
             .arg(program)
             .args(arguments)
             .env("PS1", "prompt> ")
