@@ -35,6 +35,7 @@
 
 mod config;
 mod error;
+mod io;
 mod mesh;
 mod region;
 mod runtime;
@@ -44,6 +45,7 @@ mod sync;
 
 pub use config::{Config, ConfigError};
 pub use error::{AccessError, DepartureKind, JoinError, RegionError, SyncError};
+pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
 pub use pagemesh_protocol::{NodeId, PageState, Placement};
 pub use region::{Region, RegionOptions};

@@ -1,10 +1,11 @@
 //! Regions: named ranges of shared memory.
 
 use crate::runtime::Runtime;
-use crate::{AccessError, NodeId, PageState, Placement, Plain, RegionError, SharedSlice};
+use crate::{AccessError, NodeId, PageState, Placement, Plain, RegionCursor, RegionError, SharedSlice};
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{Access, Outcome, PageAddress, PageOwner, RegionId, RegionSpec};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a region is to be like. Every node that opens it by [`Mesh::region`](crate::Mesh::region) gives the same.
@@ -114,6 +115,55 @@ impl Region {
             });
         }
         Ok(SharedSlice::new(self.clone(), offset, len))
+    }
+
+    /// `bytes` bytes from `offset` on, to be read and written as a file; less when the region ends before.
+    pub fn cursor(&self, offset: usize, bytes: usize) -> RegionCursor {
+        let start = offset.min(self.bytes());
+        RegionCursor::new(self.clone(), start, bytes.min(self.bytes() - start))
+    }
+
+    /// Gets `pages` to this node for reading, many requests at a time: what is to be read soon is then here. A hint: other nodes
+    /// may take the pages away again at once.
+    ///
+    /// # Errors
+    /// When a page cannot be had.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn prefetch(&self, pages: Range<usize>) -> Result<(), AccessError> {
+        self.prefetch_pages(pages, Access::Read)
+    }
+
+    /// As [`prefetch`](Region::prefetch), for writing: all other copies are dropped.
+    ///
+    /// # Errors
+    /// When a page cannot be had.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn prefetch_for_writing(&self, pages: Range<usize>) -> Result<(), AccessError> {
+        self.prefetch_pages(pages, Access::Write)
+    }
+
+    fn prefetch_pages(&self, pages: Range<usize>, access: Access) -> Result<(), AccessError> {
+        assert!(pages.end <= self.pages(), "pages {pages:?} of a region of {} pages", self.pages());
+        let pages = pages.map(|page| PageAddress::new(self.id, page as u64));
+        self.runtime
+            .acquire_many(pages, access)
+            .map_err(|(page, failed)| failed.into_access_error(&self.runtime, &self.spec, page.page))
+    }
+
+    /// Prefetches the pages of these bytes, which lie in the region.
+    pub(crate) fn prefetch_bytes(
+        &self,
+        offset: usize,
+        bytes: usize,
+        access: Access,
+    ) -> Result<(), AccessError> {
+        let pages = offset / 4096..(offset + bytes).div_ceil(4096);
+        // A single page is got by its fault just as well.
+        if pages.len() > 1 { self.prefetch_pages(pages, access) } else { Ok(()) }
     }
 
     fn page(&self, page: usize) -> PageAddress {

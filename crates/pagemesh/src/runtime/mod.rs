@@ -33,6 +33,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Pages that a prefetch has under way at a time: more gain nothing in throughput, and it leaves tickets to others.
+const AT_A_TIME: usize = 64;
+
 /// Nodes that are gone.
 #[derive(Debug)]
 struct Departures {
@@ -161,7 +164,17 @@ impl Runtime {
         let deadline = Instant::now() + timeout;
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         self.event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
-        if self.wait(&call, deadline) {
+        self.finish_call(&call, deadline, timeout)
+    }
+
+    /// Waits for the outcome of a call that was started; gives it up at the deadline.
+    fn finish_call(
+        &self,
+        call: &Call<'_>,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Outcome, CallFailure> {
+        if self.wait(call, deadline) {
             return call.take_result();
         }
         // A result that came meanwhile is as good as one in time.
@@ -206,6 +219,35 @@ impl Runtime {
     pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
         self.call(self.fault_timeout, |engine, ticket, out| engine.on_fault(ticket, page, access, out))
             .map(|_| ())
+    }
+
+    /// Gets the right to `access` all of `pages`, with many requests under way at a time. Stops at the first that cannot be had.
+    pub(crate) fn acquire_many(
+        &self,
+        mut pages: impl Iterator<Item = PageAddress>,
+        access: Access,
+    ) -> Result<(), (PageAddress, CallFailure)> {
+        loop {
+            let deadline = Instant::now() + self.fault_timeout;
+            let mut waiting = Vec::with_capacity(AT_A_TIME);
+            for page in pages.by_ref().take(AT_A_TIME) {
+                let timed_out = (page, CallFailure::TimedOut(self.fault_timeout));
+                waiting.push((page, self.calls.claim(deadline).ok_or(timed_out)?));
+            }
+            let Some((first, _)) = waiting.first() else { return Ok(()) };
+            self.event(|engine, out| {
+                for (page, call) in &waiting {
+                    engine.on_fault(call.ticket(), *page, access, out);
+                }
+            })
+            .ok_or((*first, CallFailure::Closed))?;
+            let mut outcome = Ok(());
+            for (page, call) in &waiting {
+                let got = self.finish_call(call, deadline, self.fault_timeout);
+                outcome = outcome.and(got.map(|_| ()).map_err(|failed| (*page, failed)));
+            }
+            outcome?;
+        }
     }
 
     /// Why a recoverable access could not have `page`: what its fault found or, when that was overwritten since, what asking
