@@ -3,7 +3,7 @@
 //! Run it on four nodes of this machine:
 //!
 //! ```text
-//! cargo build --release --workspace --examples
+//! cargo build --release --workspace --bins --examples
 //! target/release/pagemesh run -n 4 -- target/release/examples/counter 1000
 //! ```
 
