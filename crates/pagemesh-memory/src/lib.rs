@@ -1,7 +1,7 @@
 //! Regions of memory whose pages are granted and taken away one by one, and the faults in between.
 //!
 //! This crate owns everything that touches page tables and signals: userfaultfd, the two mappings of a region, the handler
-//! of SIGBUS, and accesses that survive a fault which nobody resolves. It knows neither network nor protocol: it says that a
+//! of SIGBUS and SIGSEGV, and accesses that survive a fault which nobody resolves. It knows neither network nor protocol: it says that a
 //! page is needed ([`FaultSink`]) and does with pages as it is told ([`Pager`]). It must never decide who may have a page,
 //! allocate or lock in a signal handler, swallow a signal that is not its own, or make a reference into memory that others
 //! write.
@@ -10,8 +10,9 @@
 //!
 //! * [`Mapping`]: a region, mapped twice. The application uses the app view; the bytes are served and received through the
 //!   [`ServiceView`], which never faults.
-//! * [`Pager`]: what the app view allows, page by page.
-//! * [`FaultSink`]: whoever resolves a [`Fault`], on the thread that faulted.
+//! * [`Pager`]: what the app view allows, page by page. There are three ([`PagerKind`]); [`choose`] takes the best that can be
+//!   had, and [`probe()`] tells what there is and why.
+//! * [`FaultSink`]: whoever resolves a [`Fault`], on the thread that faulted or, with one of the pagers, on one made for it.
 //! * [`Mapping::read_app`] and its kin: recoverable accesses, which return an [`AccessFault`] instead of dying.
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
@@ -64,8 +65,11 @@ pub mod uffd;
 pub use fault::{Fault, FaultSink, RegionKey, Resolution};
 pub use mapping::{Mapping, MappingError, MappingOptions};
 pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
-pub use pager::{Pager, PagerError, PagerKind, SIGBUS_FEATURES, StillFaulting};
+pub use pager::{
+    Chosen, HANDLER_FEATURES, Improvement, Opening, Pager, PagerChoiceError, PagerError, PagerKind,
+    Privileges, Probe, SIGBUS_FEATURES, StillFaulting, choose, probe,
+};
 pub use recoverable::AccessFault;
 pub use service::ServiceView;
-pub use signal::sigbus_blocked_here;
+pub use signal::{BlockedThread, blocked_threads, sigbus_blocked_here, sigsegv_blocked_here};
 pub use uffd::UffdError;

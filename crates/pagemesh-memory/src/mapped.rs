@@ -3,7 +3,8 @@
 use crate::{MappingError, PAGE_BYTES, PageRange};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+    seek,
 };
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
@@ -43,6 +44,22 @@ impl Memory {
                 result => return result,
             }
         }
+    }
+}
+
+impl Memory {
+    /// The first of `pages` that the file does not hold, `None` where it holds them all or cannot say. A page that was
+    /// allocated and never touched counts as one that it does not hold.
+    pub(crate) fn first_hole(&self, pages: PageRange) -> Option<u64> {
+        pages.iter().find(|page| {
+            let offset = page * PAGE_BYTES as u64;
+            // One page at a time: a search for the next hole would walk through all that the file holds. Nobody uses the
+            // file's position, which this moves.
+            match seek(&self.file, SeekFrom::Data(offset)) {
+                Ok(found) => found != offset,
+                Err(errno) => errno == Errno::NXIO,
+            }
+        })
     }
 }
 
@@ -101,6 +118,25 @@ impl MappedRange {
             // A kernel without huge pages does not know the word.
             Ok(()) | Err(MappingError::Failed { errno: Errno::INVAL, .. }) => Ok(range),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Touches `pages` by a load from each: what the file had only allocated, it holds then.
+    pub(crate) fn touch(&self, pages: PageRange) {
+        if pages.is_empty() {
+            return;
+        }
+        let start = self.start.wrapping_add(pages.first() as usize * PAGE_BYTES);
+        // SAFETY: the range is ours and readable; this does what loads would do.
+        let result =
+            unsafe { madvise(start.cast(), pages.count() as usize * PAGE_BYTES, Advice::LinuxPopulateRead) };
+        if result.is_ok() {
+            return;
+        }
+        // Before Linux 5.14.
+        for page in 0..pages.count() as usize {
+            // SAFETY: as above; the value is not looked at, so it does not matter who writes it.
+            unsafe { start.add(page * PAGE_BYTES).read_volatile() };
         }
     }
 

@@ -1,7 +1,7 @@
 //! A region of memory, mapped twice.
 
 use crate::mapped::{MappedRange, Memory};
-use crate::pager::{self, FaultDelivery, Pager, PagerKind};
+use crate::pager::{self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerKind};
 use crate::{FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
 use rustix::io::Errno;
 use std::mem::ManuallyDrop;
@@ -47,9 +47,12 @@ pub enum MappingError {
         /// How many there can be.
         max: usize,
     },
-    /// userfaultfd cannot be used.
+    /// userfaultfd, which the pager that was asked for stands on, cannot be used.
     #[error("cannot resolve page faults here: {0}")]
     Uffd(#[from] UffdError),
+    /// None of the pagers can be had.
+    #[error("cannot resolve page faults here: {0}")]
+    NoPager(#[from] PagerChoiceError),
     /// A system call failed for a reason of its own.
     #[error("{call} failed for {bytes} bytes{}: {errno}", place(*address))]
     Failed {
@@ -74,13 +77,13 @@ pub struct MappingOptions {
     key: RegionKey,
     bytes: usize,
     address: Option<usize>,
-    pager: PagerKind,
+    pager: Option<PagerKind>,
 }
 
 impl MappingOptions {
     /// A region of `bytes`, a multiple of [`PAGE_BYTES`], wherever there is room. Its faults will carry `key`.
     pub const fn new(key: RegionKey, bytes: usize) -> MappingOptions {
-        MappingOptions { key, bytes, address: None, pager: PagerKind::Sigbus }
+        MappingOptions { key, bytes, address: None, pager: None }
     }
 
     /// Places the app view at `address`, or nowhere.
@@ -90,10 +93,10 @@ impl MappingOptions {
         self
     }
 
-    /// Chooses the pager; [`PagerKind::Sigbus`] if not called.
+    /// Forces the pager. If not called, the best that can be had is taken, as by [`choose`](crate::choose).
     #[must_use]
     pub const fn pager(mut self, pager: PagerKind) -> MappingOptions {
-        self.pager = pager;
+        self.pager = Some(pager);
         self
     }
 }
@@ -123,8 +126,9 @@ pub struct Mapping {
 struct Parts {
     app: MappedRange,
     service: ServiceView,
-    memory: Memory,
+    memory: Arc<Memory>,
     pager: Box<dyn Pager>,
+    chosen: Chosen,
 }
 
 impl Mapping {
@@ -142,11 +146,12 @@ impl Mapping {
         {
             return Err(MappingError::BadAddress { address, bytes });
         }
-        let memory = Memory::new(bytes)?;
+        let chosen = pager.map_or_else(|| pager::choose(None), |kind| Ok(Chosen::forced(kind)))?;
+        let memory = Arc::new(Memory::new(bytes)?);
         let app = MappedRange::new(&memory, address)?;
         let service = ServiceView::new(MappedRange::new(&memory, None)?);
-        let pager = pager::open(pager, &app, FaultDelivery { key, sink })?;
-        let parts = ManuallyDrop::new(Parts { app, service, memory, pager });
+        let pager = pager::open(chosen.kind, &app, &memory, FaultDelivery { key, sink })?;
+        let parts = ManuallyDrop::new(Parts { app, service, memory, pager, chosen });
         Ok(Mapping { key, process: std::process::id(), parts })
     }
 
@@ -181,6 +186,11 @@ impl Mapping {
         &*self.parts.pager
     }
 
+    /// Which pager it has, and why.
+    pub fn chosen(&self) -> &Chosen {
+        &self.parts.chosen
+    }
+
     /// The bytes, whatever the app view allows.
     pub fn service(&self) -> &ServiceView {
         &self.parts.service
@@ -201,7 +211,12 @@ impl Mapping {
             address: None,
             bytes: pages.count() as usize * PAGE_BYTES,
             errno,
-        })
+        })?;
+        if self.pager().kind() == PagerKind::Sigsegv {
+            // It asks the file what it holds, which is what was touched.
+            self.parts.service.touch(pages);
+        }
+        Ok(())
     }
 }
 

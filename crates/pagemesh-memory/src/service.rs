@@ -2,7 +2,7 @@
 
 use crate::mapped::MappedRange;
 use crate::recoverable::sites;
-use crate::{PAGE_BYTES, PageBytes};
+use crate::{PAGE_BYTES, PageBytes, PageRange};
 
 /// The mapping of a region through which its bytes are served and received: always readable and writable, whatever the app
 /// view allows.
@@ -24,6 +24,11 @@ pub struct ServiceView {
 impl ServiceView {
     pub(crate) fn new(range: MappedRange) -> ServiceView {
         ServiceView { range }
+    }
+
+    /// Touches `pages`, so that the file holds what it had only allocated.
+    pub(crate) fn touch(&self, pages: PageRange) {
+        self.range.touch(pages);
     }
 
     /// How many pages the region has.

@@ -3,9 +3,20 @@
 mod common;
 
 use common::{fetch, grant, refuse, region, remote_page};
-use pagemesh_memory::{AccessFault, Fault, Mapping, PAGE_BYTES, PageRange, RegionKey, Resolution};
+use pagemesh_memory::{AccessFault, Fault, Mapping, PAGE_BYTES, PageRange, PagerKind, RegionKey, Resolution};
 use std::sync::Arc;
 use std::thread;
+
+crate::for_every_pager! {
+    a_copy_out_stops_at_the_page_that_cannot_be_had,
+    a_copy_in_stops_at_the_page_that_cannot_be_had,
+    copies_of_any_size_and_alignment_go_through_every_page,
+    every_access_to_a_page_that_cannot_be_had_says_so,
+    every_access_to_a_page_that_can_be_had_does_what_it_says,
+    atomic_additions_of_many_threads_are_all_counted_while_pages_come_and_go,
+    threads_fail_and_succeed_side_by_side,
+    an_access_outside_the_region_is_a_mistake_of_the_caller,
+}
 
 /// Page 3 cannot be had.
 fn without_page_three(mapping: &Mapping, fault: Fault) -> Resolution {
@@ -16,9 +27,8 @@ fn no_page(page: u64) -> AccessFault {
     AccessFault { region: RegionKey(5), page }
 }
 
-#[test]
-fn a_copy_out_stops_at_the_page_that_cannot_be_had() {
-    let (mapping, sink) = region(5, without_page_three);
+fn a_copy_out_stops_at_the_page_that_cannot_be_had(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 5, without_page_three);
     let mut bytes = vec![0; 5 * PAGE_BYTES - 100];
     assert_eq!(mapping.read_app(100, &mut bytes), Err(no_page(3)));
     assert_eq!(sink.counts(), (4, 0));
@@ -31,9 +41,8 @@ fn a_copy_out_stops_at_the_page_that_cannot_be_had() {
     assert!(no_page(3).to_string().contains("page 3 of region 5"));
 }
 
-#[test]
-fn a_copy_in_stops_at_the_page_that_cannot_be_had() {
-    let (mapping, sink) = region(5, without_page_three);
+fn a_copy_in_stops_at_the_page_that_cannot_be_had(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 5, without_page_three);
     assert_eq!(mapping.write_app(2 * PAGE_BYTES, &[9; 3 * PAGE_BYTES]), Err(no_page(3)));
     assert_eq!(sink.counts(), (0, 2));
     let mut page = [0; PAGE_BYTES];
@@ -41,9 +50,8 @@ fn a_copy_in_stops_at_the_page_that_cannot_be_had() {
     assert_eq!(page, [9; PAGE_BYTES]);
 }
 
-#[test]
-fn copies_of_any_size_and_alignment_go_through_every_page() {
-    let (mapping, sink) = region(6, fetch);
+fn copies_of_any_size_and_alignment_go_through_every_page(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 6, fetch);
     let expected: Vec<u8> = (0..6).flat_map(remote_page).collect();
     for (offset, length) in
         [(0, 0), (1, 1), (4095, 2), (5000, 9000), (0, 6 * PAGE_BYTES), (6 * PAGE_BYTES, 0)]
@@ -54,7 +62,7 @@ fn copies_of_any_size_and_alignment_go_through_every_page() {
     }
     assert_eq!(sink.counts(), (6, 0));
     let mut expected = expected;
-    let (mapping, sink) = region(6, fetch);
+    let (mapping, sink) = region(kind, 6, fetch);
     for (offset, length) in [(3, 10_000), (20_000, 1), (8191, 2)] {
         let bytes: Vec<u8> = (0..length).map(|index| (index * 13 + offset) as u8).collect();
         mapping.write_app(offset, &bytes).unwrap();
@@ -66,9 +74,8 @@ fn copies_of_any_size_and_alignment_go_through_every_page() {
     assert_eq!(sink.counts(), (2, 4));
 }
 
-#[test]
-fn every_access_to_a_page_that_cannot_be_had_says_so() {
-    let (mapping, sink) = region(2, refuse);
+fn every_access_to_a_page_that_cannot_be_had_says_so(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 2, refuse);
     let at = PAGE_BYTES + 64;
     let reads = [
         mapping.load_u8(at).map(u64::from),
@@ -97,9 +104,8 @@ fn every_access_to_a_page_that_cannot_be_had_says_so() {
     assert_eq!(page, [0; PAGE_BYTES], "nothing was written");
 }
 
-#[test]
-fn every_access_to_a_page_that_can_be_had_does_what_it_says() {
-    let (mapping, _) = region(1, grant);
+fn every_access_to_a_page_that_can_be_had_does_what_it_says(kind: PagerKind) {
+    let (mapping, _) = region(kind, 1, grant);
     mapping.service().zero_page(0);
     mapping.store_u64(8, 0x1122_3344_5566_7788).unwrap();
     assert_eq!(mapping.load_u64(8), Ok(0x1122_3344_5566_7788));
@@ -127,11 +133,10 @@ fn every_access_to_a_page_that_can_be_had_does_what_it_says() {
     assert_eq!(mapping.load_u64(24), Ok(u64::from(u32::MAX)), "the neighbour is untouched");
 }
 
-#[test]
-fn atomic_additions_of_many_threads_are_all_counted_while_pages_come_and_go() {
+fn atomic_additions_of_many_threads_are_all_counted_while_pages_come_and_go(kind: PagerKind) {
     const THREADS: u64 = 4;
     const ADDITIONS: u64 = 20_000;
-    let (mapping, _) = region(1, grant);
+    let (mapping, _) = region(kind, 1, grant);
     mapping.service().zero_page(0);
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -149,9 +154,8 @@ fn atomic_additions_of_many_threads_are_all_counted_while_pages_come_and_go() {
     assert_eq!(mapping.load_u64(0), Ok(THREADS * ADDITIONS));
 }
 
-#[test]
-fn threads_fail_and_succeed_side_by_side() {
-    let (mapping, _) = region(6, without_page_three);
+fn threads_fail_and_succeed_side_by_side(kind: PagerKind) {
+    let (mapping, _) = region(kind, 6, without_page_three);
     thread::scope(|scope| {
         for thread in 0..6_u64 {
             let mapping = Arc::clone(&mapping);
@@ -167,10 +171,9 @@ fn threads_fail_and_succeed_side_by_side() {
     });
 }
 
-#[test]
-fn an_access_outside_the_region_is_a_mistake_of_the_caller() {
+fn an_access_outside_the_region_is_a_mistake_of_the_caller(kind: PagerKind) {
     type Attempt<'a> = (&'a str, Box<dyn Fn() + 'a>);
-    let (mapping, sink) = region(2, refuse);
+    let (mapping, sink) = region(kind, 2, refuse);
     let attempts: [Attempt; 6] = [
         (
             "8 bytes at offset 8192 of a region of 8192 bytes were asked for",

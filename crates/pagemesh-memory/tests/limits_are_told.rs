@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{DEADLINE, address, fetch, load, refuse, region, region_at, remote_page, store};
-use pagemesh_memory::uffd::{Features, KernelVersion, Userfault};
+use common::{DEADLINE, Nothing, address, fetch, load, refuse, region, region_at, remote_page, store};
+use pagemesh_memory::uffd::{Features, KernelVersion, Scope, Userfault};
 use pagemesh_memory::{
-    Access, Fault, FaultSink, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageRange, PagerKind,
-    RegionKey, Resolution, SIGBUS_FEATURES, UffdError,
+    Access, HANDLER_FEATURES, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageRange, PagerKind,
+    RegionKey, SIGBUS_FEATURES, UffdError,
 };
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -16,11 +16,27 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-struct Nothing;
+crate::for_every_pager! {
+    an_address_in_use_is_refused_and_its_user_named,
+    what_the_pager_needs_is_there,
+    system_calls_work_through_the_service_view,
+    a_forked_child_has_no_region,
+    a_child_that_drops_its_copy_harms_neither_its_parent_nor_itself,
+}
 
-impl FaultSink for Nothing {
-    fn resolve(&self, _: Fault) -> Resolution {
-        Resolution::Failed
+/// With the third pager they fault like the program: `system_calls_wait_for_pages.rs`.
+mod system_calls {
+    use super::{
+        system_calls_go_as_far_as_pages_are_there, system_calls_on_absent_pages_fail_and_do_not_fault,
+    };
+
+    crate::for_pager! { sigbus, Sigbus:
+        system_calls_on_absent_pages_fail_and_do_not_fault,
+        system_calls_go_as_far_as_pages_are_there
+    }
+    crate::for_pager! { sigsegv, Sigsegv:
+        system_calls_on_absent_pages_fail_and_do_not_fault,
+        system_calls_go_as_far_as_pages_are_there
     }
 }
 
@@ -57,20 +73,17 @@ fn read_into(mapping: &Mapping, byte_offset: usize, bytes: usize, file: &File) -
     usize::try_from(read).map_err(|_| std::io::Error::last_os_error().raw_os_error())
 }
 
-#[test]
-fn an_address_in_use_is_refused_and_its_user_named() {
-    let base = 0x3100_0000_0000;
-    let options = MappingOptions::new(RegionKey(1), 16 * PAGE_BYTES).address(base);
+fn an_address_in_use_is_refused_and_its_user_named(kind: PagerKind) {
+    let base = 0x3100_0000_0000 + ((kind as usize) << 32);
+    let options = MappingOptions::new(RegionKey(1), 16 * PAGE_BYTES).address(base).pager(kind);
     let (mapping, _) = region_at(options, fetch);
     assert_eq!(mapping.base(), base);
     let error = refusal(options.address(base - 8 * PAGE_BYTES));
     let MappingError::AddressTaken { asked, bytes, found } = &error else { panic!("{error:?}") };
     assert_eq!((*asked, *bytes), (base - 8 * PAGE_BYTES, 16 * PAGE_BYTES));
-    assert!(
-        found.starts_with("310000000000-310000010000 rw-s") && found.contains("memfd:pagemesh"),
-        "{found}"
-    );
-    assert!(error.to_string().contains("0x30ffffff8000"), "{error}");
+    let begins = format!("{base:x}-{:x} ", base + 16 * PAGE_BYTES);
+    assert!(found.starts_with(&begins) && found.contains("memfd:pagemesh"), "{found}");
+    assert!(error.to_string().contains(&format!("{:#x}", base - 8 * PAGE_BYTES)), "{error}");
     assert_eq!(load(&mapping, 0), remote_page(0)[0], "the user is unharmed");
     drop(mapping);
     region_at(options, fetch);
@@ -100,7 +113,10 @@ fn sizes_and_addresses_that_cannot_be_are_refused() {
 #[test]
 fn a_feature_that_the_kernel_lacks_is_named() {
     let bogus = Features::from_bits(1 << 62);
-    let error = Userfault::open(Features::SIGBUS | bogus).unwrap_err();
+    let error = match Userfault::open(Scope::UserMode, Features::SIGBUS | bogus) {
+        Err(UffdError::Refused { .. } | UffdError::NotImplemented { .. }) => return,
+        other => other.unwrap_err(),
+    };
     assert_eq!(error, UffdError::MissingFeature { asked: Features::SIGBUS | bogus, missing: bogus });
     let text = error.to_string();
     assert!(
@@ -110,18 +126,28 @@ fn a_feature_that_the_kernel_lacks_is_named() {
 }
 
 #[test]
-fn what_the_pager_needs_is_there_and_comes_from_the_kernel_that_the_manual_says() {
-    assert!(Userfault::supported().unwrap().contains(SIGBUS_FEATURES));
+fn what_each_pager_needs_comes_from_the_kernel_that_the_manual_says() {
     assert_eq!(SIGBUS_FEATURES.since(), Some(KernelVersion(6, 4)));
-    assert_eq!(Userfault::open(SIGBUS_FEATURES).unwrap().features(), SIGBUS_FEATURES);
-    let (mapping, _) = region(1, refuse);
-    assert_eq!((mapping.pager().kind(), mapping.key()), (PagerKind::Sigbus, RegionKey(5)));
-    assert_eq!(PagerKind::Sigbus.to_string(), "sigbus");
+    assert_eq!(HANDLER_FEATURES.since(), Some(KernelVersion(6, 6)));
 }
 
-#[test]
-fn system_calls_on_absent_pages_fail_and_do_not_fault() {
-    let (mapping, sink) = region(3, refuse);
+fn what_the_pager_needs_is_there(kind: PagerKind) {
+    let needed = match kind {
+        PagerKind::Sigbus => Some((Scope::UserMode, SIGBUS_FEATURES)),
+        PagerKind::Handler => Some((Scope::UserAndKernel, HANDLER_FEATURES)),
+        _ => None,
+    };
+    if let Some((scope, features)) = needed {
+        assert!(Userfault::supported(scope).unwrap().contains(features));
+        assert_eq!(Userfault::open(scope, features).unwrap().features(), features);
+    }
+    let (mapping, _) = region(kind, 1, refuse);
+    assert_eq!((mapping.pager().kind(), mapping.key()), (kind, RegionKey(5)));
+    assert!(mapping.chosen().forced && mapping.chosen().reason.contains(&kind.to_string()));
+}
+
+fn system_calls_on_absent_pages_fail_and_do_not_fault(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 3, refuse);
     let mut file = file();
     assert_eq!(write_from(&mapping, 0, 100, &file), Err(Some(libc::EFAULT)));
     file.write_all(&[1; 100]).unwrap();
@@ -130,9 +156,8 @@ fn system_calls_on_absent_pages_fail_and_do_not_fault() {
     assert_eq!(sink.counts(), (0, 0));
 }
 
-#[test]
-fn system_calls_go_as_far_as_pages_are_there() {
-    let (mapping, _) = region(3, refuse);
+fn system_calls_go_as_far_as_pages_are_there(kind: PagerKind) {
+    let (mapping, _) = region(kind, 3, refuse);
     mapping.service().write_page(0, &remote_page(0));
     mapping.pager().map(PageRange::one(0), Access::Read).unwrap();
     let mut file = file();
@@ -148,9 +173,8 @@ fn system_calls_go_as_far_as_pages_are_there() {
     assert_eq!(load(&mapping, 1), remote_page(0)[0]);
 }
 
-#[test]
-fn system_calls_work_through_the_service_view() {
-    let (mapping, sink) = region(2, refuse);
+fn system_calls_work_through_the_service_view(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 2, refuse);
     let mut file = file();
     file.write_all(&remote_page(1)).unwrap();
     file.rewind().unwrap();
@@ -182,9 +206,8 @@ fn forked(inside: impl FnOnce()) -> i32 {
     status
 }
 
-#[test]
-fn a_forked_child_has_no_region() {
-    let (mapping, sink) = region(2, fetch);
+fn a_forked_child_has_no_region(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 2, fetch);
     store(&mapping, 3, 200);
     let status = forked(|| store(&mapping, 3, 1));
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV, "{status:#x}");
@@ -198,9 +221,8 @@ fn a_forked_child_has_no_region() {
 }
 
 /// The addresses of a region are free in a child; what it put there is not the region's to unmap.
-#[test]
-fn a_child_that_drops_its_copy_harms_neither_its_parent_nor_itself() {
-    let (mapping, _) = region(2, fetch);
+fn a_child_that_drops_its_copy_harms_neither_its_parent_nor_itself(kind: PagerKind) {
+    let (mapping, _) = region(kind, 2, fetch);
     let handle = Arc::as_ptr(&mapping).cast_mut();
     // SAFETY: the child has a handle of its own, which it drops here and never uses again.
     let status = forked(|| unsafe {

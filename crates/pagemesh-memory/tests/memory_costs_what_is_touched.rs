@@ -1,13 +1,17 @@
 //! A region may be far larger than the machine: its size alone costs nothing, and what is left behind when it goes is nothing.
 //!
-//! One test in this file, because it looks at its whole process.
+//! Each pager is looked at in a process of its own, since the whole process is looked at.
 
 mod common;
 
-use common::{address, fetch_zeros, load, region_at, store};
-use pagemesh_memory::{MappingOptions, PAGE_BYTES, PageRange, RegionKey};
+use common::{address, exits_with, fetch_zeros, load, region_at, scenario, store};
+use pagemesh_memory::{MappingOptions, PAGE_BYTES, PageRange, PagerKind, RegionKey};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+crate::for_every_pager! {
+    a_region_of_one_tebibyte_costs_the_pages_that_are_touched,
+}
 
 const BYTES: usize = 1 << 40;
 const PAGES: u64 = (BYTES / PAGE_BYTES) as u64;
@@ -34,10 +38,22 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// Where a process of its own begins. In an ordinary run of the tests there is no scenario to play.
 #[test]
-fn a_region_of_one_tebibyte_costs_the_pages_that_are_touched() {
+fn entry() {
+    if let Some((kind, _)) = scenario() {
+        look_at_one_tebibyte(kind);
+        std::process::exit(42);
+    }
+}
+
+fn a_region_of_one_tebibyte_costs_the_pages_that_are_touched(kind: PagerKind) {
+    exits_with(42, kind, "entry", "one tebibyte");
+}
+
+fn look_at_one_tebibyte(kind: PagerKind) {
     let before = (status("VmRSS"), status("VmPTE"), descriptors());
-    let options = MappingOptions::new(RegionKey(0), BYTES).address(BASE);
+    let options = MappingOptions::new(RegionKey(0), BYTES).address(BASE).pager(kind);
     let (mapping, sink) = region_at(options, fetch_zeros);
     assert_eq!((mapping.base(), mapping.bytes(), mapping.pages()), (BASE, BYTES, PAGES));
     assert_eq!(held(), (0, 1));

@@ -3,7 +3,16 @@
 mod common;
 
 use common::{refuse, region};
-use pagemesh_memory::{Access, Mapping, PAGE_BYTES, PageRange, Pager, PagerError};
+use pagemesh_memory::{Access, Mapping, PAGE_BYTES, PageRange, Pager, PagerError, PagerKind};
+
+crate::for_every_pager! {
+    every_operation_leaves_the_state_that_the_manual_says,
+    every_pair_of_operations_leaves_the_state_that_the_manual_says,
+    no_pages_are_no_work,
+    a_page_that_the_file_does_not_hold_is_named,
+    reading_or_zeroing_in_the_service_view_populates_a_page,
+    pages_beyond_the_region_are_a_mistake_of_the_caller,
+}
 
 const MANUAL: &str = include_str!("../../../docs/memory.md");
 
@@ -49,10 +58,9 @@ fn state(mapping: &Mapping, page: u64) -> &'static str {
     }
 }
 
-#[test]
-fn every_operation_leaves_the_state_that_the_manual_says() {
+fn every_operation_leaves_the_state_that_the_manual_says(kind: PagerKind) {
     for count in [1, 3] {
-        let (mapping, _) = region(8, refuse);
+        let (mapping, _) = region(kind, 8, refuse);
         let pages = PageRange::new(2, count);
         mapping.populate(PageRange::new(0, 8)).unwrap();
         for (name, operation) in OPERATIONS {
@@ -70,9 +78,8 @@ fn every_operation_leaves_the_state_that_the_manual_says() {
     }
 }
 
-#[test]
-fn every_pair_of_operations_leaves_the_state_that_the_manual_says() {
-    let (mapping, _) = region(1, refuse);
+fn every_pair_of_operations_leaves_the_state_that_the_manual_says(kind: PagerKind) {
+    let (mapping, _) = region(kind, 1, refuse);
     let page = PageRange::one(0);
     mapping.populate(page).unwrap();
     for before in STATES {
@@ -89,18 +96,16 @@ fn every_pair_of_operations_leaves_the_state_that_the_manual_says() {
     }
 }
 
-#[test]
-fn no_pages_are_no_work() {
-    let (mapping, _) = region(4, refuse);
+fn no_pages_are_no_work(kind: PagerKind) {
+    let (mapping, _) = region(kind, 4, refuse);
     for (name, operation) in OPERATIONS {
         operation(mapping.pager(), PageRange::new(4, 0)).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     mapping.populate(PageRange::new(4, 0)).unwrap();
 }
 
-#[test]
-fn a_page_that_the_file_does_not_hold_is_named() {
-    let (mapping, _) = region(8, refuse);
+fn a_page_that_the_file_does_not_hold_is_named(kind: PagerKind) {
+    let (mapping, _) = region(kind, 8, refuse);
     mapping.populate(PageRange::new(0, 5)).unwrap();
     let error = mapping.pager().map(PageRange::new(1, 7), Access::Read).unwrap_err();
     assert_eq!(error, PagerError::NotPopulated { page: 5 });
@@ -108,19 +113,17 @@ fn a_page_that_the_file_does_not_hold_is_named() {
     assert_eq!(state(&mapping, 4), "readable", "those before it were mapped");
 }
 
-#[test]
-fn reading_or_zeroing_in_the_service_view_populates_a_page() {
-    let (mapping, _) = region(2, refuse);
+fn reading_or_zeroing_in_the_service_view_populates_a_page(kind: PagerKind) {
+    let (mapping, _) = region(kind, 2, refuse);
     mapping.service().read(0, &mut [0]);
     mapping.service().zero_page(1);
     mapping.pager().map(PageRange::new(0, 2), Access::Write).unwrap();
     assert_eq!((state(&mapping, 0), state(&mapping, 1)), ("writable", "writable"));
 }
 
-#[test]
-fn pages_beyond_the_region_are_a_mistake_of_the_caller() {
+fn pages_beyond_the_region_are_a_mistake_of_the_caller(kind: PagerKind) {
     for (name, operation) in OPERATIONS {
-        let (mapping, _) = region(4, refuse);
+        let (mapping, _) = region(kind, 4, refuse);
         let attempt = std::panic::AssertUnwindSafe(|| operation(mapping.pager(), PageRange::new(3, 2)));
         let panic = std::panic::catch_unwind(attempt).expect_err(name);
         let message = panic.downcast_ref::<String>().expect("a message");

@@ -4,12 +4,20 @@
 mod common;
 
 use common::{exits_with, fetch, load, region, remote_page, scenario, wait_until};
-use pagemesh_memory::{Fault, FaultSink, Mapping, MappingOptions, PAGE_BYTES, RegionKey, Resolution};
+use pagemesh_memory::{
+    Fault, FaultSink, Mapping, MappingOptions, PAGE_BYTES, PagerKind, RegionKey, Resolution,
+};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
+
+crate::for_every_pager! {
+    a_region_stays_until_the_last_fault_in_it_is_done_with,
+    a_dropped_region_lets_go_of_its_sink,
+    regions_come_and_go_while_others_are_in_use,
+}
 
 /// Keeps a fault until it is told to let go.
 #[derive(Default)]
@@ -41,11 +49,15 @@ fn is_asleep(thread: i32) -> bool {
 }
 
 /// Drops a region while a fault in it is being resolved.
-fn drop_under_a_fault() -> bool {
-    // SAFETY: `park` takes the one argument that a handler without flags gets.
-    unsafe { libc::signal(libc::SIGBUS, park as *const () as usize) };
+fn drop_under_a_fault(kind: PagerKind) -> bool {
+    // With the `handler` pager, the thread whose page could not be had may come back to find nothing there at all.
+    for signal in [libc::SIGBUS, libc::SIGSEGV] {
+        // SAFETY: `park` takes the one argument that a handler without flags gets.
+        unsafe { libc::signal(signal, park as *const () as usize) };
+    }
     let sink = Arc::new(Keeper::default());
-    let mapping = Mapping::new(MappingOptions::new(RegionKey(0), PAGE_BYTES), sink.clone()).unwrap();
+    let mapping =
+        Mapping::new(MappingOptions::new(RegionKey(0), PAGE_BYTES).pager(kind), sink.clone()).unwrap();
     let address = mapping.base();
     // SAFETY: the region is gone only when this thread was parked in the handler, for good.
     thread::spawn(move || unsafe { (address as *const u8).read_volatile() });
@@ -75,30 +87,27 @@ fn drop_under_a_fault() -> bool {
 /// Where a process of its own begins. In an ordinary run of the tests there is no scenario to play.
 #[test]
 fn entry() {
-    if scenario().is_some() {
-        let right = drop_under_a_fault();
+    if let Some((kind, _)) = scenario() {
+        let right = drop_under_a_fault(kind);
         // SAFETY: ends the process, although one of its threads is parked.
         unsafe { libc::_exit(if right { 42 } else { 43 }) };
     }
 }
 
-#[test]
-fn a_region_stays_until_the_last_fault_in_it_is_done_with() {
-    exits_with(42, "entry", "drop under a fault");
+fn a_region_stays_until_the_last_fault_in_it_is_done_with(kind: PagerKind) {
+    exits_with(42, kind, "entry", "drop under a fault");
 }
 
-#[test]
-fn a_dropped_region_lets_go_of_its_sink() {
-    let (mapping, sink) = region(1, fetch);
+fn a_dropped_region_lets_go_of_its_sink(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 1, fetch);
     load(&mapping, 0);
     assert_eq!(Arc::strong_count(&sink), 2);
     drop(mapping);
     assert_eq!(Arc::strong_count(&sink), 1);
 }
 
-#[test]
-fn regions_come_and_go_while_others_are_in_use() {
-    let (lasting, sink) = region(64, fetch);
+fn regions_come_and_go_while_others_are_in_use(kind: PagerKind) {
+    let (lasting, sink) = region(kind, 64, fetch);
     thread::scope(|scope| {
         scope.spawn(|| {
             for page in 0..64 {
@@ -108,7 +117,7 @@ fn regions_come_and_go_while_others_are_in_use() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for round in 0..100 {
-                    let (mapping, sink) = region(1 + round % 5, fetch);
+                    let (mapping, sink) = region(kind, 1 + round % 5, fetch);
                     assert_eq!(load(&mapping, 9), remote_page(0)[9]);
                     assert_eq!(sink.counts(), (1, 0));
                 }

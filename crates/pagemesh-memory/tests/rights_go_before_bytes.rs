@@ -1,14 +1,27 @@
 //! When an operation that takes rights away has returned, no thread uses them any more: the bytes read from the service view after
 //! that are what the page was at one moment, and nothing written later gets lost in it. Coherence stands on this.
+//!
+//! `PAGEMESH_MEMORY_TORN_ROUNDS` says how often a page is taken away and looked at; a million, in a release build, takes some
+//! minutes:
+//!
+//! ```text
+//! PAGEMESH_MEMORY_TORN_ROUNDS=1000000 cargo test --release -p pagemesh-memory --test rights_go_before_bytes
+//! ```
 
 mod common;
 
 use common::{DEADLINE, address, grant, region};
-use pagemesh_memory::{Access, Fault, Mapping, PAGE_BYTES, PageRange};
+use pagemesh_memory::{Access, Fault, Mapping, PAGE_BYTES, PageRange, PagerKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+crate::for_every_pager! {
+    a_page_read_after_it_was_unmapped_is_never_torn,
+    a_page_read_after_it_was_protected_is_never_torn,
+    nothing_is_lost_when_pages_are_taken_away_under_threads_that_write,
+}
 
 const WORDS: usize = PAGE_BYTES / size_of::<u64>();
 
@@ -27,17 +40,26 @@ impl Drop for Finish<'_> {
     }
 }
 
+/// How often a page is looked at unless someone says otherwise.
+const ROUNDS: u32 = 20_000;
+
+/// How often a page is looked at, and how long that may take.
+fn effort() -> (u32, Duration) {
+    let asked = std::env::var("PAGEMESH_MEMORY_TORN_ROUNDS").ok();
+    let rounds = asked.map_or(ROUNDS, |text| text.parse().expect("PAGEMESH_MEMORY_TORN_ROUNDS is a number"));
+    (rounds, DEADLINE * rounds.div_ceil(ROUNDS))
+}
+
 /// Rounds that `take` away the right to write and then look at the page, while a thread fills it again and again, from the
 /// first word to the last, each time with the next number. A page as it was at one moment is a number up to some word, and
 /// the number before it from there on. As many rounds as it takes to see that often.
-fn rounds(take: fn(&Mapping)) {
-    const ROUNDS: u32 = 20_000;
+fn rounds(kind: PagerKind, take: fn(&Mapping)) {
     const SEEN_IN_THE_MIDDLE: u32 = 100;
     const TAKEN_FROM_THE_OTHER: u64 = 20;
     // Held while a page is taken away and read: whoever wants it back meanwhile has to wait for it, as for another node.
     let taken = Arc::new(Mutex::new(()));
     let inside = taken.clone();
-    let (mapping, sink) = region(1, move |mapping: &Mapping, fault: Fault| {
+    let (mapping, sink) = region(kind, 1, move |mapping: &Mapping, fault: Fault| {
         let _taken = inside.lock().unwrap();
         grant(mapping, fault)
     });
@@ -59,8 +81,9 @@ fn rounds(take: fn(&Mapping)) {
         let _finish = Finish(&done);
         common::wait_until("the other thread writes", || sink.writes() > 0);
         let begin = Instant::now();
+        let (rounds, deadline) = effort();
         let mut round = 0;
-        while round < ROUNDS || in_the_middle < SEEN_IN_THE_MIDDLE || sink.writes() < TAKEN_FROM_THE_OTHER {
+        while round < rounds || in_the_middle < SEEN_IN_THE_MIDDLE || sink.writes() < TAKEN_FROM_THE_OTHER {
             let mut page = [0; PAGE_BYTES];
             {
                 let _taken = taken.lock().unwrap();
@@ -78,30 +101,27 @@ fn rounds(take: fn(&Mapping)) {
             in_the_middle += u32::from(written < WORDS);
             round += 1;
             assert!(
-                begin.elapsed() < DEADLINE,
-                "{round} rounds, {in_the_middle} in the middle, {} writes in {DEADLINE:?}",
+                begin.elapsed() < deadline,
+                "{round} rounds, {in_the_middle} in the middle, {} writes in {deadline:?}",
                 sink.writes()
             );
         }
     });
 }
 
-#[test]
-fn a_page_read_after_it_was_unmapped_is_never_torn() {
-    rounds(|mapping| mapping.pager().unmap(PageRange::one(0)).unwrap());
+fn a_page_read_after_it_was_unmapped_is_never_torn(kind: PagerKind) {
+    rounds(kind, |mapping| mapping.pager().unmap(PageRange::one(0)).unwrap());
 }
 
-#[test]
-fn a_page_read_after_it_was_protected_is_never_torn() {
-    rounds(|mapping| mapping.pager().protect(PageRange::one(0)).unwrap());
+fn a_page_read_after_it_was_protected_is_never_torn(kind: PagerKind) {
+    rounds(kind, |mapping| mapping.pager().protect(PageRange::one(0)).unwrap());
 }
 
-#[test]
-fn nothing_is_lost_when_pages_are_taken_away_under_threads_that_write() {
+fn nothing_is_lost_when_pages_are_taken_away_under_threads_that_write(kind: PagerKind) {
     const THREADS: usize = 3;
     const ROUNDS: u64 = 10_000;
     const FAULTS: u64 = 30;
-    let (mapping, sink) = region(2, grant);
+    let (mapping, sink) = region(kind, 2, grant);
     mapping.service().zero_page(0);
     mapping.service().zero_page(1);
     let done = AtomicBool::new(false);

@@ -4,12 +4,20 @@
 mod common;
 
 use common::{address, fetch, fetch_zeros, load, region, remote_page};
-use pagemesh_memory::{Mapping, PAGE_BYTES};
+use pagemesh_memory::{Mapping, PAGE_BYTES, PagerKind};
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+crate::for_every_pager! {
+    threads_that_miss_the_same_page_at_once_all_see_its_bytes,
+    threads_that_miss_different_pages_at_once_fault_once_for_each,
+    readers_and_writers_that_miss_a_page_at_once_lose_nothing,
+    a_thread_that_rust_knows_nothing_of_faults_like_any_other,
+    a_thread_with_a_small_stack_can_fault,
+}
 
 const THREADS: usize = 6;
 
@@ -19,10 +27,9 @@ fn word(mapping: &Mapping, byte_offset: usize) -> &AtomicU64 {
     unsafe { AtomicU64::from_ptr(address(mapping, byte_offset).cast()) }
 }
 
-#[test]
-fn threads_that_miss_the_same_page_at_once_all_see_its_bytes() {
+fn threads_that_miss_the_same_page_at_once_all_see_its_bytes(kind: PagerKind) {
     const ROUNDS: u64 = 200;
-    let (mapping, sink) = region(ROUNDS as usize, fetch);
+    let (mapping, sink) = region(kind, ROUNDS as usize, fetch);
     let start = Barrier::new(THREADS);
     thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -40,10 +47,9 @@ fn threads_that_miss_the_same_page_at_once_all_see_its_bytes() {
     assert_eq!(sink.writes(), 0);
 }
 
-#[test]
-fn threads_that_miss_different_pages_at_once_fault_once_for_each() {
+fn threads_that_miss_different_pages_at_once_fault_once_for_each(kind: PagerKind) {
     const PAGES: usize = 300;
-    let (mapping, sink) = region(PAGES * THREADS, fetch);
+    let (mapping, sink) = region(kind, PAGES * THREADS, fetch);
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let mapping = &mapping;
@@ -57,10 +63,9 @@ fn threads_that_miss_different_pages_at_once_fault_once_for_each() {
     assert_eq!(sink.counts(), ((PAGES * THREADS) as u64, 0));
 }
 
-#[test]
-fn readers_and_writers_that_miss_a_page_at_once_lose_nothing() {
+fn readers_and_writers_that_miss_a_page_at_once_lose_nothing(kind: PagerKind) {
     const ROUNDS: usize = 200;
-    let (mapping, _) = region(ROUNDS, fetch_zeros);
+    let (mapping, _) = region(kind, ROUNDS, fetch_zeros);
     let start = Barrier::new(THREADS);
     thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -88,9 +93,8 @@ extern "C" fn touch(argument: *mut c_void) -> *mut c_void {
     usize::from(unsafe { argument.cast::<u8>().read_volatile() }) as *mut c_void
 }
 
-#[test]
-fn a_thread_that_rust_knows_nothing_of_faults_like_any_other() {
-    let (mapping, sink) = region(3, fetch);
+fn a_thread_that_rust_knows_nothing_of_faults_like_any_other(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 3, fetch);
     let mut result = null_mut();
     // SAFETY: the thread gets a valid attribute set (none), function and argument, and is joined here.
     unsafe {
@@ -110,9 +114,8 @@ fn a_thread_that_rust_knows_nothing_of_faults_like_any_other() {
     assert_eq!(sink.counts(), (1, 0));
 }
 
-#[test]
-fn a_thread_with_a_small_stack_can_fault() {
-    let (mapping, sink) = region(1, fetch);
+fn a_thread_with_a_small_stack_can_fault(kind: PagerKind) {
+    let (mapping, sink) = region(kind, 1, fetch);
     let touched = thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(64 << 10);
         thread.spawn_scoped(scope, || load(&mapping, 77)).unwrap().join().unwrap()

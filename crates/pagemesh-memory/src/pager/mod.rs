@@ -2,17 +2,28 @@
 //!
 //! One file for each, all behind [`Pager`]. A pager gets the app view and the region's [`FaultSink`] when it is opened, and
 //! brings the faults of the one to the other until it is stopped: from a signal handler, from threads of its own, however it
-//! likes. To add one: write its file, name it in [`PagerKind`], and open it in `open`.
+//! likes. To add one: write its file, name it in [`PagerKind`], and open it in `open`. Which one is taken where nobody says is
+//! told in `choice.rs`.
 
+mod choice;
+mod handler;
+mod probe;
 mod sigbus;
+mod sigsegv;
+mod userfault;
 
-use crate::mapped::MappedRange;
+use crate::mapped::{MappedRange, Memory};
+use crate::signal::{self, Entry, FaultSignal, Registration};
 use crate::{Access, FaultSink, MappingError, PageRange, RegionKey};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use choice::{Chosen, PagerChoiceError, choose};
+pub use handler::FEATURES as HANDLER_FEATURES;
+pub(crate) use handler::failures;
+pub use probe::{Improvement, Opening, Privileges, Probe, probe};
 pub use sigbus::FEATURES as SIGBUS_FEATURES;
 
 /// Which pager.
@@ -22,12 +33,26 @@ pub enum PagerKind {
     /// userfaultfd in its SIGBUS mode: the faulting thread resolves its own fault in a signal handler. Needs no privilege and no
     /// thread, and never splits a mapping. Linux 6.4.
     Sigbus,
+    /// userfaultfd read by threads of its own, one a core. The only one with which system calls fault too: a `read(2)` into an
+    /// absent page waits for it. Needs a privilege, or rights on `/dev/userfaultfd`, and costs two thread switches a fault.
+    /// Linux 6.6.
+    Handler,
+    /// `mprotect(2)` and SIGSEGV: the faulting thread resolves its own fault in a signal handler. Needs nothing, but the kernel
+    /// limits into how many runs of pages the app view may fall (`vm.max_map_count`): beyond that, pages fault more often.
+    Sigsegv,
+}
+
+impl PagerKind {
+    /// All there are.
+    pub const ALL: [PagerKind; 3] = [PagerKind::Sigbus, PagerKind::Handler, PagerKind::Sigsegv];
 }
 
 impl fmt::Display for PagerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             PagerKind::Sigbus => "sigbus",
+            PagerKind::Handler => "handler",
+            PagerKind::Sigsegv => "sigsegv",
         })
     }
 }
@@ -44,6 +69,20 @@ pub enum PagerError {
     NotPopulated {
         /// The first such page. Those of the range before it were mapped.
         page: u64,
+    },
+    /// The process has as many mappings as it may have, and none could be freed.
+    #[error(
+        "asked to change the rights of {pages}, which needs another mapping: the sigsegv pager has split its regions into {used} \
+         more than there are regions, and the rest of the process needs what is left of vm.max_map_count = {max_map_count}; raise \
+         it (sysctl -w vm.max_map_count=1048576), or use a pager upon userfaultfd"
+    )]
+    Ceiling {
+        /// What was left to do.
+        pages: PageRange,
+        /// Into how many mappings more than one each the regions with this pager are split.
+        used: usize,
+        /// How many mappings the kernel lets the process have.
+        max_map_count: usize,
     },
     /// The kernel kept asking for another try.
     #[error(
@@ -86,6 +125,9 @@ pub struct StillFaulting {
 /// some order, and that they are in the right one is the caller's business. A call that removes rights returns when no
 /// processor can use them any more, and interrupts the other processors once: few calls with many pages are cheap, many calls
 /// are not. One that grants interrupts nobody.
+///
+/// A pager may take more away than it was told, at any time: then a page faults that was granted, and the sink has to grant it
+/// again. It never grants more.
 ///
 /// Each method panics when the region does not have all the pages: that is a mistake of the caller.
 pub trait Pager: Send + Sync {
@@ -133,13 +175,47 @@ pub(crate) struct FaultDelivery {
     pub(crate) sink: Arc<dyn FaultSink>,
 }
 
+impl FaultDelivery {
+    /// Makes the region known to whoever hears of faults.
+    fn register(self, kind: PagerKind, app: &MappedRange) -> Result<Registration, MappingError> {
+        let FaultDelivery { key, sink } = self;
+        let (start, end) = (app.address(), app.address() + app.bytes());
+        Registration::new(Entry { start, end, kind, key, sink })
+    }
+}
+
+impl Registration {
+    /// [`Pager::stop`].
+    fn stop(&self, timeout: Duration) -> Result<(), StillFaulting> {
+        if self.retire(timeout) { Ok(()) } else { Err(StillFaulting { waited: timeout }) }
+    }
+}
+
 /// Opens the pager that `kind` names over an app view. It has to be dropped after the view.
 pub(crate) fn open(
     kind: PagerKind,
     app: &MappedRange,
+    memory: &Arc<Memory>,
     delivery: FaultDelivery,
 ) -> Result<Box<dyn Pager>, MappingError> {
     Ok(match kind {
         PagerKind::Sigbus => Box::new(sigbus::SigbusPager::open(app, delivery)?),
+        PagerKind::Handler => Box::new(handler::HandlerPager::open(app, delivery)?),
+        PagerKind::Sigsegv => Box::new(sigsegv::SigsegvPager::open(app, memory, delivery)?),
     })
+}
+
+/// Installs the handler of a signal for the region with this app view.
+fn install(signal: FaultSignal, app: &MappedRange) -> Result<(), MappingError> {
+    signal::install(signal).map_err(|(call, errno)| MappingError::Failed {
+        call,
+        address: None,
+        bytes: app.bytes(),
+        errno,
+    })
+}
+
+/// A range that the region does not have is a mistake of the caller.
+fn check_range(pages: PageRange, region_pages: u64) {
+    assert!(pages.end() <= region_pages, "{pages} of a region of {region_pages} pages");
 }

@@ -1,19 +1,17 @@
-//! Passing a SIGBUS that is not ours on to whoever would have had it without us.
+//! Passing a signal that is not ours on to whoever would have had it without us.
 
-use super::{context, default_disposition, disposition, replace_disposition, set_mask};
+use super::mask::set_mask;
+use super::{FaultSignal, context, default_disposition, disposition, replace_disposition};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// The bit of SIGBUS in a mask of 64 signals.
-const SIGBUS_BIT: u64 = 1 << (libc::SIGBUS - 1);
+/// The disposition of each signal that ours replaced; null is the default one. Never freed: a handler may be reading it.
+static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(null_mut()) }; 2];
 
-/// The disposition that ours replaced; null is the default one. Never freed: a handler may be reading it.
-static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(null_mut());
-
-/// Makes `action` the one that signals are passed on to.
-pub(super) fn remember(action: &libc::sigaction) {
-    PREVIOUS.store(Box::into_raw(Box::new(*action)), Ordering::Release);
+/// Makes `action` the one that `signal` is passed on to.
+pub(super) fn remember(signal: FaultSignal, action: &libc::sigaction) {
+    PREVIOUS[signal as usize].store(Box::into_raw(Box::new(*action)), Ordering::Release);
 }
 
 /// Whether the disposition is a function, not one of the two constants.
@@ -27,77 +25,88 @@ pub(super) fn is_function(action: &libc::sigaction) -> bool {
 /// runtime's does that): then it does, also where the instruction would not fault a second time, or was never at fault.
 ///
 /// # Safety
-/// The arguments are those that the kernel gave to a handler which is still running on this thread.
-pub(super) unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+/// `info` and `context` are those that the kernel gave to a handler which is still running on this thread, or `info` tells the
+/// same fault as another signal.
+pub(super) unsafe fn pass_on(signal: FaultSignal, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: promised by the caller. A copy, since the function may change what it is given.
     let original = unsafe { *info };
-    let previous = PREVIOUS.load(Ordering::Acquire);
+    let previous = PREVIOUS[signal as usize].load(Ordering::Acquire);
     // SAFETY: null or never freed.
     let action = unsafe { previous.as_ref() }.copied().unwrap_or_else(default_disposition);
     if action.sa_sigaction == libc::SIG_IGN {
         // The kernel does not let a process ignore its own faults.
         if original.si_code > 0 {
-            die(&original);
+            // SAFETY: promised by the caller.
+            unsafe { die(signal, &original, context) };
         }
         return;
     }
     if action.sa_sigaction == libc::SIG_DFL {
-        die(&original);
+        // SAFETY: promised by the caller.
+        unsafe { die(signal, &original, context) };
         return;
     }
     if action.sa_flags & libc::SA_RESETHAND != 0 {
         // It wanted to be called once.
-        PREVIOUS.store(null_mut(), Ordering::Release);
+        PREVIOUS[signal as usize].store(null_mut(), Ordering::Release);
     }
     // SAFETY: promised by the caller; the function has the signature that its flags say.
     unsafe { call(&action, signal, info, context) };
-    if disposition().is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL) {
-        die(&original);
+    if disposition(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL) {
+        // SAFETY: promised by the caller.
+        unsafe { die(signal, &original, context) };
     }
 }
 
 /// Calls the function of `action` with the signals masked that it asked for.
-unsafe fn call(action: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+unsafe fn call(
+    action: &libc::sigaction,
+    signal: FaultSignal,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+) {
     // SAFETY: promised by the caller.
     let mut mask = unsafe { context::interrupted_mask(context) };
     // SAFETY: the first eight bytes of libc's set are the kernel's 64 signals.
     mask |= unsafe { (&raw const action.sa_mask).cast::<u64>().read() };
     if action.sa_flags & libc::SA_NODEFER == 0 {
-        mask |= SIGBUS_BIT;
+        mask |= signal.bit();
     }
     set_mask(mask);
     if action.sa_flags & libc::SA_SIGINFO == 0 {
         // SAFETY: without the flag the function takes the number alone.
         let function: extern "C" fn(c_int) = unsafe { std::mem::transmute(action.sa_sigaction) };
-        function(signal);
+        function(signal.number());
     } else {
         // SAFETY: with the flag it takes all three.
         let function: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
             unsafe { std::mem::transmute(action.sa_sigaction) };
-        function(signal, info, context);
+        function(signal.number(), info, context);
     }
     // Back to what our own handler runs with; the interrupted mask returns with the interrupted code.
     set_mask(u64::MAX);
 }
 
-/// Sees to it that this thread dies of SIGBUS as soon as the handler returns, at the instruction that was interrupted and
-/// with the same information, as a core dump shows it.
-fn die(original: &libc::siginfo_t) {
-    let _ = replace_disposition(&default_disposition());
-    // The kernel lets a thread send itself any information (rt_tgsigqueueinfo(2)). SIGBUS is blocked in here: it is
-    // delivered on return.
+/// Sees to it that this thread dies of `signal` as soon as the handler returns, at the instruction that was interrupted and
+/// with the same information, as a core dump shows it. Like the kernel, it does not mind whether the thread has it blocked.
+unsafe fn die(signal: FaultSignal, original: &libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: promised by the caller.
+    unsafe { context::unmask(context, signal) };
+    let _ = replace_disposition(signal, &default_disposition());
+    // The kernel lets a thread send itself any information (rt_tgsigqueueinfo(2)). Every signal is blocked in here: it
+    // is delivered on return.
     // SAFETY: reads one siginfo.
     let sent = unsafe {
         libc::syscall(
             libc::SYS_rt_tgsigqueueinfo,
             libc::getpid(),
             libc::gettid(),
-            libc::SIGBUS,
+            signal.number(),
             &raw const *original,
         )
     };
     if sent != 0 {
         // SAFETY: sends this thread a signal.
-        unsafe { libc::raise(libc::SIGBUS) };
+        unsafe { libc::raise(signal.number()) };
     }
 }

@@ -1,8 +1,10 @@
 //! The registers of the interrupted code, as the kernel laid them down for the handler (`x86_64`).
 
+use super::FaultSignal;
 use crate::recoverable::sites;
 use crate::{Access, RegionKey};
 use std::ffi::c_void;
+use std::ops::Range;
 
 /// Bit 1 of the page-fault error code: the access was a store (Intel SDM volume 3, 4.7).
 const ERROR_CODE_WRITE: u64 = 1 << 1;
@@ -12,10 +14,12 @@ const ERROR_CODE: usize = libc::REG_ERR as usize;
 const RIP: usize = libc::REG_RIP as usize;
 const RAX: usize = libc::REG_RAX as usize;
 const RDX: usize = libc::REG_RDX as usize;
+const RSP: usize = libc::REG_RSP as usize;
 
 /// The registers of the code that a signal interrupted. What is changed here is in force when the handler has returned.
 pub(super) struct FaultContext<'a> {
     registers: &'a mut [libc::greg_t; 23],
+    alternate_stack: Range<usize>,
 }
 
 impl FaultContext<'_> {
@@ -26,7 +30,25 @@ impl FaultContext<'_> {
         let context = context.cast::<libc::ucontext_t>();
         // SAFETY: promised by the caller. Only of the registers a reference is made: the kernel's structure ends before libc's
         // does, and what follows it on the stack is the siginfo.
-        FaultContext { registers: unsafe { &mut (*context).uc_mcontext.gregs } }
+        unsafe {
+            let stack = (&raw const (*context).uc_stack).read();
+            let bottom = stack.ss_sp.addr();
+            let bytes = if stack.ss_flags & libc::SS_DISABLE == 0 { stack.ss_size } else { 0 };
+            FaultContext {
+                registers: &mut (*context).uc_mcontext.gregs,
+                alternate_stack: bottom..bottom.saturating_add(bytes),
+            }
+        }
+    }
+
+    /// The thread's alternate signal stack (`sigaltstack(2)`) as it was when the signal came; empty where there was none.
+    pub(super) fn alternate_stack(&self) -> &Range<usize> {
+        &self.alternate_stack
+    }
+
+    /// Where the stack of the interrupted code ended.
+    pub(super) fn stack_pointer(&self) -> usize {
+        self.registers[RSP].cast_unsigned() as usize
     }
 
     /// What the faulting instruction wanted.
@@ -58,4 +80,16 @@ impl FaultContext<'_> {
 pub(super) unsafe fn interrupted_mask(context: *mut c_void) -> u64 {
     // SAFETY: promised by the caller. Only as much is read as the kernel wrote: 64 signals.
     unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() }
+}
+
+/// Sees to it that `signal` is not blocked when the handler has returned.
+///
+/// # Safety
+/// As for [`FaultContext::new`].
+pub(super) unsafe fn unmask(context: *mut c_void, signal: FaultSignal) {
+    // SAFETY: promised by the caller. Only what the kernel wrote is changed: 64 signals.
+    unsafe {
+        let mask = (&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>();
+        mask.write(mask.read() & !signal.bit());
+    }
 }

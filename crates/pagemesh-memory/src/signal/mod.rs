@@ -1,77 +1,119 @@
-//! SIGBUS: one handler for the whole process, which resolves the faults of registered regions and passes everything else on.
+//! SIGBUS and SIGSEGV: one handler for the whole process, which resolves the faults of registered regions and passes everything
+//! else on.
 //!
 //! # How it is installed
 //!
-//! With the first region, once, and never again. The handler that was there before is remembered and gets every SIGBUS that is
-//! not ours: a fault elsewhere, a memory error, one sent by `kill` or `raise`, and a fault in a region that the sink
-//! could not resolve. A handler that the application installs later replaces ours; it has to pass on what it does not
-//! know, all three arguments of it, with every signal masked, and must not be one that ours passes on to in turn.
+//! For each of the two signals with the first region whose pager needs it, once, and never again. The handler that was there
+//! before is remembered and gets every signal that is not ours: a fault elsewhere, a memory error, one sent by `kill` or
+//! `raise`, and a fault in a region that the sink could not resolve. A handler that the application installs later replaces
+//! ours; it has to pass on what it does not know, all three arguments of it, with every signal masked, and must not be one
+//! that ours passes on to in turn.
 //!
 //! # What may happen inside
 //!
-//! The handler runs between two instructions of arbitrary code. It allocates nothing, takes no lock, writes no log,
-//! leaves `errno` as it was, and finds the region in a table of atomics. What the sink may do is told at
+//! The handler runs between two instructions of arbitrary code. It allocates nothing, takes no lock of the application, writes
+//! no log, leaves `errno` as it was, and finds the region in a table of atomics. What the sink may do is told at
 //! [`FaultSink`](crate::FaultSink).
+//!
+//! # On which stack
+//!
+//! A fault in a region is no stack overflow, so the thread's own stack is sound, and only there is room enough for
+//! fetching a page: the alternate stacks that the Rust runtime gives its threads have 8 KiB, of which the kernel's frame takes
+//! about 3.5 with AVX-512. So the handler of SIGBUS asks for no alternate stack. That of SIGSEGV has to, where the one
+//! before it did: a stack overflow is a SIGSEGV whose thread has no other stack left, and the Rust runtime reports it
+//! from its own handler, which ours passes on to. Whoever put us on an alternate stack, the sink is called on the thread's own
+//! (`stack.rs`).
 
+mod blocked;
 mod chain;
 mod context;
+mod mask;
 mod registry;
+mod stack;
 
-pub(crate) use registry::Registration;
+pub use blocked::{BlockedThread, blocked_threads, sigbus_blocked_here, sigsegv_blocked_here};
+pub(crate) use mask::AllMasked;
+pub(crate) use registry::{Entry, Registration, find};
 
+use crate::pager::failures;
 use crate::recoverable::sites;
-use crate::{Fault, PAGE_BYTES, Resolution};
+use crate::{Fault, PAGE_BYTES, PagerKind, RegionKey, Resolution};
 use context::FaultContext;
-use registry::REGISTRY;
 use rustix::io::Errno;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::OnceLock;
 
-/// Installs the handler, unless that was done before.
-pub(crate) fn install() -> Result<(), Errno> {
-    static INSTALLED: OnceLock<Result<(), Errno>> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        let previous = disposition()?;
-        // The handler needs it from its first moment on.
-        chain::remember(&previous);
-        let found = replace_disposition(&ours(&previous))?;
-        if found.sa_sigaction != previous.sa_sigaction {
-            // Another thread was here between the two calls: its handler is the one to pass on to.
-            chain::remember(&found);
-        }
-        Ok(())
-    })
+/// The signals as which the kernel reports faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FaultSignal {
+    /// From userfaultfd.
+    Sigbus,
+    /// From protected memory.
+    Sigsegv,
 }
 
-/// Whether the calling thread has SIGBUS blocked (`pthread_sigmask(3)`). Such a thread must not touch an app view: the kernel
-/// kills the process when a thread faults with the fault's signal blocked. Libraries that block all signals in
-/// their worker threads are the usual cause.
-pub fn sigbus_blocked_here() -> bool {
-    let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: without a new mask the call only fills in the current one; it has no way to fail at that.
-    unsafe {
-        libc::sigemptyset(mask.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, null(), mask.as_mut_ptr());
-        libc::sigismember(mask.as_ptr(), libc::SIGBUS) == 1
+impl FaultSignal {
+    const ALL: [FaultSignal; 2] = [FaultSignal::Sigbus, FaultSignal::Sigsegv];
+
+    const fn number(self) -> c_int {
+        match self {
+            FaultSignal::Sigbus => libc::SIGBUS,
+            FaultSignal::Sigsegv => libc::SIGSEGV,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            FaultSignal::Sigbus => "sigaction(SIGBUS)",
+            FaultSignal::Sigsegv => "sigaction(SIGSEGV)",
+        }
+    }
+
+    /// Its bit in a mask of 64 signals.
+    const fn bit(self) -> u64 {
+        1 << (self.number() - 1)
+    }
+
+    fn from_number(number: c_int) -> Option<FaultSignal> {
+        FaultSignal::ALL.into_iter().find(|signal| signal.number() == number)
     }
 }
 
-/// Our disposition for SIGBUS.
-fn ours(previous: &libc::sigaction) -> libc::sigaction {
+/// Installs the handler for `signal`, unless that was done before. An error comes with the call that failed.
+pub(crate) fn install(signal: FaultSignal) -> Result<(), (&'static str, Errno)> {
+    static INSTALLED: [OnceLock<Result<(), Errno>>; 2] = [const { OnceLock::new() }; 2];
+    let result = *INSTALLED[signal as usize].get_or_init(|| {
+        let previous = disposition(signal)?;
+        // The handler needs it from its first moment on.
+        chain::remember(signal, &previous);
+        let found = replace_disposition(signal, &ours(signal, &previous))?;
+        if found.sa_sigaction != previous.sa_sigaction {
+            // Another thread was here between the two calls: its handler is the one to pass on to.
+            chain::remember(signal, &found);
+        }
+        Ok(())
+    });
+    result.map_err(|errno| (signal.name(), errno))
+}
+
+/// Our disposition for `signal`.
+fn ours(signal: FaultSignal, previous: &libc::sigaction) -> libc::sigaction {
     // SAFETY: all zeros is a disposition (the default one).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = on_sigbus as *const () as usize;
+    action.sa_sigaction = on_fault as *const () as usize;
     // SA_SIGINFO: the address of the fault and the interrupted registers are needed.
-    // No SA_ONSTACK: the alternate stacks that the Rust runtime gives its threads have 8 KiB, of which the kernel's frame takes
-    //   about 3.5 with AVX-512; fetching a page needs more than what is left. A fault is no stack overflow, so the
-    //   thread's own stack is sound.
     // No SA_NODEFER: a fault in an app view while one is being resolved is a mistake in the sink; to be killed at
     //   the spot says more than a recursion does.
     // No SA_RESETHAND: it stays.
     action.sa_flags = libc::SA_SIGINFO;
-    // SA_RESTART matters only for a SIGBUS that somebody sends: it interrupts system calls as far as it did before us.
+    // SA_ONSTACK only for SIGSEGV, and only if the handler that is passed on to has it (see the module's text): without
+    //   it, a stack overflow would kill the process before any handler can say so.
+    if signal == FaultSignal::Sigsegv && chain::is_function(previous) {
+        action.sa_flags |= previous.sa_flags & libc::SA_ONSTACK;
+    }
+    // SA_RESTART matters only for a signal that somebody sends: it interrupts system calls as far as it did before us.
     if !chain::is_function(previous) || previous.sa_flags & libc::SA_RESTART != 0 {
         action.sa_flags |= libc::SA_RESTART;
     }
@@ -82,22 +124,22 @@ fn ours(previous: &libc::sigaction) -> libc::sigaction {
     action
 }
 
-/// What SIGBUS does now.
-fn disposition() -> Result<libc::sigaction, Errno> {
+/// What `signal` does now.
+fn disposition(signal: FaultSignal) -> Result<libc::sigaction, Errno> {
     let mut found = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new disposition the call only fills in the current one.
-    match unsafe { libc::sigaction(libc::SIGBUS, null(), found.as_mut_ptr()) } {
+    match unsafe { libc::sigaction(signal.number(), null(), found.as_mut_ptr()) } {
         // SAFETY: filled in.
         0 => Ok(unsafe { found.assume_init() }),
         _ => Err(last_errno()),
     }
 }
 
-/// Sets what SIGBUS does and returns what it did before.
-fn replace_disposition(action: &libc::sigaction) -> Result<libc::sigaction, Errno> {
+/// Sets what `signal` does and returns what it did before.
+fn replace_disposition(signal: FaultSignal, action: &libc::sigaction) -> Result<libc::sigaction, Errno> {
     let mut found = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: `action` is complete: its handler is a function with the signature that its flags say, or a constant.
-    match unsafe { libc::sigaction(libc::SIGBUS, action, found.as_mut_ptr()) } {
+    match unsafe { libc::sigaction(signal.number(), action, found.as_mut_ptr()) } {
         // SAFETY: filled in.
         0 => Ok(unsafe { found.assume_init() }),
         _ => Err(last_errno()),
@@ -126,42 +168,86 @@ impl Drop for KeepErrno {
     }
 }
 
+/// What a signal turned out to be.
+enum Answer {
+    /// A fault of ours, which is dealt with: the interrupted code goes on.
+    GoOn,
+    /// A fault of ours, for a page that cannot be had.
+    Lost,
+    /// Nothing of ours.
+    Foreign,
+}
+
 /// The handler.
-extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+extern "C" fn on_fault(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let _errno = KeepErrno::new();
+    let Some(signal) = FaultSignal::from_number(number) else { return };
     // SAFETY: both come from the kernel, or from a later handler that passes on what it got from there.
-    let ours = unsafe { resolve(&*info, &mut FaultContext::new(context)) };
-    if !ours {
-        // SAFETY: see above.
-        unsafe { chain::pass_on(signal, info, context) };
+    match unsafe { answer(signal, &*info, &mut FaultContext::new(context)) } {
+        Answer::GoOn => {}
+        Answer::Lost => {
+            // SAFETY: as above.
+            let mut told = lost_page(unsafe { &*info });
+            // SAFETY: as above.
+            unsafe { chain::pass_on(FaultSignal::Sigbus, &raw mut told, context) };
+        }
+        // SAFETY: as above.
+        Answer::Foreign => unsafe { chain::pass_on(signal, info, context) },
     }
 }
 
-/// Resolves the fault if it is one of ours. Returns whether the interrupted code can go on.
-fn resolve(info: &libc::siginfo_t, context: &mut FaultContext) -> bool {
-    // userfaultfd raises BUS_ADRERR for missing, minor and write-protection faults alike, with the exact address. Memory
-    // errors have codes of their own, and a signal that somebody sent has none above zero.
-    if info.si_code != libc::BUS_ADRERR {
-        return false;
+/// Resolves the fault if it is one of ours.
+fn answer(signal: FaultSignal, info: &libc::siginfo_t, context: &mut FaultContext) -> Answer {
+    // userfaultfd raises BUS_ADRERR for missing, minor and write-protection faults alike; a poisoned page raises
+    // BUS_MCEERR_AR, or BUS_ADRERR where the kernel was built without CONFIG_MEMORY_FAILURE; protected memory raises SEGV_ACCERR.
+    // All with the exact address. A signal that somebody sent has no code above zero.
+    let may_come_from = |kind| match (signal, info.si_code) {
+        (FaultSignal::Sigbus, libc::BUS_ADRERR) => kind != PagerKind::Sigsegv,
+        (FaultSignal::Sigbus, libc::BUS_MCEERR_AR) => kind == PagerKind::Handler,
+        (FaultSignal::Sigsegv, SEGV_ACCERR) => kind == PagerKind::Sigsegv,
+        _ => false,
+    };
+    if info.si_code <= 0 {
+        return Answer::Foreign;
     }
-    // SAFETY: signals with this code carry an address.
+    // SAFETY: signals with a code above zero carry an address.
     let address = unsafe { info.si_addr() }.addr();
-    let Some(region) = REGISTRY.find(address) else {
-        return false;
+    let Some(region) = find(address).filter(|region| may_come_from(region.kind)) else {
+        return Answer::Foreign;
     };
-    let fault = Fault {
-        region: region.key,
-        page: ((address - region.start) / PAGE_BYTES) as u64,
-        access: context.access(),
+    let page = ((address - region.start) / PAGE_BYTES) as u64;
+    let resolution = if region.kind == PagerKind::Handler {
+        failures::told_by_signal(region.start + page as usize * PAGE_BYTES)
+    } else {
+        let fault = Fault { region: region.key, page, access: context.access() };
+        stack::on_own_stack(context, || region.sink.resolve(fault))
     };
-    match region.sink.resolve(fault) {
-        Resolution::Resolved => true,
-        Resolution::Failed if sites::contain(context.instruction()) => {
-            context.fail(fault.region, fault.page);
-            true
-        }
-        Resolution::Failed => false,
+    match resolution {
+        Resolution::Resolved => Answer::GoOn,
+        Resolution::Failed => fail(context, region.key, page),
     }
+}
+
+/// Ends a recoverable access in its place.
+fn fail(context: &mut FaultContext, region: RegionKey, page: u64) -> Answer {
+    if sites::contain(context.instruction()) {
+        context.fail(region, page);
+        Answer::GoOn
+    } else {
+        Answer::Lost
+    }
+}
+
+/// `SEGV_ACCERR`: the memory is mapped, but not for this access.
+const SEGV_ACCERR: c_int = 2;
+
+/// What is told about a page that cannot be had, whichever pager the region has: what a file that was cut short would cause.
+fn lost_page(found: &libc::siginfo_t) -> libc::siginfo_t {
+    // The address lies at the same place for both signals.
+    let mut told = *found;
+    told.si_signo = libc::SIGBUS;
+    told.si_code = libc::BUS_ADRERR;
+    told
 }
 
 /// The default disposition.
@@ -170,36 +256,4 @@ fn default_disposition() -> libc::sigaction {
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = libc::SIG_DFL;
     action
-}
-
-/// Sets the calling thread's signal mask to the first 64 signals of `mask`, which are all there are.
-fn set_mask(mask: u64) {
-    let bytes = size_of::<u64>();
-    // SAFETY: reads one mask of the size that the kernel's own masks have. Not through libc, which would leave out the
-    // signals that it uses itself: the interrupted mask has to come back as it was.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, null_mut::<u64>(), bytes)
-    };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::thread;
-
-    #[test]
-    fn a_thread_is_told_whether_it_has_sigbus_blocked() {
-        assert!(!sigbus_blocked_here());
-        let inside = thread::spawn(|| {
-            let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-            // SAFETY: changes this thread's mask only.
-            unsafe {
-                libc::sigfillset(all.as_mut_ptr());
-                libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), null_mut());
-            }
-            sigbus_blocked_here()
-        });
-        assert!(inside.join().unwrap());
-        assert!(!sigbus_blocked_here());
-    }
 }

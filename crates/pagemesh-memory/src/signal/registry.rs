@@ -1,7 +1,7 @@
 //! The table in which the handler finds the region of an address: atomics only, so that it can be read between any two
 //! instructions of any thread, also while regions come and go.
 
-use crate::{FaultSink, MappingError, RegionKey};
+use crate::{FaultSink, MappingError, PagerKind, RegionKey};
 use std::ops::Deref;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -16,14 +16,20 @@ const SLOTS: usize = 1024;
 const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// The regions of this process.
-pub(super) static REGISTRY: Registry = Registry::new();
+static REGISTRY: Registry = Registry::new();
+
+/// The region that `address` lies in.
+pub(crate) fn find(address: usize) -> Option<Reader<'static>> {
+    REGISTRY.find(address)
+}
 
 /// A registered region.
-pub(super) struct Entry {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) key: RegionKey,
-    pub(super) sink: Arc<dyn FaultSink>,
+pub(crate) struct Entry {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) kind: PagerKind,
+    pub(crate) key: RegionKey,
+    pub(crate) sink: Arc<dyn FaultSink>,
 }
 
 /// A place for a region.
@@ -41,14 +47,14 @@ struct Slot {
     entry: AtomicPtr<Entry>,
 }
 
-pub(super) struct Registry {
+struct Registry {
     slots: [Slot; SLOTS],
     /// Slots from here on have never been used.
     used: AtomicUsize,
 }
 
-/// An entry that is in use by a handler: it cannot be freed meanwhile.
-pub(super) struct Reader<'a> {
+/// An entry that is in use: it cannot be freed meanwhile.
+pub(crate) struct Reader<'a> {
     slot: &'a Slot,
     entry: *const Entry,
 }
@@ -59,8 +65,7 @@ impl Registry {
         Registry { slots: [const { Slot::empty() }; SLOTS], used: AtomicUsize::new(0) }
     }
 
-    /// The region that `address` lies in.
-    pub(super) fn find(&self, address: usize) -> Option<Reader<'_>> {
+    fn find(&self, address: usize) -> Option<Reader<'_>> {
         let used = self.used.load(Ordering::Acquire);
         self.slots[..used].iter().find_map(|slot| {
             let hinted = slot.start.load(Ordering::Relaxed)..slot.end.load(Ordering::Relaxed);
@@ -133,14 +138,9 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Brings faults in the range to `sink` from now on.
-    pub(crate) fn new(
-        start: usize,
-        bytes: usize,
-        key: RegionKey,
-        sink: Arc<dyn FaultSink>,
-    ) -> Result<Registration, MappingError> {
-        let slot = REGISTRY.insert(Entry { start, end: start + bytes, key, sink })?;
+    /// Brings faults in the range to the entry's sink from now on.
+    pub(crate) fn new(entry: Entry) -> Result<Registration, MappingError> {
+        let slot = REGISTRY.insert(entry)?;
         Ok(Registration { slot, taken: AtomicPtr::new(null_mut()) })
     }
 
@@ -197,10 +197,15 @@ mod tests {
         Arc::new(Counter(AtomicU64::new(0)))
     }
 
+    fn register(start: usize, bytes: usize, key: u32, sink: Arc<Counter>) -> Registration {
+        let entry = Entry { start, end: start + bytes, kind: PagerKind::Sigbus, key: RegionKey(key), sink };
+        Registration::new(entry).unwrap()
+    }
+
     #[test]
     fn an_address_is_found_from_the_first_byte_to_the_last_and_no_longer_than_registered() {
         let base = 0x7100_0000_0000;
-        let registration = Registration::new(base, 0x2000, RegionKey(7), counter()).unwrap();
+        let registration = register(base, 0x2000, 7, counter());
         assert!(REGISTRY.find(base - 1).is_none());
         assert_eq!(REGISTRY.find(base).unwrap().key, RegionKey(7));
         assert_eq!(REGISTRY.find(base + 0x1fff).unwrap().key, RegionKey(7));
@@ -212,9 +217,9 @@ mod tests {
     #[test]
     fn to_retire_twice_does_not_touch_the_next_user_of_the_slot() {
         let base = 0x7400_0000_0000;
-        let first = Registration::new(base, 0x1000, RegionKey(1), counter()).unwrap();
+        let first = register(base, 0x1000, 1, counter());
         assert!(first.retire(Duration::ZERO));
-        let second = Registration::new(base, 0x1000, RegionKey(2), counter()).unwrap();
+        let second = register(base, 0x1000, 2, counter());
         assert!(first.retire(Duration::ZERO));
         drop(first);
         assert_eq!(REGISTRY.find(base).unwrap().key, RegionKey(2));
@@ -226,7 +231,7 @@ mod tests {
     fn an_entry_in_use_is_not_freed() {
         let base = 0x7200_0000_0000;
         let sink = counter();
-        let registration = Registration::new(base, 0x1000, RegionKey(1), sink.clone()).unwrap();
+        let registration = register(base, 0x1000, 1, sink.clone());
         let reader = REGISTRY.find(base).unwrap();
         assert!(!registration.retire(Duration::from_millis(1)));
         assert!(REGISTRY.find(base).is_none(), "no new reader after it was retired");
@@ -259,7 +264,7 @@ mod tests {
             }
             for _ in 0..ROUNDS {
                 let sink = counter();
-                let registration = Registration::new(base, 0x1000, RegionKey(3), sink.clone()).unwrap();
+                let registration = register(base, 0x1000, 3, sink.clone());
                 thread::yield_now();
                 assert!(registration.retire(Duration::from_secs(10)));
                 assert_eq!(Arc::strong_count(&sink), 1);

@@ -1,6 +1,6 @@
 //! What can go wrong between us and userfaultfd.
 
-use super::{Features, KernelVersion};
+use super::{DEVICE, Features, KernelVersion};
 use rustix::io::Errno;
 
 /// Why userfaultfd cannot be used.
@@ -15,6 +15,19 @@ pub enum UffdError {
     Refused {
         /// What the kernel answered.
         errno: Errno,
+    },
+    /// The kernel has it, but this process may not have the faults of the kernel itself reported.
+    #[error(
+        "asked the kernel for userfaultfd that also reports the kernel's own accesses, and was refused: userfaultfd(2) says \
+         '{call}', {DEVICE} says '{device}'; run with CAP_SYS_PTRACE, set vm.unprivileged_userfaultfd to 1 (sysctl -w \
+         vm.unprivileged_userfaultfd=1), or give this user rights on {DEVICE} (setfacl -m u:NAME:rw {DEVICE}); with all that, a \
+         seccomp filter forbids it"
+    )]
+    KernelFaultsRefused {
+        /// What the system call answered.
+        call: Errno,
+        /// What the attempt through the device answered.
+        device: Errno,
     },
     /// The kernel was built without userfaultfd, or something stands in for it that has none.
     #[error(
@@ -64,12 +77,23 @@ pub enum UffdError {
 
 impl UffdError {
     /// The meaning of a failed `userfaultfd(UFFD_USER_MODE_ONLY)`, `userfaultfd(2)`.
-    pub(super) fn from_open(errno: Errno) -> UffdError {
+    pub(super) fn from_user_mode(errno: Errno) -> UffdError {
         match errno {
             Errno::PERM | Errno::ACCESS => UffdError::Refused { errno },
             Errno::NOSYS => UffdError::NotImplemented { errno },
             Errno::INVAL => UffdError::TooOld { since: KernelVersion(5, 11) },
             _ => UffdError::Failed { call: "userfaultfd(UFFD_USER_MODE_ONLY)", errno },
+        }
+    }
+
+    /// The meaning of a `userfaultfd(2)` without that flag which failed both ways.
+    pub(super) fn from_all_faults(call: Errno, device: Errno) -> UffdError {
+        match (call, device) {
+            (Errno::NOSYS, Errno::NOENT) => UffdError::NotImplemented { errno: call },
+            (Errno::MFILE | Errno::NFILE | Errno::NOMEM, _) => {
+                UffdError::Failed { call: "userfaultfd(0)", errno: call }
+            }
+            _ => UffdError::KernelFaultsRefused { call, device },
         }
     }
 }
@@ -89,17 +113,35 @@ mod tests {
 
     #[test]
     fn a_refused_call_says_what_to_allow() {
-        let text = UffdError::from_open(Errno::PERM).to_string();
+        let text = UffdError::from_user_mode(Errno::PERM).to_string();
         assert!(text.contains("USER_MODE_ONLY") && text.contains("seccomp"), "{text}");
         assert!(text.contains(&Errno::PERM.to_string()), "{text}");
     }
 
     #[test]
     fn a_kernel_without_userfaultfd_is_told_apart_from_one_that_is_too_old() {
-        assert!(matches!(UffdError::from_open(Errno::NOSYS), UffdError::NotImplemented { .. }));
-        let old = UffdError::from_open(Errno::INVAL);
+        assert!(matches!(UffdError::from_user_mode(Errno::NOSYS), UffdError::NotImplemented { .. }));
+        let old = UffdError::from_user_mode(Errno::INVAL);
         assert!(old.to_string().contains("Linux 5.11"), "{old}");
-        let full = UffdError::from_open(Errno::MFILE);
+        let full = UffdError::from_user_mode(Errno::MFILE);
+        assert!(matches!(full, UffdError::Failed { errno: Errno::MFILE, .. }));
+    }
+
+    #[test]
+    fn a_refusal_of_the_kernels_own_faults_says_what_both_ways_answered_and_what_helps() {
+        let text = UffdError::from_all_faults(Errno::PERM, Errno::ACCESS).to_string();
+        for part in [
+            &Errno::PERM.to_string(),
+            &Errno::ACCESS.to_string(),
+            "CAP_SYS_PTRACE",
+            "vm.unprivileged_userfaultfd=1",
+            "/dev/userfaultfd",
+        ] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        let none = UffdError::from_all_faults(Errno::NOSYS, Errno::NOENT);
+        assert!(matches!(none, UffdError::NotImplemented { .. }));
+        let full = UffdError::from_all_faults(Errno::MFILE, Errno::MFILE);
         assert!(matches!(full, UffdError::Failed { errno: Errno::MFILE, .. }));
     }
 

@@ -29,11 +29,15 @@ impl Features {
     /// Poisoned pages.
     pub const POISON: Features = Features(kernel::UFFD_FEATURE_POISON as u64);
 
+    /// Messages say which thread faulted.
+    pub const THREAD_ID: Features = Features(kernel::UFFD_FEATURE_THREAD_ID as u64);
+
     /// Every feature that is known here: its bit, its name in the kernel's header, and the first kernel that has it.
     pub const KNOWN: &'static [(Features, &'static str, KernelVersion)] = &[
         (Features::WRITE_PROTECT, "UFFD_FEATURE_PAGEFAULT_FLAG_WP", KernelVersion(5, 7)),
         (Features::MISSING_SHMEM, "UFFD_FEATURE_MISSING_SHMEM", KernelVersion(4, 11)),
         (Features::SIGBUS, "UFFD_FEATURE_SIGBUS", KernelVersion(4, 14)),
+        (Features::THREAD_ID, "UFFD_FEATURE_THREAD_ID", KernelVersion(4, 14)),
         (Features::MINOR_SHMEM, "UFFD_FEATURE_MINOR_SHMEM", KernelVersion(5, 14)),
         (Features::WRITE_PROTECT_SHMEM, "UFFD_FEATURE_WP_HUGETLBFS_SHMEM", KernelVersion(5, 19)),
         (Features::WRITE_PROTECT_UNPOPULATED, "UFFD_FEATURE_WP_UNPOPULATED", KernelVersion(6, 4)),

@@ -1,25 +1,30 @@
 //! A thin layer over userfaultfd: the calls that this crate needs, in the kernel's own terms. See `userfaultfd(2)` and
 //! `ioctl_userfaultfd(2)`.
 //!
-//! The file descriptor is opened with `UFFD_USER_MODE_ONLY` (Linux 5.11), which any user may do: the kernel's own accesses to a
-//! registered range (a `read(2)` into an absent page) then fail with EFAULT instead of waiting. Two other ways exist
-//! and are not taken here: the call without that flag, which needs `CAP_SYS_PTRACE` or
-//! `vm.unprivileged_userfaultfd = 1`, and `/dev/userfaultfd` (Linux 6.1), which needs rights on that file. They matter only for
-//! a pager whose faults are answered by another thread: with [`Features::SIGBUS`] kernel accesses fail all the same.
+//! There are two ways to a descriptor ([`Way`]): the system call, and `/dev/userfaultfd` (Linux 6.1), which needs rights on
+//! that file. And there are two kinds ([`Scope`]): one that reports only what programs do, `UFFD_USER_MODE_ONLY` (Linux 5.11),
+//! which any user may open, and with which the kernel's own accesses to a registered range (a `read(2)` into an absent page)
+//! fail with EFAULT; and one that reports those too, for which the system call wants `CAP_SYS_PTRACE` or
+//! `vm.unprivileged_userfaultfd = 1`. With [`Features::SIGBUS`] the kernel's accesses fail either way.
 //!
-//! Nothing in here allocates after [`Userfault::open`], so that all operations can be called from a signal handler.
+//! Nothing in here allocates after the descriptor was opened, so that all operations can be called from a signal handler.
 
+mod descriptor;
 mod error;
 mod features;
+mod message;
 mod raw;
 
+pub use descriptor::{DEVICE, Scope, Way};
 pub use error::UffdError;
 pub use features::{Features, KernelVersion};
+pub use message::{FaultCause, FaultMessage};
 
-use rustix::fd::OwnedFd;
+use crate::PAGE_BYTES;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
-use rustix::mm::{UserfaultfdFlags, userfaultfd};
+use std::sync::Arc;
 
 /// How a page is entered into the page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +45,7 @@ pub struct Continued {
     pub stopped: Option<Errno>,
 }
 
-/// An open userfaultfd that no memory was handed to yet.
+/// An open userfaultfd.
 #[derive(Debug)]
 pub struct Userfault {
     descriptor: OwnedFd,
@@ -52,23 +57,31 @@ impl Userfault {
     ///
     /// # Errors
     /// When userfaultfd itself is refused or missing.
-    pub fn supported() -> Result<Features, UffdError> {
+    pub fn supported(scope: Scope) -> Result<Features, UffdError> {
         // The handshake works once a descriptor, so this one is thrown away.
-        handshake(&open_descriptor()?, Features::NONE)
+        handshake(&descriptor::open(scope)?, Features::NONE).map_err(handshake_failed)
     }
 
-    /// Opens a userfaultfd with exactly the features `asked` for.
+    /// The features that a descriptor has which is opened in just this way.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn attempt(way: Way, scope: Scope) -> Result<Features, Errno> {
+        handshake(&way.open(scope)?, Features::NONE)
+    }
+
+    /// Opens a userfaultfd with exactly the features `asked` for: by the system call or, where that is refused, through the device.
     ///
     /// # Errors
     /// [`UffdError::MissingFeature`] names those that this kernel lacks; the other variants tell why there is no userfaultfd at
     /// all.
-    pub fn open(asked: Features) -> Result<Userfault, UffdError> {
-        let missing = asked.without(Userfault::supported()?);
+    pub fn open(scope: Scope, asked: Features) -> Result<Userfault, UffdError> {
+        let missing = asked.without(Userfault::supported(scope)?);
         if !missing.is_empty() {
             return Err(UffdError::MissingFeature { asked, missing });
         }
-        let descriptor = open_descriptor()?;
-        handshake(&descriptor, asked)?;
+        let descriptor = descriptor::open(scope)?;
+        handshake(&descriptor, asked).map_err(handshake_failed)?;
         Ok(Userfault { descriptor, features: asked })
     }
 
@@ -88,7 +101,11 @@ impl Userfault {
     /// # Safety
     /// The range is a shared mapping that belongs to the caller, made for this, and stays mapped as long as the
     /// [`RegisteredRange`] lives: every access to it, from any thread, may fault from now on until then.
-    pub unsafe fn register(self, start: usize, bytes: usize) -> Result<RegisteredRange, UffdError> {
+    pub unsafe fn register(
+        self: &Arc<Self>,
+        start: usize,
+        bytes: usize,
+    ) -> Result<RegisteredRange, UffdError> {
         let mut request = raw::uffdio_register {
             range: range(start, bytes),
             mode: raw::REGISTER_MISSING | raw::REGISTER_MINOR | raw::REGISTER_WRITEPROTECT,
@@ -99,24 +116,92 @@ impl Userfault {
         for (bit, operation, since) in [
             (raw::CAN_CONTINUE, "UFFDIO_CONTINUE", KernelVersion(5, 14)),
             (raw::CAN_WRITEPROTECT, "UFFDIO_WRITEPROTECT", KernelVersion(5, 19)),
+            (raw::CAN_POISON, "UFFDIO_POISON", KernelVersion(6, 6)),
         ] {
-            if request.ioctls & bit == 0 {
+            let needed = bit != raw::CAN_POISON || self.features.contains(Features::POISON);
+            if needed && request.ioctls & bit == 0 {
                 return Err(UffdError::MissingOperation { operation, since });
             }
         }
-        Ok(RegisteredRange { userfault: self, start, bytes })
+        Ok(RegisteredRange { userfault: self.clone(), start, bytes })
+    }
+
+    /// The next fault that waits for an answer, `None` when none does. Not with [`Features::SIGBUS`]. Each fault is given out
+    /// once, to one thread. The thread that had it sleeps until it is woken, or gets a signal.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn read_fault(&self) -> Result<Option<FaultMessage>, Errno> {
+        loop {
+            let mut bytes = [0; FaultMessage::BYTES];
+            match rustix::io::read(&self.descriptor, &mut bytes) {
+                // Other events come only if they were asked for.
+                Ok(_) => match FaultMessage::decode(&bytes) {
+                    None => {}
+                    fault => return Ok(fault),
+                },
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Lets the threads go on that sleep because of a fault in a range of addresses, registered or not: they try their
+    /// access again (`UFFDIO_WAKE`).
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn wake(&self, start: usize, bytes: usize) -> Result<(), Errno> {
+        update::<{ raw::WAKE }, _>(&self.descriptor, &mut range(start, bytes))
+    }
+
+    /// Takes the note off an absent page that it is to be write-protected, which dropping a protected page leaves behind. The
+    /// caller knows that the page is absent: else this would make it writable.
+    ///
+    /// # Errors
+    /// What the kernel answered; EAGAIN asks for another try.
+    pub(crate) fn forget_protection(&self, page_address: usize) -> Result<(), Errno> {
+        let mut request = raw::uffdio_writeprotect {
+            range: range(page_address, PAGE_BYTES),
+            mode: raw::UNPROTECT_SILENTLY,
+        };
+        update::<{ raw::WRITEPROTECT }, _>(&self.descriptor, &mut request)
+    }
+
+    /// Marks an absent page of a registered range as lost: whoever touches it gets SIGBUS, and the
+    /// kernel's own accesses fail with EFAULT, until the page is dropped or entered (`UFFDIO_POISON`, Linux 6.6).
+    ///
+    /// # Errors
+    /// EEXIST: the page is there, or a note of protection, or poison. EAGAIN: try again.
+    pub(crate) fn poison(&self, page_address: usize) -> Result<(), Errno> {
+        let mut request = raw::uffdio_poison {
+            range: range(page_address, PAGE_BYTES),
+            mode: raw::POISON_SILENTLY,
+            updated: 0,
+        };
+        update::<{ raw::POISON }, _>(&self.descriptor, &mut request)
+    }
+}
+
+impl AsFd for Userfault {
+    /// For waiting (`epoll(7)`) until a fault can be read.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 
 /// A range of shared memory whose faults go to a userfaultfd.
 ///
 /// The operations take offsets and check them, because the kernel does not: it operates on any range of the process that is
-/// registered, with whichever descriptor (seen on Linux 6.18).
+/// registered, with whichever descriptor (seen on Linux 6.18). None of them wakes a thread that sleeps because of a fault
+/// ([`Userfault::wake`]): it is to go on when whoever answers it is done.
 ///
-/// Dropping it closes the descriptor: the pages behave like those of any shared mapping then. Unmap them first.
+/// When its last range is dropped and nobody else holds the [`Userfault`], that is closed: the pages behave like those of any
+/// shared mapping then. Unmap them first.
 #[derive(Debug)]
 pub struct RegisteredRange {
-    userfault: Userfault,
+    userfault: Arc<Userfault>,
     start: usize,
     bytes: usize,
 }
@@ -140,8 +225,8 @@ impl RegisteredRange {
         let mut request = raw::uffdio_continue {
             range: self.part(byte_offset, bytes),
             mode: match protection {
-                Protection::WriteProtected => raw::CONTINUE_WRITEPROTECTED,
-                Protection::Writable => 0,
+                Protection::WriteProtected => raw::CONTINUE_SILENTLY | raw::CONTINUE_WRITEPROTECTED,
+                Protection::Writable => raw::CONTINUE_SILENTLY,
             },
             mapped: 0,
         };
@@ -172,7 +257,7 @@ impl RegisteredRange {
             range: self.part(byte_offset, bytes),
             mode: match protection {
                 Protection::WriteProtected => raw::WRITEPROTECT_SET,
-                Protection::Writable => 0,
+                Protection::Writable => raw::UNPROTECT_SILENTLY,
             },
         };
         self.call::<{ raw::WRITEPROTECT }, _>(&mut request)
@@ -182,7 +267,7 @@ impl RegisteredRange {
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn unregister(self) -> Result<Userfault, Errno> {
+    pub fn unregister(self) -> Result<Arc<Userfault>, Errno> {
         self.call::<{ raw::UNREGISTER }, _>(&mut range(self.start, self.bytes))?;
         Ok(self.userfault)
     }
@@ -205,21 +290,15 @@ fn range(start: usize, bytes: usize) -> raw::uffdio_range {
     raw::uffdio_range { start: start as u64, len: bytes as u64 }
 }
 
-fn open_descriptor() -> Result<OwnedFd, UffdError> {
-    let flags = UserfaultfdFlags::from_bits_retain(linux_raw_sys::general::UFFD_USER_MODE_ONLY)
-        | UserfaultfdFlags::CLOEXEC
-        | UserfaultfdFlags::NONBLOCK;
-    // SAFETY: what the descriptor can do to memory, it does through `RegisteredRange`, which stays within what the unsafe
-    // `register` was given.
-    unsafe { userfaultfd(flags) }.map_err(UffdError::from_open)
+/// Agrees on `features` and returns those that the kernel has.
+fn handshake(descriptor: &OwnedFd, features: Features) -> Result<Features, Errno> {
+    let mut request = raw::uffdio_api { api: raw::API_VERSION, features: features.bits(), ioctls: 0 };
+    update::<{ raw::API }, _>(descriptor, &mut request)?;
+    Ok(Features::from_bits(request.features))
 }
 
-/// Agrees on `features` and returns those that the kernel has.
-fn handshake(descriptor: &OwnedFd, features: Features) -> Result<Features, UffdError> {
-    let mut request = raw::uffdio_api { api: raw::API_VERSION, features: features.bits(), ioctls: 0 };
-    update::<{ raw::API }, _>(descriptor, &mut request)
-        .map_err(|errno| UffdError::Failed { call: "UFFDIO_API", errno })?;
-    Ok(Features::from_bits(request.features))
+fn handshake_failed(errno: Errno) -> UffdError {
+    UffdError::Failed { call: "UFFDIO_API", errno }
 }
 
 fn update<const OPCODE: Opcode, T>(descriptor: &OwnedFd, argument: &mut T) -> Result<(), Errno> {

@@ -3,12 +3,14 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use pagemesh_memory::{
-    Access, Fault, FaultSink, Mapping, MappingOptions, PAGE_BYTES, PageRange, RegionKey, Resolution,
+    Access, Fault, FaultSink, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageRange, PagerChoiceError,
+    PagerKind, RegionKey, Resolution, choose,
 };
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,67 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// More faults than any test here needs: a region that goes on faulting for ever fails instead of hanging.
 const FAULTS_MAX: u64 = 1_000_000;
+
+/// Makes a test of each function: one for every pager, in a module of its name. The function is told which.
+#[macro_export]
+macro_rules! for_every_pager {
+    ($($test:ident),+ $(,)?) => {
+        $crate::for_pager! { sigbus, Sigbus: $($test),+ }
+        $crate::for_pager! { handler, Handler: $($test),+ }
+        $crate::for_pager! { sigsegv, Sigsegv: $($test),+ }
+    };
+}
+
+/// The tests of one pager.
+#[macro_export]
+macro_rules! for_pager {
+    ($module:ident, $kind:ident: $($test:ident),+) => {
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::common::with_pager(pagemesh_memory::PagerKind::$kind, super::$test);
+                }
+            )+
+        }
+    };
+}
+
+/// Runs a test with a pager. Where that cannot be had, says so, and proves that whoever asks for it is told the same.
+pub(crate) fn with_pager(kind: PagerKind, test: impl FnOnce(PagerKind)) {
+    if can_have(kind) {
+        test(kind);
+    }
+}
+
+/// Resolves no fault.
+pub(crate) struct Nothing;
+
+impl FaultSink for Nothing {
+    fn resolve(&self, _: Fault) -> Resolution {
+        Resolution::Failed
+    }
+}
+
+/// The reason is told once for each pager.
+static WHY_NOT: [Once; 3] = [const { Once::new() }; 3];
+
+/// Whether the pager can be had. If not, says so, past what captures the output of tests.
+pub(crate) fn can_have(kind: PagerKind) -> bool {
+    let Err(error) = choose(Some(kind)) else { return true };
+    let PagerChoiceError::Userfaultfd { asked, cause } = error else { panic!("{error}") };
+    assert_eq!(asked, kind);
+    let options = MappingOptions::new(RegionKey(0), PAGE_BYTES).pager(kind);
+    match Mapping::new(options, Arc::new(Nothing)) {
+        Err(MappingError::Uffd(found)) => assert_eq!(found, cause),
+        other => panic!("{other:?}"),
+    }
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let mut told = format!("{name}: not run without the {kind} pager\n");
+    WHY_NOT[kind as usize].call_once(|| told.extend([error.to_string(), "\n".to_owned()]));
+    let _ = std::io::stderr().write_all(told.as_bytes());
+    false
+}
 
 type Resolve = Box<dyn Fn(&Mapping, Fault) -> Resolution + Send + Sync>;
 
@@ -77,10 +140,11 @@ pub(crate) fn region_at(
 
 /// A region of `pages`, wherever there is room.
 pub(crate) fn region(
+    kind: PagerKind,
     pages: usize,
     resolve: impl Fn(&Mapping, Fault) -> Resolution + Send + Sync + 'static,
 ) -> (Arc<Mapping>, Arc<Sink>) {
-    region_at(MappingOptions::new(RegionKey(5), pages * PAGE_BYTES), resolve)
+    region_at(MappingOptions::new(RegionKey(5), pages * PAGE_BYTES).pager(kind), resolve)
 }
 
 /// What the pretended other node holds in `page`.
@@ -142,21 +206,26 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Names, in the environment, the scenario that a process of its own is to play.
+/// Names, in the environment, the scenario that a process of its own is to play, and with which pager.
 const SCENARIO: &str = "PAGEMESH_MEMORY_TEST_SCENARIO";
+const PAGER: &str = "PAGEMESH_MEMORY_TEST_PAGER";
 
 /// The scenario that this process was started for.
-pub(crate) fn scenario() -> Option<String> {
-    std::env::var(SCENARIO).ok()
+pub(crate) fn scenario() -> Option<(PagerKind, String)> {
+    let name = std::env::var(SCENARIO).ok()?;
+    let pager = std::env::var(PAGER).ok()?;
+    let kind = PagerKind::ALL.into_iter().find(|kind| kind.to_string() == pager)?;
+    Some((kind, name))
 }
 
-/// Runs the test `entry` of this test program in a process of its own, which finds `scenario` in its environment.
+/// Runs the test `entry` of this test program in a process of its own, which finds `scenario` and pager in its environment.
 /// Returns how it ended and what it wrote to its standard error.
-pub(crate) fn play(entry: &str, scenario: &str) -> (ExitStatus, String) {
+pub(crate) fn play(kind: PagerKind, entry: &str, scenario: &str) -> (ExitStatus, String) {
     let program = std::env::current_exe().expect("a running program has a file");
     let mut child = Command::new(program)
         .args([entry, "--exact", "--nocapture", "--test-threads=1"])
         .env(SCENARIO, scenario)
+        .env(PAGER, kind.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -181,16 +250,16 @@ pub(crate) fn play(entry: &str, scenario: &str) -> (ExitStatus, String) {
 
 /// Runs a scenario that has to end by `signal`.
 #[track_caller]
-pub(crate) fn dies_of(signal: i32, entry: &str, scenario: &str) {
-    let (status, messages) = play(entry, scenario);
-    assert_eq!(status.signal(), Some(signal), "{scenario}: {status}\n{messages}");
+pub(crate) fn dies_of(signal: i32, kind: PagerKind, entry: &str, scenario: &str) {
+    let (status, messages) = play(kind, entry, scenario);
+    assert_eq!(status.signal(), Some(signal), "{kind}, {scenario}: {status}\n{messages}");
 }
 
 /// Runs a scenario that has to end by `exit(code)`.
 #[track_caller]
-pub(crate) fn exits_with(code: i32, entry: &str, scenario: &str) {
-    let (status, messages) = play(entry, scenario);
-    assert_eq!(status.code(), Some(code), "{scenario}: {status}\n{messages}");
+pub(crate) fn exits_with(code: i32, kind: PagerKind, entry: &str, scenario: &str) {
+    let (status, messages) = play(kind, entry, scenario);
+    assert_eq!(status.code(), Some(code), "{kind}, {scenario}: {status}\n{messages}");
 }
 
 /// Keeps a process that is going to die from leaving a core file.
