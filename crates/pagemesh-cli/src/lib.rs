@@ -8,5 +8,6 @@
 
 pub mod bench;
 pub mod demo;
+pub mod doctor;
 pub mod run;
 pub mod s2dsm;

@@ -1,7 +1,10 @@
 //! How a node finds its mesh.
 
+use crate::pager::PagerKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
+
+const PAGER: &str = "PAGEMESH_PAGER";
 
 /// Why a configuration is no good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,7 @@ pub struct Config {
     pub(crate) fault_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) spin: Duration,
+    pub(crate) pager: Option<PagerKind>,
 }
 
 impl Config {
@@ -64,6 +68,7 @@ impl Config {
             fault_timeout: Duration::from_secs(30),
             wait_timeout: Duration::from_mins(10),
             spin: Duration::ZERO,
+            pager: None,
         }
     }
 
@@ -74,7 +79,7 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS` and `PAGEMESH_SPIN_US` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_SPIN_US` and `PAGEMESH_PAGER` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -119,7 +124,16 @@ impl Config {
             let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
             config.spin = Duration::from_micros(micros);
         }
+        config.pager = pager_setting(get(PAGER))?;
         Ok(config)
+    }
+
+    /// What `PAGEMESH_PAGER` asks for; `None` leaves the choice open.
+    ///
+    /// # Errors
+    /// When it holds something else than a pager's name or `auto`.
+    pub fn pager_from_env() -> Result<Option<PagerKind>, ConfigError> {
+        pager_setting(std::env::var_os(PAGER).map(|value| value.to_string_lossy().into_owned()))
     }
 
     /// For node 0: meet on this socket, which listens already.
@@ -150,12 +164,32 @@ impl Config {
         self
     }
 
+    /// How faults are resolved. Without this the best that can be had is taken.
+    #[must_use]
+    pub fn pager(mut self, pager: PagerKind) -> Config {
+        self.pager = Some(pager);
+        self
+    }
+
     /// How long a waiting thread polls before it sleeps (0). Worth 50 us where every node has a core to spare; with fewer
     /// cores it keeps the awaited node from running.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Config {
         self.spin = spin;
         self
+    }
+}
+
+fn pager_setting(text: Option<String>) -> Result<Option<PagerKind>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let known = PagerKind::ALL.into_iter().find(|kind| kind.to_string() == text.trim());
+    match text.trim() {
+        "" | "auto" => Ok(None),
+        _ => known.map(Some).ok_or(ConfigError::Invalid {
+            name: PAGER,
+            found: text,
+            wanted: "auto, sigbus, handler or sigsegv",
+        }),
     }
 }
 
@@ -192,6 +226,17 @@ mod tests {
         assert!(config.listen_address.is_loopback());
         assert_eq!(config.join_timeout, Duration::from_millis(1500));
         assert_eq!(config.spin, Duration::from_micros(50));
+    }
+
+    #[test]
+    fn a_pager_is_asked_for_by_name() {
+        assert_eq!(pager_setting(None), Ok(None));
+        assert_eq!(pager_setting(Some("auto".to_owned())), Ok(None));
+        for kind in PagerKind::ALL {
+            assert_eq!(pager_setting(Some(kind.to_string())), Ok(Some(kind)));
+        }
+        let wrong = pager_setting(Some("magic".to_owned())).unwrap_err().to_string();
+        assert!(wrong.contains("auto, sigbus, handler or sigsegv") && wrong.contains("magic"), "{wrong}");
     }
 
     #[test]

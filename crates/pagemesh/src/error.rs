@@ -11,6 +11,9 @@ pub enum JoinError {
     /// The mesh was not formed.
     #[error(transparent)]
     Network(#[from] pagemesh_net::JoinError),
+    /// The pager that was asked for cannot be had here.
+    #[error(transparent)]
+    Pager(#[from] pagemesh_memory::PagerChoiceError),
     /// This machine cannot map shared memory.
     #[error("this machine cannot map shared memory: {0}")]
     Memory(#[source] pagemesh_memory::MappingError),

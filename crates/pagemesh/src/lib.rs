@@ -37,6 +37,7 @@ mod config;
 mod error;
 mod io;
 mod mesh;
+pub mod pager;
 mod region;
 mod runtime;
 mod slice;

@@ -1,5 +1,6 @@
 //! The mesh, as one of its nodes sees it.
 
+use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
     Barrier, Config, DepartureKind, JoinError, Lock, NodeId, Region, RegionError, RegionOptions, Stats,
@@ -113,6 +114,11 @@ impl Mesh {
     /// When there are no participants.
     pub fn barrier_of(&self, id: u64, participants: u32) -> Barrier {
         Barrier::new(self.runtime.clone(), id, participants)
+    }
+
+    /// How this node resolves page faults, and why so.
+    pub fn pager(&self) -> &Chosen {
+        self.runtime.pager()
     }
 
     /// What this node did until now.

@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Node, play, start};
+use cluster::{Node, everywhere, play, start};
 use pagemesh::{AccessError, DepartureKind, Mesh, NodeId, Placement, RegionOptions, SyncError};
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,10 @@ fn a_barrier_that_waits_for_it_fails_and_so_do_later_ones() {
         say!("{home:?}");
         assert!(matches!(mesh.leave(), Err(SyncError::PeerLost { node: VICTIM, .. })));
     });
-    let rest = kill_one(TEST);
-    assert_eq!(rest[0], rest[1], "both found the same barrier to work");
+    everywhere(|| {
+        let rest = kill_one(TEST);
+        assert_eq!(rest[0], rest[1], "both found the same barrier to work");
+    });
 }
 
 #[test]
@@ -88,16 +90,18 @@ fn a_lock_that_it_held_is_reported_once_and_then_free() {
         say!("{}", outcomes.join(","));
         let _ = mesh.leave();
     });
-    let rest = kill_one(TEST);
-    for lock in 0..12 {
-        let mut both: Vec<&str> = rest.iter().map(|said| said[0].split(',').nth(lock).unwrap()).collect();
-        both.sort_unstable();
-        assert!(
-            both == ["owner died", "taken"] || both == ["home lost", "home lost"],
-            "lock {lock}: one is told that its holder died, or its home is gone: {both:?}"
-        );
-    }
-    assert!(rest[0][0].contains("home lost"), "no lock had its home at the victim");
+    everywhere(|| {
+        let rest = kill_one(TEST);
+        for lock in 0..12 {
+            let mut both: Vec<&str> = rest.iter().map(|said| said[0].split(',').nth(lock).unwrap()).collect();
+            both.sort_unstable();
+            assert!(
+                both == ["owner died", "taken"] || both == ["home lost", "home lost"],
+                "lock {lock}: one is told that its holder died, or its home is gone: {both:?}"
+            );
+        }
+        assert!(rest[0][0].contains("home lost"), "no lock had its home at the victim");
+    });
 }
 
 #[test]
@@ -144,7 +148,9 @@ fn a_page_is_lost_only_with_its_last_copy_and_never_reads_as_zero() {
         say!("{}", first.unwrap());
         let _ = mesh.leave();
     });
-    kill_one(TEST);
+    everywhere(|| {
+        kill_one(TEST);
+    });
 }
 
 #[test]
@@ -170,12 +176,14 @@ fn the_last_node_left_may_write_what_it_holds() {
         }
         say!("done");
     });
-    let mut nodes = start(TEST, 2);
-    for node in &nodes {
-        assert_eq!(node.hear(), "ready");
-    }
-    nodes[1].kill();
-    assert_eq!(nodes[0].hear_within(PROMISED), "done");
+    everywhere(|| {
+        let mut nodes = start(TEST, 2);
+        for node in &nodes {
+            assert_eq!(node.hear(), "ready");
+        }
+        nodes[1].kill();
+        assert_eq!(nodes[0].hear_within(PROMISED), "done");
+    });
 }
 
 #[test]
@@ -196,6 +204,8 @@ fn a_plain_load_of_a_lost_page_raises_sigbus() {
         let byte = unsafe { region.as_ptr().read_volatile() };
         say!("read {byte}");
     });
-    let mut nodes = start(TEST, 2);
-    assert_eq!(nodes[0].end().signal(), Some(libc::SIGBUS));
+    everywhere(|| {
+        let mut nodes = start(TEST, 2);
+        assert_eq!(nodes[0].end().signal(), Some(libc::SIGBUS));
+    });
 }

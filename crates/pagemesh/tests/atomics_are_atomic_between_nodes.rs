@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{play, run};
+use cluster::{everywhere, play, run};
 use pagemesh::{Mesh, RegionOptions, SharedSlice};
 use std::collections::BTreeSet;
 
@@ -52,7 +52,9 @@ fn a_counter_counts_every_increment_once() {
         assert_eq!((words.get(0).unwrap(), words.get(8).unwrap()), (all, all));
         mesh.leave().unwrap();
     });
-    run(TEST, NODES);
+    everywhere(|| {
+        run(TEST, NODES);
+    });
 }
 
 #[test]
@@ -76,7 +78,9 @@ fn a_spin_lock_excludes_all_threads_of_all_nodes() {
         assert_eq!(words.get(512).unwrap(), ROUNDS * (NODES * THREADS) as u64);
         mesh.leave().unwrap();
     });
-    run(TEST, NODES);
+    everywhere(|| {
+        run(TEST, NODES);
+    });
 }
 
 #[test]
@@ -125,8 +129,10 @@ fn a_lock_free_stack_gives_back_what_it_was_given() {
         }
         mesh.leave().unwrap();
     });
-    let said = run(TEST, NODES).concat();
-    let cells: BTreeSet<usize> = said.iter().map(|cell| cell.parse().unwrap()).collect();
-    assert_eq!(said.len(), CELLS, "a cell was lost or popped twice");
-    assert_eq!(cells, (0..CELLS).collect());
+    everywhere(|| {
+        let said = run(TEST, NODES).concat();
+        let cells: BTreeSet<usize> = said.iter().map(|cell| cell.parse().unwrap()).collect();
+        assert_eq!(said.len(), CELLS, "a cell was lost or popped twice");
+        assert_eq!(cells, (0..CELLS).collect());
+    });
 }

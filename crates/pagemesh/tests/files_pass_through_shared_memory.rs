@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{play, run};
+use cluster::{everywhere, play, run};
 use pagemesh::{NodeId, RegionOptions};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -46,7 +46,9 @@ fn a_file_read_in_on_one_node_is_written_out_on_another() {
         }
         mesh.leave().unwrap();
     });
-    run(TEST, 3);
+    everywhere(|| {
+        run(TEST, 3);
+    });
 }
 
 /// A file without a name in the folder for temporary files.
@@ -85,7 +87,9 @@ fn a_prefetched_page_is_here_and_faults_no_more() {
         }
         mesh.leave().unwrap();
     });
-    run(TEST, 2);
+    everywhere(|| {
+        run(TEST, 2);
+    });
 }
 
 #[test]

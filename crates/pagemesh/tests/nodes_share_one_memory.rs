@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{play, run};
+use cluster::{everywhere, play, run};
 use pagemesh::PageState::{self, Invalid, Modified, Shared};
 use pagemesh::{Config, JoinError, Mesh, NodeId, Placement, RegionError, RegionOptions};
 use std::time::Duration;
@@ -28,9 +28,11 @@ fn every_node_reads_what_every_other_wrote() {
         say!("{:#x}", region.base());
         mesh.leave().unwrap();
     });
-    let said = run(TEST, 4);
-    assert_eq!(said[0].len(), 1);
-    assert!(said.iter().all(|lines| *lines == said[0]), "one address on every node: {said:?}");
+    everywhere(|| {
+        let said = run(TEST, 4);
+        assert_eq!(said[0].len(), 1);
+        assert!(said.iter().all(|lines| *lines == said[0]), "one address on every node: {said:?}");
+    });
 }
 
 #[test]
@@ -70,7 +72,9 @@ fn a_page_goes_through_the_states_of_msi() {
         assert_eq!(region.page_home(1), NodeId::new(0));
         mesh.leave().unwrap();
     });
-    run(TEST, 2);
+    everywhere(|| {
+        run(TEST, 2);
+    });
 }
 
 #[test]
@@ -110,7 +114,9 @@ fn many_threads_of_many_nodes_fault_at_once() {
         assert_eq!(counted, ROUNDS * (THREADS * mesh.nodes()) as u64, "writes under the lock were lost");
         mesh.leave().unwrap();
     });
-    run(TEST, 3);
+    everywhere(|| {
+        run(TEST, 3);
+    });
 }
 
 #[test]
@@ -137,7 +143,9 @@ fn threads_of_foreign_code_and_plain_stores_fault_alike() {
         assert_eq!(region.slice::<u32>(0, 1).unwrap().get(0).unwrap(), 77);
         mesh.leave().unwrap();
     });
-    run(TEST, 2);
+    everywhere(|| {
+        run(TEST, 2);
+    });
 }
 
 #[test]
@@ -164,7 +172,9 @@ fn a_region_is_created_once_and_found_by_all() {
         assert!(matches!(mesh.region("none", RegionOptions::new(0)), Err(RegionError::Size { .. })));
         mesh.leave().unwrap();
     });
-    run(TEST, 3);
+    everywhere(|| {
+        run(TEST, 3);
+    });
 }
 
 #[test]
@@ -213,8 +223,10 @@ fn a_region_moves_when_its_address_is_taken_on_one_node() {
         say!("{:#x}", moved.base());
         mesh.leave().unwrap();
     });
-    let said = run(TEST, 3);
-    assert!(said.iter().all(|lines| *lines == said[0]), "{said:?}");
+    everywhere(|| {
+        let said = run(TEST, 3);
+        assert!(said.iter().all(|lines| *lines == said[0]), "{said:?}");
+    });
 }
 
 #[test]
@@ -237,8 +249,10 @@ fn barriers_of_different_sizes_are_reported() {
         }
         mesh.leave().unwrap();
     });
-    let said = run(TEST, 2);
-    assert_eq!(said.concat(), ["refused"]);
+    everywhere(|| {
+        let said = run(TEST, 2);
+        assert_eq!(said.concat(), ["refused"]);
+    });
 }
 
 #[test]
@@ -297,5 +311,7 @@ fn a_forked_child_has_no_part_in_the_mesh() {
         assert_eq!(region.slice::<u8>(0, 1).unwrap().get(0).unwrap(), 1);
         mesh.leave().unwrap();
     });
-    run(TEST, 2);
+    everywhere(|| {
+        run(TEST, 2);
+    });
 }

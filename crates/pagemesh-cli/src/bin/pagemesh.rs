@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pagemesh_cli::bench::{self, BenchArguments};
 use pagemesh_cli::demo::{self, DemoArguments};
+use pagemesh_cli::doctor::{self, DoctorArguments};
 use pagemesh_cli::run::{self, RunArguments};
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +29,7 @@ enum Command {
     Run(RunArguments),
     /// Programs that show pagemesh at work
     Demo(DemoArguments),
+    Doctor(DoctorArguments),
     /// What pagemesh costs, as ratios to a baseline of the same run
     Bench(BenchArguments),
 }
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::execute(arguments),
         Command::Demo(arguments) => demo::main(arguments),
+        Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 use calls::{Call, Calls};
 use failure::{CallFailure, Failures};
-use pagemesh_memory::{Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
+use pagemesh_memory::{Chosen, Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
     Access, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeSet, Outcome, PageAddress,
@@ -54,6 +54,7 @@ pub(crate) struct Runtime {
     nodes: u16,
     fault_timeout: Duration,
     wait_timeout: Duration,
+    pager: Chosen,
     switch: Switch,
     shard: Mutex<Shard>,
     calls: Calls,
@@ -84,6 +85,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Runtime {
     pub(crate) fn start(config: Config) -> Result<Arc<Runtime>, JoinError> {
+        let pager = pagemesh_memory::choose(config.pager)?;
         let joined = pagemesh_net::join(JoinOptions {
             node: config.node,
             nodes: config.nodes,
@@ -103,6 +105,7 @@ impl Runtime {
             nodes: config.nodes,
             fault_timeout: config.fault_timeout,
             wait_timeout: config.wait_timeout,
+            pager,
             switch,
             shard: Mutex::new(Shard::new(engine, this.clone())),
             calls: Calls::new(limits::TICKETS),
@@ -131,6 +134,10 @@ impl Runtime {
 
     pub(crate) fn nodes(&self) -> u16 {
         self.nodes
+    }
+
+    pub(crate) fn pager(&self) -> &Chosen {
+        &self.pager
     }
 
     pub(crate) fn page_state(&self, page: PageAddress) -> PageState {
@@ -364,7 +371,7 @@ impl Runtime {
 
 /// Maps one page and lets it go: says now, rather than at the first region, what this machine lacks.
 fn probe_memory(runtime: &Arc<Runtime>) -> Result<(), JoinError> {
-    let options = MappingOptions::new(RegionKey(u32::MAX), 4096);
+    let options = MappingOptions::new(RegionKey(u32::MAX), 4096).pager(runtime.pager.kind);
     Mapping::new(options, runtime.clone()).map(drop).map_err(JoinError::Memory)
 }
 

@@ -153,7 +153,8 @@ impl Shard {
     fn map_region(&mut self, region: RegionId, spec: &RegionSpec) -> bool {
         let Some(runtime) = self.runtime.upgrade() else { return false };
         let options = MappingOptions::new(RegionKey(region.0 as u32), spec.pages as usize * PAGE_BYTES)
-            .address(spec.address as usize);
+            .address(spec.address as usize)
+            .pager(runtime.pager.kind);
         match Mapping::new(options, runtime) {
             Ok(mapping) => {
                 if self.mappings.len() <= region.index() {

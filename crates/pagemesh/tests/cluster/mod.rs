@@ -3,10 +3,16 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+use pagemesh::pager::{PagerKind, choose};
 use pagemesh::{Config, Mesh};
-use std::io::{BufRead, BufReader};
+use std::cell::Cell;
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +20,80 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 const ROLE: &str = "PAGEMESH_TEST_ROLE";
+
+/// How the nodes of a test are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The pager that they are told to use; none leaves the choice to them.
+    pub pager: Option<PagerKind>,
+    /// They run as the user nobody.
+    pub as_nobody: bool,
+}
+
+const AS_IT_COMES: Setting = Setting { pager: None, as_nobody: false };
+
+thread_local! {
+    static SETTING: Cell<Setting> = const { Cell::new(AS_IT_COMES) };
+}
+
+/// Runs a test in every setting that this machine and user have: with each pager and, for root, as nobody too. In a node's process
+/// it runs once, as the node was started.
+pub fn everywhere(test: impl Fn()) {
+    for setting in settings() {
+        // Shown when the test fails.
+        println!("in {setting:?}");
+        SETTING.set(setting);
+        test();
+    }
+    SETTING.set(AS_IT_COMES);
+}
+
+fn settings() -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for pager in PagerKind::ALL {
+        match choose(Some(pager)) {
+            Ok(_) => settings.push(Setting { pager: Some(pager), as_nobody: false }),
+            // Said on stderr itself, which the harness does not keep to itself.
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
+            }
+        }
+    }
+    // SAFETY: asks a number, and cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        settings.push(Setting { pager: None, as_nobody: true });
+        settings.push(Setting { pager: Some(PagerKind::Sigsegv), as_nobody: true });
+    }
+    settings
+}
+
+/// This test program, where every user can start it.
+fn public_program() -> &'static Path {
+    static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, program) = COPY.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
+        let copy = folder.path().join("test");
+        std::fs::copy(std::env::current_exe().expect("this test binary"), &copy).expect("there is room");
+        (folder, copy)
+    });
+    program
+}
+
+fn program(setting: Setting) -> Command {
+    let mut command = if setting.as_nobody {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(public_program());
+        command
+    } else {
+        Command::new(std::env::current_exe().expect("this test binary"))
+    };
+    match setting.pager {
+        Some(pager) => command.env("PAGEMESH_PAGER", pager.to_string()),
+        None => command.env_remove("PAGEMESH_PAGER"),
+    };
+    command
+}
 
 /// Says something to the test that started this node.
 #[macro_export]
@@ -44,7 +124,7 @@ pub struct Node {
 
 impl Node {
     pub fn start(test: &str, node: usize, nodes: usize, coordinator: SocketAddr) -> Node {
-        let mut child = Command::new(std::env::current_exe().expect("this test binary"))
+        let mut child = program(SETTING.get())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, test)
             .env("PAGEMESH_NODE", node.to_string())

@@ -1,0 +1,101 @@
+//! `pagemesh doctor`: what there is on this machine, what pagemesh makes of it, and what would make it better.
+
+use clap::Args;
+use pagemesh::Config;
+use pagemesh::pager::uffd::{Features, Scope};
+use pagemesh::pager::{Chosen, Opening, PagerChoiceError, Probe, choose, probe};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// Says what this machine offers, and exits with 1 when pagemesh cannot run here.
+///
+/// It looks as this user and in this place: run it where the program will run, in the same container.
+/// PAGEMESH_PAGER is obeyed as by any node.
+#[derive(Args)]
+pub struct DoctorArguments {}
+
+/// Prints the findings and returns the exit code.
+pub fn main(_: &DoctorArguments) -> ExitCode {
+    let asked = match Config::pager_from_env() {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("pagemesh doctor: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let choice = choose(asked);
+    print!("{}", report(&probe(), &choice));
+    if choice.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(found: &Probe, choice: &Result<Chosen, PagerChoiceError>) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<28} {value}");
+    };
+    row("kernel", &format!("Linux {}", found.kernel_release));
+    row("page size", &format!("{} bytes", found.page_bytes));
+    row("user", &user(found));
+    row("vm.max_map_count", &found.max_map_count.map_or("unknown".to_owned(), |count| count.to_string()));
+    let unprivileged = match found.unprivileged_userfaultfd {
+        None => "not there",
+        Some(true) => "1",
+        Some(false) => "0",
+    };
+    row("vm.unprivileged_userfaultfd", unprivileged);
+    for opening in &found.openings {
+        row(&name(opening), &outcome(opening));
+    }
+    match found.features() {
+        None => row("  its features", "unknown: it cannot be opened"),
+        Some(features) => {
+            for (feature, name, since) in Features::KNOWN {
+                let there =
+                    if features.contains(*feature) { "yes".to_owned() } else { format!("no: since {since}") };
+                row(&format!("  {}", name.trim_start_matches("UFFD_FEATURE_")), &there);
+            }
+        }
+    }
+    for (kind, outcome) in &found.pagers {
+        let verdict =
+            outcome.as_ref().map_or_else(|cause| format!("no: {cause}"), |()| "can be had".to_owned());
+        row(&format!("pager {kind}"), &verdict);
+    }
+    for improvement in &found.improvements {
+        row("would be better", &improvement.gain);
+        row("", &format!("by: {}", improvement.command));
+    }
+    match choice {
+        Ok(chosen) => row("chosen", &format!("{}: {}", chosen.kind, chosen.reason)),
+        Err(error) => row("pagemesh cannot run here", &error.to_string()),
+    }
+    text
+}
+
+fn user(found: &Probe) -> String {
+    let privileges = &found.privileges;
+    let who = if privileges.effective_user == 0 {
+        "root".to_owned()
+    } else {
+        privileges.effective_user.to_string()
+    };
+    let trace = if privileges.may_trace() { ", CAP_SYS_PTRACE" } else { ", no CAP_SYS_PTRACE" };
+    let confined = if privileges.seccomp == Some(true) { ", confined by seccomp" } else { "" };
+    format!("{who}{trace}{confined}")
+}
+
+fn name(opening: &Opening) -> String {
+    let scope = match opening.scope {
+        Scope::UserMode => ", user mode",
+        Scope::UserAndKernel => "",
+    };
+    format!("{}{scope}", opening.way)
+}
+
+fn outcome(opening: &Opening) -> String {
+    match opening.outcome {
+        Ok(_) => "opens".to_owned(),
+        Err(errno) => format!("refused: {errno}"),
+    }
+}
