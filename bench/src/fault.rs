@@ -4,7 +4,7 @@ use crate::machine;
 use crate::raw::{self, Baseline};
 use crate::summary::Summary;
 use anyhow::{Context, Result, bail};
-use pagemesh::{Config, Mesh, NodeId, PageState, Placement, Region, RegionOptions, SharedSlice};
+use pagemesh::{Config, Mesh, NodeId, PageState, Placement, RegionOptions, SharedSlice};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::str::FromStr;
@@ -60,6 +60,8 @@ pub struct FaultBench {
     pub rounds: usize,
     /// Where the nodes run.
     pub pinning: Pinning,
+    /// Threads of the reader that fault at a time, each on pages of its own.
+    pub threads: usize,
 }
 
 /// The node that has the pages' directory, and in most cases the pages.
@@ -77,21 +79,35 @@ struct Kind {
     home_reads: bool,
     /// The reader had the pages before, so that its memory is there; else the kernel has to find some first.
     again: bool,
+    /// The reader is their home, so that no message is needed.
+    local: bool,
+}
+
+impl Kind {
+    const fn again(name: &'static str, writer: NodeId, home_reads: bool) -> Kind {
+        Kind { name, writer: Some(writer), home_reads, again: true, local: false }
+    }
+
+    const fn first(name: &'static str, local: bool) -> Kind {
+        Kind { name, writer: None, home_reads: !local, again: false, local }
+    }
 }
 
 const THIRD: NodeId = NodeId::new(2);
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "read miss, clean at its home", writer: Some(THIRD), home_reads: true, again: true },
-    Kind { name: "read miss, modified at its home", writer: Some(HOME), home_reads: false, again: true },
-    Kind { name: "read miss, modified at a third node", writer: Some(THIRD), home_reads: false, again: true },
-    Kind { name: "first touch ever, clean at its home", writer: None, home_reads: true, again: false },
+const KINDS: [Kind; 5] = [
+    Kind::again("read miss, clean at its home", THIRD, true),
+    Kind::again("read miss, modified at its home", HOME, false),
+    Kind::again("read miss, modified at a third node", THIRD, false),
+    Kind::first("first touch ever, clean at its home", false),
+    Kind::first("first touch ever, homed here", true),
 ];
 
 struct Measuring {
     mesh: Mesh,
-    region: Region,
     words: SharedSlice<u64>,
+    /// The pages whose home is the reader.
+    local: SharedSlice<u64>,
     machine: String,
 }
 
@@ -106,11 +122,9 @@ pub fn run_node(bench: FaultBench) -> Result<Option<String>> {
     }
     let machine = machine::describe();
     pin(bench.pinning, mesh.node())?;
-    let pages = 1 + KINDS.iter().map(|kind| kind.pages(bench)).sum::<usize>();
-    let options = RegionOptions::new(pages * PAGE).placement(Placement::Single(HOME));
-    let region = mesh.region("bench", options)?;
-    let words = region.slice(0, pages * PAGE / 8)?;
-    let measuring = Measuring { mesh, region, words, machine };
+    let words = pages_at(&mesh, HOME, bench)?;
+    let local = pages_at(&mesh, READER, bench)?;
+    let measuring = Measuring { mesh, words, local, machine };
     let report = if measuring.mesh.node() == READER {
         Some(measuring.measure(bench)?)
     } else {
@@ -119,6 +133,14 @@ pub fn run_node(bench: FaultBench) -> Result<Option<String>> {
     };
     measuring.mesh.leave()?;
     Ok(report)
+}
+
+/// A region with room for everything, whose directory is at one node. Only what is touched of it costs memory.
+fn pages_at(mesh: &Mesh, home: NodeId, bench: FaultBench) -> Result<SharedSlice<u64>> {
+    let pages = 1 + KINDS.iter().map(|kind| kind.pages(bench)).sum::<usize>();
+    let options = RegionOptions::new(pages * PAGE).placement(Placement::Single(home));
+    let region = mesh.region(&format!("bench at {home}"), options)?;
+    Ok(region.slice(0, pages * PAGE / 8)?)
 }
 
 fn pin(pinning: Pinning, node: NodeId) -> Result<()> {
@@ -211,24 +233,45 @@ impl Measuring {
                 raw[round].add(baseline.ping()?);
             }
             for (kind, found) in faults.iter_mut().enumerate() {
-                for page in &order {
-                    found[round].add(self.miss(bench, round, kind, *page)?);
-                }
+                found[round] = self.miss_all(bench, round, kind, &order)?;
             }
             turn.wait()?;
         }
-        Ok(report(bench, self.machine.as_str(), &raw, &faults))
+        let nodes = format!("{}\npager {}", self.machine, self.mesh.pager().kind);
+        Ok(report(bench, &nodes, &raw, &faults))
+    }
+
+    /// Faults the pages of `order` in, by several threads at a time.
+    fn miss_all(&self, bench: FaultBench, round: usize, kind: usize, order: &[usize]) -> Result<Summary> {
+        let share = order.len().div_ceil(bench.threads);
+        let miss_share = &|pages: &[usize]| -> Result<Summary> {
+            let mut found = Summary::default();
+            for page in pages {
+                found.add(self.miss(bench, round, kind, *page)?);
+            }
+            Ok(found)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                order.chunks(share).map(|pages| scope.spawn(move || miss_share(pages))).collect();
+            let mut all = Summary::default();
+            for thread in threads {
+                all.merge(&thread.join().expect("a measuring thread does not panic")?);
+            }
+            Ok(all)
+        })
     }
 
     /// Faults one page in.
     fn miss(&self, bench: FaultBench, round: usize, kind: usize, page: usize) -> Result<Duration> {
         let at = word(bench, round, kind, page);
-        let state = self.region.page_state(at * 8 / PAGE);
+        let words = if KINDS[kind].local { &self.local } else { &self.words };
+        let state = words.region().page_state(at * 8 / PAGE);
         if state != PageState::Invalid {
             bail!("page {page} was to be missing and is {state}");
         }
         let began = Instant::now();
-        let found = self.words.get(at)?;
+        let found = words.get(at)?;
         let took = began.elapsed();
         let expected = if KINDS[kind].writer.is_some() { stamp(round, page) } else { 0 };
         if found != expected {
@@ -252,9 +295,9 @@ fn shuffled(count: usize) -> Vec<usize> {
 }
 
 fn report(bench: FaultBench, machine: &str, raw: &[Summary], faults: &[Vec<Summary>]) -> String {
-    let FaultBench { pages, rounds, pinning } = bench;
+    let FaultBench { pages, rounds, pinning, threads } = bench;
     let mut text = format!(
-        "{machine}\nloopback TCP, {pinning}, {rounds} rounds of {pages} pages each, random order\n\n"
+        "{machine}, loopback TCP, {pinning}, threads: {threads}, {rounds} rounds of {pages} pages each, random order\n\n"
     );
     text += "                                       p50 us   p90 us   p99 us   ratio of p50 (lowest - highest round)\n";
     text += &row("raw TCP, 64 B -> 4160 B", raw, None);

@@ -33,12 +33,15 @@ struct FaultArguments {
     /// Where the nodes run: one-core, own-cores or free
     #[arg(long, default_value_t = Pinning::OneCore)]
     pin: Pinning,
+    /// Threads of the reading node that fault at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
 }
 
 impl From<FaultArguments> for FaultBench {
     fn from(arguments: FaultArguments) -> FaultBench {
-        let FaultArguments { pages, rounds, pin: pinning } = arguments;
-        FaultBench { pages: pages as usize, rounds: rounds as usize, pinning }
+        let FaultArguments { pages, rounds, pin: pinning, threads } = arguments;
+        FaultBench { pages: pages as usize, rounds: rounds as usize, pinning, threads: threads.into() }
     }
 }
 
@@ -64,12 +67,11 @@ fn start(arguments: FaultArguments) -> anyhow::Result<ExitCode> {
     "pagemesh bench".clone_into(&mut nodes.title);
     nodes.stdout = Output::Inherited;
     nodes.stderr = Output::Inherited;
-    let FaultArguments { pages, rounds, pin } = arguments;
-    for text in
-        ["bench", "fault-node", "--pages", &pages.to_string(), "--rounds", &rounds.to_string(), "--pin"]
-    {
-        nodes.arguments.push(text.into());
+    let FaultArguments { pages, rounds, pin, threads } = arguments;
+    let numbers = [pages.to_string(), rounds.to_string(), pin.to_string(), threads.to_string()];
+    nodes.arguments.extend(["bench", "fault-node"].map(Into::into));
+    for (option, value) in ["--pages", "--rounds", "--pin", "--threads"].into_iter().zip(numbers) {
+        nodes.arguments.extend([option.into(), value.into()]);
     }
-    nodes.arguments.push(pin.to_string().into());
     Ok(ExitCode::from(launch(&nodes)?.code()))
 }
