@@ -1,7 +1,8 @@
 //! What the engine asks its caller to do. Plain data: the engine performs nothing itself.
 
 use crate::ids::{NodeId, PageAddress, RegionId, Ticket};
-use crate::message::{Message, RegionSpec};
+use crate::message::Message;
+use crate::region::RegionSpec;
 
 /// The caller's buffer: actions are appended and are to be performed in order.
 pub type Actions = Vec<Action>;
@@ -52,6 +53,9 @@ pub enum Action {
         /// How it went.
         outcome: Outcome,
     },
+    /// Others want a page that threads of this node were given and may not have touched yet. Let these run first, then call
+    /// [`Engine::on_postponed`](crate::Engine::on_postponed); once for any number of these actions is enough.
+    Postpone,
     /// A node said that it leaves; report it by [`Engine::on_peer_lost`](crate::Engine::on_peer_lost) when its
     /// connection is closed.
     Departed(NodeId),
@@ -69,8 +73,10 @@ pub enum Outcome {
         /// Its properties as agreed.
         spec: RegionSpec,
     },
-    /// The answer to a question about a page.
+    /// The answer to the question who owns a page.
     Owner(PageOwner),
+    /// The answer to the question who is the home of a page; `None` while nobody has touched it.
+    Home(Option<NodeId>),
     /// It failed.
     Failed(Failure),
 }

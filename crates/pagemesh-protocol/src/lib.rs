@@ -13,9 +13,11 @@
 mod action;
 mod engine;
 mod ids;
+mod layout;
 pub mod limits;
 mod message;
 mod placement;
+mod region;
 mod sparse;
 
 pub use action::{Action, Actions, Failure, Outcome, PageOwner, RegionRefusal};
@@ -23,5 +25,7 @@ pub use engine::{DirectoryEntry, DirectoryState, Engine, EngineConfig, Violation
 pub use ids::{
     Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
 };
-pub use message::{DecodeError, Message, RegionName, RegionNameError, RegionSpec};
+pub use layout::DecodeError;
+pub use message::Message;
 pub use placement::{Placement, Protocol};
+pub use region::{RegionName, RegionNameError, RegionSpec};

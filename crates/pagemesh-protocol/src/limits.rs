@@ -9,6 +9,9 @@ pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
 /// Calls of all nodes that may wait at one home for its locks, for its barriers, or at the coordinator for one region: an
 /// honest mesh has no more.
 pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
+/// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
+/// only when a node was lost.
+pub const DEMANDS_FOR_ONE_COPY: usize = NODES;
 /// Regions of one mesh, over its whole life.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.

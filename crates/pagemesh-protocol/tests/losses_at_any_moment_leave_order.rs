@@ -1,16 +1,24 @@
 //! Nobody can list the moments at which a node may die. So real engines run a crowd of accesses, locks, barriers and
 //! regions, and a node is taken away after every single message of it; the survivors notice in every order, and hear the
 //! last words of the dead or do not. Afterwards no call may be forgotten, no survivor may have been refused, each page
-//! has one writer or many readers, and every living home knows who has a copy.
+//! has one writer or many readers (one holder, where it migrates), all who know its home know the same one, and every
+//! living home knows who has a copy.
 
 mod common;
 
 use common::mesh::Mesh;
 use common::{REGION, asked, barrier_at, lock_at};
 use pagemesh_protocol::Access::{Read, Write};
-use pagemesh_protocol::{LockId, NodeId, Outcome, PageAddress, Placement, Ticket};
+use pagemesh_protocol::{LockId, NodeId, Outcome, PageAddress, Placement, Protocol, Ticket};
 
 const COUNT: u16 = 4;
+
+const KINDS: [(Protocol, Placement); 4] = [
+    (Protocol::WriteInvalidate, Placement::Cyclic),
+    (Protocol::WriteInvalidate, Placement::FirstTouch),
+    (Protocol::Migration, Placement::Block),
+    (Protocol::Migration, Placement::FirstTouch),
+];
 
 const fn page(number: u64) -> PageAddress {
     PageAddress::new(REGION, number)
@@ -26,7 +34,11 @@ struct Crowd {
 impl Crowd {
     /// Every page has its home at another node: page `p` at node `p mod 4`.
     fn mapped() -> Crowd {
-        Crowd { mesh: Mesh::mapped(COUNT, Placement::Cyclic), locks: Vec::new() }
+        Crowd::following(Protocol::WriteInvalidate, Placement::Cyclic)
+    }
+
+    fn following(protocol: Protocol, placement: Placement) -> Crowd {
+        Crowd { mesh: Mesh::following(protocol, COUNT, placement), locks: Vec::new() }
     }
 
     fn acquires(&mut self, number: u16, lock: LockId) {
@@ -145,16 +157,47 @@ fn while_a_page_goes_from_writer_to_writer() {
 
 #[test]
 fn while_several_pages_are_under_way() {
-    let mut crowd = Crowd::mapped();
-    for number in 0..4 {
-        crowd.mesh.accesses(number as u16, page(number), Write);
+    for (protocol, placement) in KINDS {
+        let mut crowd = Crowd::following(protocol, placement);
+        for number in 0..4 {
+            crowd.mesh.accesses(number as u16, page(number), Write);
+        }
+        for number in 0..4 {
+            crowd.mesh.faults(number, page((number as u64 + 1) % 4), Read);
+            crowd.mesh.faults(number, page((number as u64 + 2) % 4), Write);
+            crowd.mesh.asks_owner(number, page((number as u64 + 3) % 4));
+        }
+        crowd.survives_any_loss();
     }
-    for number in 0..4 {
-        crowd.mesh.faults(number, page((number as u64 + 1) % 4), Read);
-        crowd.mesh.faults(number, page((number as u64 + 2) % 4), Write);
-        crowd.mesh.asks_owner(number, page((number as u64 + 3) % 4));
+}
+
+#[test]
+fn while_a_page_migrates() {
+    for placement in [Placement::Cyclic, Placement::FirstTouch] {
+        for number in 0..4 {
+            let mut crowd = Crowd::following(Protocol::Migration, placement);
+            crowd.mesh.accesses(2, page(number), Read);
+            for taker in [0, 3, 1, 2] {
+                crowd.mesh.faults(taker, page(number), if taker == 0 { Read } else { Write });
+            }
+            crowd.survives_any_loss();
+        }
     }
-    crowd.survives_any_loss();
+}
+
+#[test]
+fn while_nodes_race_to_touch_a_page_first() {
+    for protocol in [Protocol::WriteInvalidate, Protocol::Migration] {
+        for number in 0..4 {
+            let mut crowd = Crowd::following(protocol, Placement::FirstTouch);
+            for racer in [1, 3, 0, 2] {
+                crowd.mesh.faults(racer, page(number), if racer < 2 { Read } else { Write });
+                crowd.mesh.asks_owner(racer, page(number));
+                crowd.mesh.asks_home(racer, page(number));
+            }
+            crowd.survives_any_loss();
+        }
+    }
 }
 
 #[test]

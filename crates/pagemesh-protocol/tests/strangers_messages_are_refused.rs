@@ -53,6 +53,11 @@ fn about(page: PageAddress, message: Message) -> Message {
         Message::Invalidate { .. } => Message::Invalidate { page },
         Message::InvalidateAck { .. } => Message::InvalidateAck { page },
         Message::OwnerQuery { ticket, .. } => Message::OwnerQuery { page, ticket },
+        Message::OwnerReply { ticket, owner, .. } => Message::OwnerReply { page, ticket, owner },
+        Message::HomeClaim { request, .. } => Message::HomeClaim { page, request },
+        Message::HomeNamed { request, home, .. } => Message::HomeNamed { page, request, home },
+        Message::HomeQuery { ticket, .. } => Message::HomeQuery { page, ticket },
+        Message::HomeReply { ticket, home, .. } => Message::HomeReply { page, ticket, home },
         other => panic!("{other:?} is about no page"),
     }
 }
@@ -99,6 +104,11 @@ fn a_page_that_does_not_exist_is_nobodys() {
             INVALIDATE,
             INVALIDATE_ACK,
             owner_query(),
+            Message::OwnerReply { page: PAGE, ticket: ticket(5), owner: PageOwner::Nobody },
+            Message::HomeClaim { page: PAGE, request: RequestId(7) },
+            Message::HomeNamed { page: PAGE, request: RequestId(7), home: node(3) },
+            Message::HomeQuery { page: PAGE, ticket: ticket(5) },
+            Message::HomeReply { page: PAGE, ticket: ticket(5), home: None },
         ] {
             assert_eq!(holder().refuses(HOME, about(page, message)), NO_SUCH_PAGE, "{message:?}");
         }

@@ -1,15 +1,20 @@
 //! A document that has drifted from the code misleads exactly the reader who trusts it most. So the tables of
 //! docs/protocol.md are the tables of the engine's own documentation, to the letter, and the engine is driven through
-//! each row: put into the row's state, given the row's event, and held to its actions, its next state or its count.
+//! each row of each protocol: put into the row's state, given the row's event, and held to its actions, its next state or
+//! its count.
 
 mod common;
 
 use common::mesh::Mesh;
 use common::{INVALIDATE, PAGE, Subject, data, deny, fetch, grant, node, zero_grant};
-use pagemesh_protocol::{Access, Action, Failure, Message, NodeId, Outcome, PageState, Placement};
+use pagemesh_protocol::{Access, Action, Failure, Message, NodeId, Outcome, PageState, Placement, Protocol};
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"));
-const SOURCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/write_invalidate.rs"));
+const WRITE_INVALIDATE: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/write_invalidate.rs"));
+const MIGRATION: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/migration.rs"));
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::WriteInvalidate, Protocol::Migration];
 
 const HOLDERS_HEAD: [&str; 4] = ["state", "event", "actions", "next state"];
 const HOMES_HEAD: [&str; 4] = ["directory", "request", "what happens", "messages"];
@@ -18,6 +23,17 @@ const HOME: u16 = 1;
 const THIS: u16 = 2;
 const OWNER: u16 = 3;
 const OTHER: u16 = 4;
+
+/// The part of the document that has the tables of `protocol`, and its source.
+fn texts(protocol: Protocol) -> (&'static str, &'static str) {
+    let (before, rest) = DOCUMENT.split_once("\n## Migration\n").expect("migration has a section");
+    let (migration, _) = rest.split_once("\n## ").expect("others come after it");
+    match protocol {
+        Protocol::WriteInvalidate => (before, WRITE_INVALIDATE),
+        Protocol::Migration => (migration, MIGRATION),
+        other => panic!("the test knows no protocol {other:?}"),
+    }
+}
 
 /// The rows of the one table of `text` that begins with `head`, comment marks before it or not.
 fn table(text: &str, head: [&str; 4]) -> Vec<[String; 4]> {
@@ -39,8 +55,11 @@ fn cells(line: &str) -> Option<[String; 4]> {
 
 #[test]
 fn the_document_and_the_source_have_the_same_tables() {
-    for head in [HOLDERS_HEAD, HOMES_HEAD] {
-        assert_eq!(table(DOCUMENT, head), table(SOURCE, head));
+    for protocol in PROTOCOLS {
+        let (document, source) = texts(protocol);
+        for head in [HOLDERS_HEAD, HOMES_HEAD] {
+            assert_eq!(table(document, head), table(source, head), "{protocol:?}");
+        }
     }
 }
 
@@ -81,8 +100,8 @@ fn event(text: &str) -> Event {
 }
 
 /// A node whose copy is in `state`, and the number of its next request.
-fn in_state(state: &str) -> (Subject, u32) {
-    let mut subject = Subject::mapped(THIS, 5, HOME);
+fn in_state(protocol: Protocol, state: &str) -> (Subject, u32) {
+    let mut subject = Subject::following(protocol, THIS, 5, HOME);
     let next = match state {
         "INVALID" => 0,
         "SHARED" => {
@@ -153,36 +172,47 @@ fn place(to: NodeId) -> &'static str {
 
 #[test]
 fn the_engine_follows_every_row_of_the_holders_table() {
-    for row in table(DOCUMENT, HOLDERS_HEAD) {
-        let [state, event_text, actions, next_state] = &row;
-        let (mut subject, next) = in_state(state);
-        let done = apply(&mut subject, next, event(event_text));
-        let done: Vec<String> = done.iter().map(words).collect();
-        assert_eq!(done.join(", "), *actions, "in {state}, {event_text}");
-        assert_eq!(subject.state().to_string(), *next_state, "in {state}, {event_text}");
+    for protocol in PROTOCOLS {
+        for row in table(texts(protocol).0, HOLDERS_HEAD) {
+            let [state, event_text, actions, next_state] = &row;
+            let (mut subject, next) = in_state(protocol, state);
+            let done = apply(&mut subject, next, event(event_text));
+            let done: Vec<String> = done.iter().map(words).collect();
+            assert_eq!(done.join(", "), *actions, "{protocol:?}: in {state}, {event_text}");
+            assert_eq!(subject.state().to_string(), *next_state, "{protocol:?}: in {state}, {event_text}");
+        }
     }
+}
+
+/// Every event of any protocol that has no row in the state of the copy.
+fn without_row(protocol: Protocol, state: &str) -> Vec<String> {
+    let rows = table(texts(protocol).0, HOLDERS_HEAD);
+    let all = PROTOCOLS.into_iter().flat_map(|any| table(texts(any).0, HOLDERS_HEAD));
+    let events: std::collections::BTreeSet<String> = all.map(|[_, event, ..]| event).collect();
+    let listed = |event: &String| rows.iter().any(|row| row[0] == state && row[1] == *event);
+    events.into_iter().filter(|event| !listed(event)).collect()
 }
 
 #[test]
 fn what_has_no_row_changes_nothing() {
-    let rows = table(DOCUMENT, HOLDERS_HEAD);
-    let events: std::collections::BTreeSet<&String> = rows.iter().map(|row| &row[1]).collect();
-    for state in [PageState::Invalid, PageState::Shared, PageState::Modified].map(|state| state.to_string()) {
-        for event_text in &events {
-            if rows.iter().any(|row| row[0] == state && row[1] == **event_text) {
-                continue;
+    let states = [PageState::Invalid, PageState::Shared, PageState::Modified];
+    for (protocol, states) in
+        [(Protocol::WriteInvalidate, &states[..]), (Protocol::Migration, &[states[0], states[2]])]
+    {
+        for state in states.iter().map(PageState::to_string) {
+            for event_text in without_row(protocol, &state) {
+                let (mut subject, next) = in_state(protocol, &state);
+                let (from, message) = match event(&event_text) {
+                    Event::Fault(_) => panic!("{protocol:?}: a fault in {state} has no row"),
+                    Event::Answer(access, from, message) => (from, message(next, access)),
+                    Event::Demand(message) => (HOME, message),
+                };
+                let mut out = Vec::new();
+                let view = subject.engine.view();
+                let _ = subject.engine.on_message(node(from), view, &message, &mut out);
+                assert_eq!(out, [], "{protocol:?}: in {state}, {event_text}");
+                assert_eq!(subject.state().to_string(), state, "{protocol:?}: in {state}, {event_text}");
             }
-            let (mut subject, next) = in_state(&state);
-            let (from, message) = match event(event_text) {
-                Event::Fault(_) => panic!("a fault in {state} has no row"),
-                Event::Answer(access, from, message) => (from, message(next, access)),
-                Event::Demand(message) => (HOME, message),
-            };
-            let mut out = Vec::new();
-            let view = subject.engine.view();
-            let _ = subject.engine.on_message(node(from), view, &message, &mut out);
-            assert_eq!(out, [], "in {state}, {event_text}");
-            assert_eq!(subject.state().to_string(), state, "in {state}, {event_text}");
         }
     }
 }
@@ -205,16 +235,16 @@ fn count(sum: &str, k: usize) -> usize {
 }
 
 /// Messages for an access of node 2 to PAGE after these nodes read it.
-fn after_reads(readers: &[u16], access: Access) -> usize {
-    let mut mesh = Mesh::mapped(8, Placement::Single(node(HOME)));
+fn after_reads(protocol: Protocol, readers: &[u16], access: Access) -> usize {
+    let mut mesh = Mesh::following(protocol, 8, Placement::Single(node(HOME)));
     for reader in readers {
         mesh.accesses(*reader, PAGE, Access::Read);
     }
     mesh.accesses(THIS, PAGE, access).len()
 }
 
-fn after_write(writer: u16, access: Access, lost: bool) -> usize {
-    let mut mesh = Mesh::mapped(8, Placement::Single(node(HOME)));
+fn after_write(protocol: Protocol, writer: u16, access: Access, lost: bool) -> usize {
+    let mut mesh = Mesh::following(protocol, 8, Placement::Single(node(HOME)));
     mesh.accesses(writer, PAGE, Access::Write);
     if lost {
         mesh.lose(writer, false, &[0, 1, 2, 4, 5, 6, 7]);
@@ -227,19 +257,20 @@ fn accesses(request: &str) -> Vec<Access> {
 }
 
 /// Runs the scenario of one row; returns for each run of it what the row says and what was counted.
-fn scenario(row: &[String; 4]) -> Vec<(usize, usize)> {
+fn scenario(protocol: Protocol, row: &[String; 4]) -> Vec<(usize, usize)> {
     let [directory, request_word, _, messages] = row;
     let each = |run: &dyn Fn(Access) -> usize| {
         accesses(request_word).into_iter().map(|access| (count(messages, 0), run(access))).collect()
     };
     match directory.as_str() {
-        "untouched" => each(&|access| after_reads(&[], access)),
-        "shared, home holds a copy" => each(&|access| after_reads(&[HOME, OWNER], access)),
-        "shared, home holds none" => each(&|access| after_reads(&[OWNER, OTHER], access)),
+        "untouched" => each(&|access| after_reads(protocol, &[], access)),
+        "shared, home holds a copy" => each(&|access| after_reads(protocol, &[HOME, OWNER], access)),
+        "shared, home holds none" => each(&|access| after_reads(protocol, &[OWNER, OTHER], access)),
         "shared, requester among k+1 holders" => (0..=5)
             .map(|k| {
                 let others: Vec<u16> = (3..3 + k as u16).collect();
-                let counted = after_reads(&[&[THIS], others.as_slice()].concat(), access(request_word));
+                let counted =
+                    after_reads(protocol, &[&[THIS], others.as_slice()].concat(), access(request_word));
                 (count(messages, k), counted)
             })
             .collect(),
@@ -250,24 +281,26 @@ fn scenario(row: &[String; 4]) -> Vec<(usize, usize)> {
                 let holders = [&[HOME], &others[1..]].concat();
                 let access = access(request_word);
                 [
-                    (count(with_home, k), after_reads(&holders, access)),
-                    (count(without, k), after_reads(&others, access)),
+                    (count(with_home, k), after_reads(protocol, &holders, access)),
+                    (count(without, k), after_reads(protocol, &others, access)),
                 ]
             };
             (1..=5).flat_map(one).collect()
         }
-        "modified at the home" => each(&|access| after_write(HOME, access, false)),
-        "modified at a third node" => each(&|access| after_write(OWNER, access, false)),
-        "lost" => each(&|access| after_write(OWNER, access, true)),
+        "modified at the home" => each(&|access| after_write(protocol, HOME, access, false)),
+        "modified at a third node" => each(&|access| after_write(protocol, OWNER, access, false)),
+        "lost" => each(&|access| after_write(protocol, OWNER, access, true)),
         other => panic!("the test knows no scenario for the row {other}"),
     }
 }
 
 #[test]
 fn every_row_of_the_homes_table_costs_what_it_says() {
-    for row in table(DOCUMENT, HOMES_HEAD) {
-        for (said, counted) in scenario(&row) {
-            assert_eq!(counted, said, "{row:?}");
+    for protocol in PROTOCOLS {
+        for row in table(texts(protocol).0, HOMES_HEAD) {
+            for (said, counted) in scenario(protocol, &row) {
+                assert_eq!(counted, said, "{protocol:?}: {row:?}");
+            }
         }
     }
 }
@@ -284,6 +317,10 @@ fn the_bounds_are_those_of_the_engine() {
         ),
         ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
         ("barriers in use at one home", limits::BARRIERS.to_string()),
+        (
+            "demands of a home for one copy that wait for threads",
+            format!("{}; more is a breach of the protocol", limits::DEMANDS_FOR_ONE_COPY),
+        ),
         ("regions, over the life of a mesh", limits::REGIONS.to_string()),
         ("pages of a region", format!("2^{} (16 TiB)", limits::REGION_PAGES.ilog2())),
         ("rounds of an agreement", limits::MAP_ROUNDS.to_string()),

@@ -40,6 +40,10 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::InvalidateAck { page },
         Message::OwnerQuery { page, ticket },
         Message::OwnerReply { page, ticket, owner: PageOwner::Lost(node) },
+        Message::HomeClaim { page, request },
+        Message::HomeNamed { page, request, home: node },
+        Message::HomeQuery { page, ticket },
+        Message::HomeReply { page, ticket, home: Some(node) },
         Message::LockAcquire { lock, ticket },
         Message::LockGrant { lock, ticket, died: Some(node) },
         Message::LockRelease { lock, ticket },
@@ -161,6 +165,9 @@ fn the_codes_stand_for_what_the_document_says() {
     {
         assert_eq!(detail(Message::OwnerReply { page, ticket, owner }), code);
     }
+    for (home, code) in [(None, 0), (Some(node(1)), 1)] {
+        assert_eq!(detail(Message::HomeReply { page, ticket, home }), code);
+    }
     let mismatch = encoded(Message::BarrierMismatch { barrier: BarrierId(1), ticket, first: 3, this: 4 });
     assert_eq!(mismatch[24..32], [3, 0, 0, 0, 4, 0, 0, 0]);
 
@@ -200,7 +207,10 @@ fn a_regions_properties_lie_where_the_document_says() {
         encoded(message)[32..].to_vec()
     };
     let name = |text| RegionName::new(text).expect("it is short");
-    let changes: [(&[&str], RegionSpec); 6] = [
+    let changes: [(&[&str], RegionSpec); 9] = [
+        (&["protocol"], RegionSpec { protocol: Protocol::Migration, ..spec() }),
+        (&["placement", "placement node"], RegionSpec { placement: Placement::Block, ..spec() }),
+        (&["placement", "placement node"], RegionSpec { placement: Placement::FirstTouch, ..spec() }),
         (&["pages"], RegionSpec { pages: u64::MAX - 77, ..spec() }),
         (&["address"], RegionSpec { address: 0x5000_0000_0000, ..spec() }),
         (&["placement", "placement node"], RegionSpec { placement: Placement::Cyclic, ..spec() }),
@@ -221,6 +231,15 @@ fn a_regions_properties_lie_where_the_document_says() {
         assert_eq!(different, expected.iter().copied().collect());
     }
     assert_eq!((before[16], before[17], before[18], before[20]), (0, 1, 3, 4));
-    assert_eq!(properties(RegionSpec { placement: Placement::Cyclic, ..spec() })[17..20], [0, 0, 0]);
+    for (code, placement) in [(0, Placement::Cyclic), (2, Placement::Block), (3, Placement::FirstTouch)] {
+        assert_eq!(properties(RegionSpec { placement, ..spec() })[17..20], [code, 0, 0]);
+    }
+    let holds = |property| {
+        let rows = table("| offset | bytes | property | holds |");
+        rows.iter().find(|row| row[2] == property).expect("the property is listed")[3]
+    };
+    assert_eq!(holds("protocol"), "0 write-invalidate, 1 migration");
+    assert_eq!(holds("placement"), "0 cyclic, 1 single, 2 block, 3 first-touch");
+    assert_eq!(properties(RegionSpec { protocol: Protocol::Migration, ..spec() })[16], 1);
     assert_eq!(before[84..], [0; 4]);
 }

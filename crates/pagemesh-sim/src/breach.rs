@@ -12,6 +12,12 @@ pub enum Breach {
     /// Two writers, or a writer beside readers.
     #[error("neither one writer nor many readers: {0}")]
     Exclusion(String),
+    /// A request was passed over, or a page was taken away before it was used.
+    #[error("an unfair turn: {0}")]
+    Turn(String),
+    /// Nodes differ about the home of a page.
+    #[error("a page has two homes: {0}")]
+    Home(String),
     /// The application's rights are not what the engine's page state says.
     #[error("rights and page state differ: {0}")]
     Rights(String),

@@ -4,7 +4,7 @@
 //! find what runs with a little of everything hide.
 
 use crate::random::Random;
-use pagemesh_protocol::{NodeId, Placement, limits};
+use pagemesh_protocol::{NodeId, Placement, Protocol, limits};
 
 /// How long messages travel and threads think.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ pub enum Pattern {
     LockedCounter,
     /// Two counters behind two locks, taken in order.
     NestedLocks,
-    /// Who owns a page?
+    /// Who owns a page, or who is its home?
     OwnerQuery,
     /// A barrier that is given up after a time.
     TimedBarrier,
@@ -75,6 +75,8 @@ pub struct RegionPlan {
     pub pages: u64,
     /// Homes.
     pub placement: Placement,
+    /// How copies are kept coherent.
+    pub protocol: Protocol,
     /// 0: any address.
     pub address: u64,
 }
@@ -140,6 +142,8 @@ pub struct Config {
 const CONFIG_STREAM: u64 = 0;
 /// A stream of its own, so that it moves no other draw.
 const SLOW_NODE_STREAM: u64 = 4;
+/// As have the protocols of regions, and some placements.
+const PROTOCOL_STREAM: u64 = 5;
 
 impl Config {
     /// What `seed` stands for.
@@ -147,7 +151,7 @@ impl Config {
         let random = &mut Random::stream(seed, CONFIG_STREAM);
         let nodes = random.between(2, 6) as u16;
         let threads = random.between(1, 3) as usize;
-        let regions = draw_regions(random, nodes);
+        let regions = draw_protocols(seed, draw_regions(random, nodes));
         let blocked = draw_blocked(random, nodes, &regions);
         let (rounds, operations) = (random.between(1, 4) as u32, random.between(3, 14) as u32);
         let steps = rounds as u64 * operations as u64 * nodes as u64 * threads as u64 * 8;
@@ -185,6 +189,8 @@ impl Config {
         config.blocked = vec![Vec::new(); nodes as usize];
         config.losses.clear();
         config.interleave_percent = 0;
+        config.cancel_percent = 0;
+        config.spurious_percent = 0;
         config.lock_bound = 64;
         config.leave = false;
         config.timing = Timing { unordered: true, ..draw_timing(&mut Random::stream(0, CONFIG_STREAM)) };
@@ -209,9 +215,23 @@ fn draw_regions(random: &mut Random, nodes: u16) -> Vec<RegionPlan> {
             let slot = if random.chance(50) { 1 } else { 40 };
             let fixed = limits::REGION_BASE + slot * limits::REGION_ALIGN;
             let address = if random.chance(25) { fixed } else { 0 };
-            RegionPlan { pages, placement, address }
+            RegionPlan { pages, placement, protocol: Protocol::WriteInvalidate, address }
         })
         .collect()
+}
+
+/// Some regions migrate; some have homes in blocks, or by first touch.
+fn draw_protocols(seed: u64, mut regions: Vec<RegionPlan>) -> Vec<RegionPlan> {
+    let random = &mut Random::stream(seed, PROTOCOL_STREAM);
+    for plan in &mut regions {
+        if random.chance(40) {
+            plan.protocol = Protocol::Migration;
+        }
+        if random.chance(50) {
+            plan.placement = if random.chance(40) { Placement::Block } else { Placement::FirstTouch };
+        }
+    }
+    regions
 }
 
 /// On some nodes the first addresses that the coordinator proposes are taken; sometimes also the one asked for.

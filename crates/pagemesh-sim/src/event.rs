@@ -15,7 +15,10 @@ pub(crate) type Words = [u64; WORDS];
 pub(crate) enum Event {
     Message { from: NodeId, message: Message, payload: Option<Words> },
     Fault { ticket: Ticket, page: PageAddress, access: Access },
+    Resumed { ticket: Ticket },
+    Postponed,
     OwnerQuery { ticket: Ticket, page: PageAddress },
+    HomeQuery { ticket: Ticket, page: PageAddress },
     LockAcquire { ticket: Ticket, lock: LockId },
     LockRelease { ticket: Ticket, lock: LockId },
     BarrierArrive { ticket: Ticket, barrier: BarrierId, participants: u32 },
@@ -35,6 +38,11 @@ pub(crate) enum Wanted {
     },
     /// `touched`: whether somebody had used the page before the question was asked.
     Owner {
+        page: PageAddress,
+        touched: bool,
+    },
+    /// As with the owner.
+    Home {
         page: PageAddress,
         touched: bool,
     },

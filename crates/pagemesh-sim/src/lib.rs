@@ -2,7 +2,8 @@
 //!
 //! This crate owns the simulated world and the checks: it runs N [`pagemesh_protocol::Engine`]s over links that delay
 //! messages at random, and reorder those of different links, while threads read, write, lock, meet at barriers,
-//! give up waiting, and nodes die. After every step it checks that a page has one writer or many readers, that every
+//! give up waiting, and nodes die. After every step it checks that a page has one writer or many readers (one holder, where it
+//! migrates), that every
 //! readable copy is the latest, that the directory tells the truth, that locks are held by one and passed in order, that nobody
 //! passes a barrier early, and at the end that nobody waits for ever. It must never let anything but the seed decide:
 //! no clock, no address, no iteration order of a hash table. It is for tests only; nothing that ships depends on it.
@@ -25,6 +26,7 @@ mod sabotage;
 mod thread;
 mod trace;
 mod truth;
+mod turns;
 mod world;
 
 pub use breach::Breach;

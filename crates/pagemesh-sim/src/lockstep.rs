@@ -31,10 +31,22 @@ impl Lockstep {
     /// # Errors
     /// When a check fails.
     pub fn open_region(&mut self, pages: u64, placement: Placement) -> Result<RegionId, Breach> {
+        self.open_region_of(Protocol::WriteInvalidate, pages, placement)
+    }
+
+    /// As [`open_region`](Lockstep::open_region), for any protocol.
+    ///
+    /// # Errors
+    /// When a check fails.
+    pub fn open_region_of(
+        &mut self,
+        protocol: Protocol,
+        pages: u64,
+        placement: Placement,
+    ) -> Result<RegionId, Breach> {
         self.regions += 1;
         let name = format!("region {}", self.regions);
         let name = RegionName::new(&name).map_err(|error| Breach::Region(error.to_string()))?;
-        let protocol = Protocol::WriteInvalidate;
         let spec = RegionSpec { name, pages, placement, protocol, address: 0 };
         let ticket = self.begin(0, Wanted::Region(0));
         self.feed(0, Event::RegionOpen { ticket, create: true, spec })?;
@@ -43,6 +55,25 @@ impl Lockstep {
             Some(Outcome::Region { region, .. }) => Ok(region),
             other => Err(Breach::Region(format!("the region was not mapped: {other:?}"))),
         }
+    }
+
+    /// From now on the page of a fault is held for its thread until [`resume`](Lockstep::resume); before, threads are taken to
+    /// use their pages at once.
+    pub fn slow_threads(&mut self) {
+        self.world.slow_threads = true;
+    }
+
+    /// The thread whose fault ended has used its page.
+    ///
+    /// # Errors
+    /// When a check fails.
+    pub fn resume(&mut self, node: usize, ticket: Ticket) -> Result<(), Breach> {
+        self.feed(node, Event::Resumed { ticket })
+    }
+
+    /// Most nodes that were served while another waited for the same page.
+    pub fn passed_max(&self) -> u64 {
+        self.world.counts.passed_max
     }
 
     /// Node `node` faults; the answer comes with later deliveries.

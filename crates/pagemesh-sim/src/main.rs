@@ -72,10 +72,11 @@ fn run_many(start: u64, count: u64) -> anyhow::Result<ExitCode> {
     }
     let seconds = began.elapsed().as_secs_f64();
     let rate = count as f64 / seconds;
-    let Counts { steps, messages, lost, .. } = sum;
+    let Counts { steps, messages, lost, passed_max, .. } = sum;
     writeln!(
         out,
         "{count} seeds from {start}: every guarantee held; {steps} steps, {messages} messages, {lost} nodes lost, \
+         nobody waited for more than {passed_max} others, \
          {seconds:.1} s, {rate:.0} seeds/s"
     )?;
     Ok(ExitCode::SUCCESS)

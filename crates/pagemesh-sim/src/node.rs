@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) alive: bool,
     pub(crate) said_goodbye: bool,
+    /// When it lets others have pages that its threads may have used by then, microseconds.
+    pub(crate) postponed_at: Option<u64>,
     /// When it announces that it leaves, microseconds; `None` before the end of the program and after the call.
     pub(crate) leave_at: Option<u64>,
     pub(crate) called_leave: bool,
@@ -71,6 +73,8 @@ pub(crate) struct Node {
     regions: Vec<Option<MappedRegion>>,
     calls: Vec<Option<Call>>,
     generations: Vec<u16>,
+    /// Slots of calls that have ended and whose threads have not gone on.
+    resuming: Vec<bool>,
 }
 
 /// What never-written memory holds: not zero, so that a forgotten zeroing is seen.
@@ -83,6 +87,7 @@ impl Node {
             engine: Engine::new(config),
             alive: true,
             said_goodbye: false,
+            postponed_at: None,
             leave_at: None,
             called_leave: false,
             proposals: VecDeque::new(),
@@ -90,6 +95,7 @@ impl Node {
             regions: Vec::new(),
             calls: vec![None; config.tickets],
             generations: vec![0; config.tickets],
+            resuming: vec![false; config.tickets],
         }
     }
 
@@ -141,7 +147,7 @@ impl Node {
         let start = random.index(count);
         let slot = (0..count)
             .map(|offset| (start + offset) % count)
-            .find(|slot| self.calls[*slot].is_none())
+            .find(|slot| self.calls[*slot].is_none() && !self.resuming[*slot])
             .expect("there are more tickets than threads");
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         let ticket = Ticket::new(slot as u16, self.generations[slot]);
@@ -158,6 +164,11 @@ impl Node {
         let call = self.call(ticket)?;
         self.calls[ticket.slot as usize] = None;
         Some(call)
+    }
+
+    /// Whether the slot of `ticket` is kept until the thread of its ended call has gone on.
+    pub(crate) fn set_resuming(&mut self, ticket: Ticket, resuming: bool) {
+        self.resuming[ticket.slot as usize] = resuming;
     }
 
     /// Calls that wait, by slot.

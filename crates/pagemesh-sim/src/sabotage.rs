@@ -24,6 +24,10 @@ pub enum Sabotage {
     StaleData,
     /// A page's bytes are read before its rights are taken away.
     SendBeforeUnmap,
+    /// A page's home is said to be whoever asks for it.
+    TwoHomes,
+    /// A thread is said to have used a page before it has.
+    EarlyResume,
     /// A lock is granted to two waiters.
     DoubleLockGrant,
     /// A barrier lets its first waiter go before all have arrived.
@@ -32,7 +36,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 11] = [
+    pub const ALL: [Sabotage; 13] = [
         Sabotage::SwapMessages,
         Sabotage::LoseMessage,
         Sabotage::RepeatMessage,
@@ -42,6 +46,8 @@ impl Sabotage {
         Sabotage::SkipZero,
         Sabotage::StaleData,
         Sabotage::SendBeforeUnmap,
+        Sabotage::TwoHomes,
+        Sabotage::EarlyResume,
         Sabotage::DoubleLockGrant,
         Sabotage::EarlyBarrierRelease,
     ];

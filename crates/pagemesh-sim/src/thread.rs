@@ -35,6 +35,7 @@ pub(crate) enum Step {
         timed: bool,
     },
     Owner(PageAddress),
+    Home(PageAddress),
 }
 
 /// Whether a thread runs.
@@ -63,6 +64,8 @@ pub(crate) struct Thread {
     pub(crate) generation: usize,
     /// Regions that could be opened, by their place in the configuration.
     pub(crate) regions: Vec<Option<(RegionId, u64)>>,
+    /// The fault that has ended and whose page is held for this thread, and whether the thread has used it.
+    pub(crate) resuming: Option<(Ticket, bool)>,
     /// Faults on the access that is being tried.
     pub(crate) retries: u64,
     pub(crate) random: Random,
@@ -82,6 +85,7 @@ impl Thread {
             loaded: vec![0; config.locks.len()],
             generation: 0,
             regions: vec![None; config.regions.len()],
+            resuming: None,
             retries: 0,
             random,
             round: 0,
@@ -199,7 +203,10 @@ impl Thread {
             Pattern::FalseSharing => {
                 self.plan.push_back(Step::Write(at(pages - 1), self.index % COUNTER_WORD));
             }
-            Pattern::OwnerQuery => self.plan.push_back(Step::Owner(at(random.below(pages)))),
+            Pattern::OwnerQuery => {
+                let page = at(random.below(pages));
+                self.plan.push_back(if word == 0 { Step::Home(page) } else { Step::Owner(page) });
+            }
             Pattern::Scan => {
                 let first = random.below(pages);
                 let count = random.between(2, 5);

@@ -83,7 +83,7 @@ pub enum RegionError {
         found: u64,
     },
     /// It exists with other options.
-    #[error("region {name:?} exists with another placement; ask for the same on every node")]
+    #[error("region {name:?} exists with another protocol or placement; ask for the same on every node")]
     OptionsDiffer {
         /// The region.
         name: String,
@@ -184,26 +184,27 @@ pub enum AccessError {
         /// How it went.
         how: DepartureKind,
     },
-    /// The page's home is gone, and with it the knowledge of where its copies are.
-    #[error("page {page} of region {region:?} is lost: node {node}, its home, {how}")]
+    /// The page's home is gone, and with it the knowledge of where its copies are; or, where homes are given by first touch, the
+    /// page's anchor, and with it the knowledge of its home.
+    #[error("page {page} of region {region:?} is lost: node {node}, which knew where its copies are, {how}")]
     PeerLost {
         /// The region.
         region: String,
         /// The page.
         page: u64,
-        /// Its home.
+        /// Its home, or its anchor.
         node: NodeId,
         /// How it went.
         how: DepartureKind,
     },
     /// The page did not come in time.
-    #[error("page {page} of region {region:?} did not come from its home, node {node}, within {after:?}")]
+    #[error("page {page} of region {region:?} did not come within {after:?}; node {node} was asked for it")]
     TimedOut {
         /// The region.
         region: String,
         /// The page.
         page: u64,
-        /// Its home.
+        /// The node that was asked: its home, or its anchor.
         node: NodeId,
         /// How long the access waited.
         after: Duration,

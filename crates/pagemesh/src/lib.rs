@@ -48,7 +48,7 @@ pub use config::{Config, ConfigError};
 pub use error::{AccessError, DepartureKind, JoinError, RegionError, SyncError};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
-pub use pagemesh_protocol::{NodeId, PageState, Placement};
+pub use pagemesh_protocol::{NodeId, PageState, Placement, Protocol};
 pub use region::{Region, RegionOptions};
 pub use slice::{Plain, SharedSlice};
 pub use stats::Stats;

@@ -3,11 +3,11 @@
 use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
-    Barrier, Config, DepartureKind, JoinError, Lock, NodeId, Region, RegionError, RegionOptions, Stats,
-    SyncError,
+    Barrier, Config, DepartureKind, JoinError, Lock, NodeId, Placement, Protocol, Region, RegionError,
+    RegionOptions, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
-use pagemesh_protocol::{Placement, Protocol, RegionName, RegionSpec};
+use pagemesh_protocol::{RegionName, RegionSpec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Mesh {
                 format!("address {address:#x} is no multiple of 4096 with room for it; choose another");
             return Err(RegionError::Option { name: owned(), what });
         }
-        let (placement, protocol) = (options.placement, Protocol::WriteInvalidate);
+        let (placement, protocol) = (options.placement, options.protocol);
         Ok(RegionSpec { name: RegionName::new(name)?, pages, placement, protocol, address })
     }
 

@@ -1,7 +1,9 @@
 //! Regions: named ranges of shared memory.
 
 use crate::runtime::Runtime;
-use crate::{AccessError, NodeId, PageState, Placement, Plain, RegionCursor, RegionError, SharedSlice};
+use crate::{
+    AccessError, NodeId, PageState, Placement, Plain, Protocol, RegionCursor, RegionError, SharedSlice,
+};
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{Access, Outcome, PageAddress, PageOwner, RegionId, RegionSpec};
 use std::fmt;
@@ -13,19 +15,29 @@ use std::sync::Arc;
 pub struct RegionOptions {
     pub(crate) bytes: usize,
     pub(crate) placement: Placement,
+    pub(crate) protocol: Protocol,
     pub(crate) address: Option<usize>,
 }
 
 impl RegionOptions {
-    /// A region of `bytes` bytes, rounded up to pages of 4096; cyclic placement, at an address that is free on every node.
+    /// A region of `bytes` bytes, rounded up to pages of 4096; kept coherent by write-invalidate, with cyclic placement, at an
+    /// address that is free on every node.
     pub const fn new(bytes: usize) -> RegionOptions {
-        RegionOptions { bytes, placement: Placement::Cyclic, address: None }
+        let (placement, protocol) = (Placement::Cyclic, Protocol::WriteInvalidate);
+        RegionOptions { bytes, placement, protocol, address: None }
     }
 
     /// Which nodes keep the directory of its pages.
     #[must_use]
     pub const fn placement(mut self, placement: Placement) -> RegionOptions {
         self.placement = placement;
+        self
+    }
+
+    /// How its copies are kept coherent.
+    #[must_use]
+    pub const fn protocol(mut self, protocol: Protocol) -> RegionOptions {
+        self.protocol = protocol;
         self
     }
 
@@ -151,7 +163,7 @@ impl Region {
         let pages = pages.map(|page| PageAddress::new(self.id, page as u64));
         self.runtime
             .acquire_many(pages, access)
-            .map_err(|(page, failed)| failed.into_access_error(&self.runtime, &self.spec, page.page))
+            .map_err(|(page, failed)| failed.into_access_error(&self.runtime, &self.spec, page))
     }
 
     /// Prefetches the pages of these bytes, which lie in the region.
@@ -179,12 +191,32 @@ impl Region {
         self.runtime.page_state(self.page(page))
     }
 
-    /// The node that keeps the directory entry of a page.
+    /// How its copies are kept coherent.
+    pub fn protocol(&self) -> Protocol {
+        self.spec.protocol
+    }
+
+    /// How its pages are given homes.
+    pub fn placement(&self) -> Placement {
+        self.spec.placement
+    }
+
+    /// The node that keeps the directory entry of a page; `None` while nobody has touched it and its [`Placement`] waits for that.
+    /// Costs nothing, except with [`Placement::FirstTouch`] while this node does not know: then the page's anchor is asked,
+    /// which settles nothing.
+    ///
+    /// # Errors
+    /// When the anchor had to be asked and is gone, or does not answer.
     ///
     /// # Panics
     /// When the region has no such page.
-    pub fn page_home(&self, page: usize) -> NodeId {
-        self.spec.placement.home(self.page(page).page, self.runtime.nodes())
+    pub fn page_home(&self, page: usize) -> Result<Option<NodeId>, AccessError> {
+        let page = self.page(page);
+        match self.runtime.home(page) {
+            Ok(Outcome::Home(home)) => Ok(home),
+            Ok(_) => unreachable!("a question for a home has a home for an answer"),
+            Err(failed) => Err(failed.into_access_error(&self.runtime, &self.spec, page)),
+        }
     }
 
     /// The node whose copy of a page is authoritative, as its home knows it now; `None` while nobody has touched it.
@@ -206,7 +238,7 @@ impl Region {
                 how: self.runtime.departure_kind(node),
             }),
             Ok(_) => unreachable!("a question for an owner has an owner for an answer"),
-            Err(failed) => Err(failed.into_access_error(&self.runtime, &self.spec, page.page)),
+            Err(failed) => Err(failed.into_access_error(&self.runtime, &self.spec, page)),
         }
     }
 
@@ -223,7 +255,7 @@ impl Region {
                     let missing = PageAddress::new(RegionId(region.0 as u16), page);
                     self.runtime
                         .explain(missing, right)
-                        .map_err(|failed| failed.into_access_error(&self.runtime, &self.spec, page))?;
+                        .map_err(|failed| failed.into_access_error(&self.runtime, &self.spec, missing))?;
                 }
             }
         }

@@ -127,7 +127,7 @@ fn a_page_is_lost_only_with_its_last_copy_and_never_reads_as_zero() {
         assert_eq!(mesh.wait_departure(PROMISED).unwrap().node, VICTIM);
         let mut first = None;
         for page in 0..9 {
-            let home = region.page_home(page);
+            let home = region.page_home(page).unwrap().unwrap();
             let copied = (3..6).contains(&page);
             let got = bytes.get(at(page));
             let mine = mesh.node() == NodeId::new(0);

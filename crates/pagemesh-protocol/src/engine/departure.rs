@@ -12,13 +12,14 @@ impl Engine {
         match self.tickets.wait(ticket) {
             Wait::Idle => return,
             Wait::Page { page, .. } => self.cancel_page_wait(ticket, page),
+            Wait::Resuming(_) => return self.resumed(ticket, out),
             Wait::Lock(lock) => {
                 self.send(lock_home(lock, nodes), Message::LockRelease { lock, ticket }, out);
             }
             Wait::Barrier(barrier) => {
                 self.send(barrier_home(barrier, nodes), Message::BarrierCancel { barrier, ticket }, out);
             }
-            Wait::Owner(_) | Wait::Region | Wait::Leave => {}
+            Wait::Owner { .. } | Wait::Home { .. } | Wait::Region | Wait::Leave => {}
         }
         self.tickets.end(ticket);
     }
@@ -29,6 +30,7 @@ impl Engine {
             return;
         }
         self.live = self.live.without(lost);
+        self.forget_demands_of(lost);
         self.fail_requests_to(lost, out);
         self.mend_transactions(lost, out);
         self.mend_locks(lost, out);
@@ -40,9 +42,9 @@ impl Engine {
         let answerer = |wait| match wait {
             Wait::Lock(lock) => Some(lock_home(lock, nodes)),
             Wait::Barrier(barrier) => Some(barrier_home(barrier, nodes)),
-            Wait::Owner(page) => self.pages.home(page),
+            Wait::Owner { asked, .. } | Wait::Home { asked, .. } => Some(asked),
             Wait::Region => Some(NodeId::COORDINATOR),
-            Wait::Leave | Wait::Page { .. } | Wait::Idle => None,
+            Wait::Leave | Wait::Page { .. } | Wait::Resuming(_) | Wait::Idle => None,
         };
         let failed: Vec<Ticket> = self
             .tickets

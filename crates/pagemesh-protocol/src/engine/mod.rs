@@ -8,12 +8,19 @@
 //! that a home treats its own requests exactly as everyone's.
 
 mod barriers;
+mod coherence;
 mod departure;
+mod first_touch;
+mod holder;
+mod home;
 mod locks;
+mod migration;
 mod pages;
+mod questions;
 mod queue;
 mod regions;
 mod tickets;
+mod uses;
 mod write_invalidate;
 
 use crate::action::{Action, Actions, Failure, Outcome};
@@ -21,7 +28,8 @@ use crate::ids::{
     Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, Ticket, View,
 };
 use crate::limits;
-use crate::message::{Message, RegionSpec};
+use crate::message::Message;
+use crate::region::RegionSpec;
 use std::collections::VecDeque;
 use tickets::Wait;
 
@@ -81,7 +89,8 @@ pub struct Engine {
     leaving: NodeSet,
     tickets: tickets::Tickets,
     pages: pages::Pages,
-    coherence: write_invalidate::WriteInvalidate,
+    coherence: coherence::Coherence,
+    uses: uses::Uses,
     locks: locks::Locks,
     barriers: barriers::Barriers,
     agreements: regions::Agreements,
@@ -105,7 +114,8 @@ impl Engine {
             leaving: NodeSet::EMPTY,
             tickets: tickets::Tickets::new(config.tickets),
             pages: pages::Pages::new(config.node, config.nodes),
-            coherence: write_invalidate::WriteInvalidate::new(config),
+            coherence: coherence::Coherence::new(config),
+            uses: uses::Uses::new(config),
             locks: locks::Locks::new(config),
             barriers: barriers::Barriers::new(config),
             agreements: regions::Agreements::default(),
@@ -135,12 +145,18 @@ impl Engine {
 
     /// This node's directory entry of `page`; `None` when another node is its home.
     pub fn directory(&self, page: PageAddress) -> Option<DirectoryEntry> {
-        (self.pages.home(page)? == self.config.node).then(|| self.pages.entry(page))
+        (self.home(page)? == self.config.node).then(|| self.pages.entry(page))
     }
 
-    /// The home of `page`; `None` when it does not exist here.
+    /// Whether a demand for this node's copy of `page` waits until threads have used it.
+    pub fn is_postponed(&self, page: PageAddress) -> bool {
+        self.has_demands(page)
+    }
+
+    /// The home of `page`; `None` when the page does not exist here or, with [`Placement::FirstTouch`](crate::Placement), when
+    /// this node has not been told.
     pub fn home(&self, page: PageAddress) -> Option<NodeId> {
-        self.pages.home(page)
+        self.pages.home(page).ok().flatten()
     }
 
     /// What was agreed about a region that is mapped here.
@@ -150,18 +166,47 @@ impl Engine {
 
     /// Whether nothing is under way: no call waits, no request is outstanding, no transaction runs.
     pub fn is_quiet(&self) -> bool {
-        self.tickets.all_idle() && self.coherence.is_quiet() && self.loopback.is_empty()
+        self.tickets.all_idle()
+            && self.coherence.is_quiet()
+            && self.uses.is_quiet()
+            && self.loopback.is_empty()
     }
 
-    /// The application touched a page of this node without the right to. `ticket` completes when it may try again.
+    /// The application touched a page of this node without the right to. `ticket` completes when it may try again; then
+    /// [`on_resumed`](Engine::on_resumed) is to follow.
     pub fn on_fault(&mut self, ticket: Ticket, page: PageAddress, access: Access, out: &mut Actions) {
-        self.fault(ticket, page, access, out);
+        self.fault(ticket, page, access, true, out);
+        self.settle(out);
+    }
+
+    /// As [`on_fault`](Engine::on_fault), for a page that no thread is about to touch: others may have it at once.
+    pub fn on_prefetch(&mut self, ticket: Ticket, page: PageAddress, access: Access, out: &mut Actions) {
+        self.fault(ticket, page, access, false, out);
+        self.settle(out);
+    }
+
+    /// The thread whose fault completed under `ticket` has touched the page, or is just about to: others may have it now.
+    /// To be told of every fault that ended well, once, before the ticket's slot is used again, and before the thread waits for
+    /// anything else: others wait for it.
+    pub fn on_resumed(&mut self, ticket: Ticket, out: &mut Actions) {
+        self.resumed(ticket, out);
+    }
+
+    /// The answer to [`Action::Postpone`]: threads have had their chance to run.
+    pub fn on_postponed(&mut self, out: &mut Actions) {
+        self.postponed(out);
         self.settle(out);
     }
 
     /// Someone wants to know who owns `page`; `ticket` completes with [`Outcome::Owner`].
     pub fn on_owner_query(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
         self.owner_query(ticket, page, out);
+        self.settle(out);
+    }
+
+    /// Someone wants to know who is the home of `page`; `ticket` completes with [`Outcome::Home`]. Asking settles nothing.
+    pub fn on_home_query(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
+        self.home_query(ticket, page, out);
         self.settle(out);
     }
 
@@ -271,9 +316,13 @@ impl Engine {
             Message::InvalidateAck { page } => self.invalidate_ack(from, page, out),
             Message::OwnerQuery { page, ticket } => self.owner_asked(from, page, ticket, out),
             Message::OwnerReply { page, ticket, owner } => {
-                let home = self.pages.home(page);
-                self.conclude(from, home, ticket, Wait::Owner(page), Outcome::Owner(owner), out)
+                let wait = Wait::Owner { page, asked: from };
+                self.conclude(from, self.pages.home(page)?, ticket, wait, Outcome::Owner(owner), out)
             }
+            Message::HomeClaim { page, request } => self.home_claimed(from, page, request, out),
+            Message::HomeNamed { page, request, home } => self.home_named(from, page, request, home, out),
+            Message::HomeQuery { page, ticket } => self.home_asked(from, page, ticket, out),
+            Message::HomeReply { page, ticket, home } => self.home_replied(from, page, ticket, home, out),
             Message::Leaving => {
                 self.peer_leaves(from, out);
                 Ok(())

@@ -1,8 +1,10 @@
-//! The page tables: for every mapped region, this node's copies and its part of the directory.
+//! The page tables: for every mapped region, this node's copies, its part of the directory, and what it knows of homes.
 
+use super::coherence::NO_SUCH_PAGE;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
 use crate::limits;
-use crate::message::RegionSpec;
+use crate::placement::{Placement, Protocol};
+use crate::region::RegionSpec;
 use crate::sparse::Sparse;
 
 /// What the home knows of a page's copies.
@@ -87,6 +89,9 @@ struct Region {
     spec: RegionSpec,
     local: Sparse<u32>,
     directory: Sparse<[u64; 2]>,
+    /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
+    /// this is what was settled.
+    homes: Sparse<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,8 +111,13 @@ impl Pages {
             self.regions.resize_with(region.index() + 1, || None);
         }
         let entries = spec.placement.entries(spec.pages, self.nodes);
-        self.regions[region.index()] =
-            Some(Region { spec, local: Sparse::new(spec.pages), directory: Sparse::new(entries) });
+        let settled_late = spec.placement == Placement::FirstTouch;
+        self.regions[region.index()] = Some(Region {
+            spec,
+            local: Sparse::new(spec.pages),
+            directory: Sparse::new(entries),
+            homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
+        });
     }
 
     pub(super) fn remove(&mut self, region: RegionId) {
@@ -128,9 +138,32 @@ impl Pages {
         Some(self.regions.get(region.index())?.as_ref()?.spec)
     }
 
-    /// `None` when the page does not exist here.
-    pub(super) fn home(&self, page: PageAddress) -> Option<NodeId> {
-        Some(self.region(page)?.spec.placement.home(page.page, self.nodes))
+    /// The protocol of a page that exists here.
+    pub(super) fn protocol(&self, page: PageAddress) -> Protocol {
+        self.region(page).expect("the page was checked when the event came in").spec.protocol
+    }
+
+    /// The home of `page`; `None` when this node has not been told.
+    pub(super) fn home(&self, page: PageAddress) -> Result<Option<NodeId>, &'static str> {
+        let region = self.region(page).ok_or(NO_SUCH_PAGE)?;
+        let RegionSpec { placement, pages, .. } = region.spec;
+        let told = || region.homes.get(page.page).checked_sub(1).map(|node| NodeId::new(node as u16));
+        Ok(match placement {
+            Placement::FirstTouch => told(),
+            _ => placement.home(page.page, pages, self.nodes),
+        })
+    }
+
+    /// The node that settles the home of `page` by its first touch; `None` where that is settled otherwise.
+    pub(super) fn anchor(&self, page: PageAddress) -> Result<Option<NodeId>, &'static str> {
+        let region = self.region(page).ok_or(NO_SUCH_PAGE)?;
+        let settled_late = region.spec.placement == Placement::FirstTouch;
+        Ok(settled_late.then(|| Placement::anchor(page.page, self.nodes)))
+    }
+
+    /// Keeps in mind, for ever, who is the home of `page`.
+    pub(super) fn settle_home(&mut self, page: PageAddress, home: NodeId) {
+        self.region_mut(page).homes.set(page.page, home.get() as u8 + 1);
     }
 
     /// `None` when the page does not exist here.
@@ -142,18 +175,19 @@ impl Pages {
         self.region_mut(page).local.set(page.page, local.pack());
     }
 
-    /// The directory entry of a page whose home is this node.
+    /// The directory entry of a page whose home is, or is about to be, this node.
     pub(super) fn entry(&self, page: PageAddress) -> DirectoryEntry {
         let region = self.region(page).expect("the page was checked when the event came in");
-        let placement = region.spec.placement;
-        debug_assert_eq!(placement.home(page.page, self.nodes), self.node);
-        DirectoryEntry::unpack(region.directory.get(placement.entry(page.page, self.nodes)))
+        let RegionSpec { placement, pages, .. } = region.spec;
+        debug_assert!(self.home(page).is_ok_and(|home| home.is_none_or(|home| home == self.node)));
+        DirectoryEntry::unpack(region.directory.get(placement.entry(page.page, pages, self.nodes)))
     }
 
     pub(super) fn set_entry(&mut self, page: PageAddress, entry: DirectoryEntry) {
         let nodes = self.nodes;
         let region = self.region_mut(page);
-        region.directory.set(region.spec.placement.entry(page.page, nodes), entry.pack());
+        let RegionSpec { placement, pages, .. } = region.spec;
+        region.directory.set(placement.entry(page.page, pages, nodes), entry.pack());
     }
 }
 

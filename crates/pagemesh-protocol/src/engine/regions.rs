@@ -10,8 +10,9 @@ use super::{Engine, Handled};
 use crate::action::{Action, Actions, Failure, Outcome, RegionRefusal};
 use crate::ids::{NodeId, NodeSet, RegionId, Ticket};
 use crate::limits;
-use crate::message::{Message, RegionSpec};
+use crate::message::Message;
 use crate::placement::Placement;
+use crate::region::RegionSpec;
 
 const NOT_COORDINATOR: &str = "this node is not the coordinator";
 const NOT_FROM_COORDINATOR: &str = "it is not the coordinator";

@@ -1,16 +1,20 @@
 //! What every waiting call of this node waits for.
 
-use crate::ids::{Access, BarrierId, LockId, PageAddress, Ticket};
+use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, Ticket};
 
 /// What a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
     /// Nothing: the slot is free.
     Idle,
-    /// A page; `next` is the slot of the next call that waits for it.
-    Page { page: PageAddress, access: Access, next: Option<u16> },
-    /// The owner of a page.
-    Owner(PageAddress),
+    /// A page, to be held for the thread once it is here; `next` is the slot of the next call that waits for it.
+    Page { page: PageAddress, access: Access, held: bool, next: Option<u16> },
+    /// Nothing any more: it has the page, and its thread has not gone on yet.
+    Resuming(PageAddress),
+    /// The owner of a page, from the node that was asked.
+    Owner { page: PageAddress, asked: NodeId },
+    /// The home of a page, from its anchor.
+    Home { page: PageAddress, asked: NodeId },
     /// A lock.
     Lock(LockId),
     /// A barrier.

@@ -1,9 +1,9 @@
 //! Engines that hear each other at once and in order, and count what they say.
 
-use super::{asked, node};
+use super::{asked, completed, node};
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
-    PageState, Placement, RegionSpec, Ticket,
+    PageState, Placement, Protocol, RegionSpec, Ticket,
 };
 use std::collections::VecDeque;
 
@@ -54,8 +54,13 @@ impl Mesh {
 
     /// Nodes that all have the region 0 mapped, whose pages have their homes by `placement`.
     pub(crate) fn mapped(count: u16, placement: Placement) -> Mesh {
+        Mesh::following(Protocol::WriteInvalidate, count, placement)
+    }
+
+    /// As `mapped`, where the region follows `protocol`.
+    pub(crate) fn following(protocol: Protocol, count: u16, placement: Placement) -> Mesh {
         let mut mesh = Mesh::new(count);
-        mesh.opens(0, true, asked("shared", placement));
+        mesh.opens(0, true, RegionSpec { protocol, ..asked("shared", placement) });
         mesh.deliver_all();
         assert_eq!(mesh.completed.len(), 1, "the region is mapped everywhere");
         mesh.forget();
@@ -81,6 +86,7 @@ impl Mesh {
 
     /// Does what the engine of `from` asks for; regions are mapped at once.
     fn perform(&mut self, from: NodeId, actions: Actions) {
+        let over: Vec<Ticket> = actions.iter().filter_map(completed).collect();
         for action in actions {
             match action {
                 Action::Send { to, message, payload } => {
@@ -92,8 +98,13 @@ impl Mesh {
                 Action::MapRegion { region, round, .. } => {
                     self.act(from.get(), |engine, out| engine.on_region_mapped(region, round, true, out));
                 }
+                Action::Postpone => self.act(from.get(), Engine::on_postponed),
                 _ => {}
             }
+        }
+        // Threads that were let go run at once.
+        for ticket in over {
+            self.act(from.get(), |engine, out| engine.on_resumed(ticket, out));
         }
     }
 
@@ -150,6 +161,12 @@ impl Mesh {
     pub(crate) fn asks_owner(&mut self, number: u16, page: PageAddress) -> Ticket {
         let ticket = self.ticket();
         self.act(number, |engine, out| engine.on_owner_query(ticket, page, out));
+        ticket
+    }
+
+    pub(crate) fn asks_home(&mut self, number: u16, page: PageAddress) -> Ticket {
+        let ticket = self.ticket();
+        self.act(number, |engine, out| engine.on_home_query(ticket, page, out));
         ticket
     }
 
@@ -227,7 +244,14 @@ impl Mesh {
                 writers == 0 || (writers == 1 && readers == 0),
                 "{page:?}: {writers} writers, {readers} readers"
             );
-            let Some(home) = self.engines[survivors[0] as usize].home(page) else { continue };
+            let protocol = self.engines[0].region(page.region).map(|spec| spec.protocol);
+            assert!(
+                protocol != Some(Protocol::Migration) || writers + readers <= 1,
+                "{page:?} is in several places"
+            );
+            let mut homes = survivors.iter().filter_map(|number| self.engines[*number as usize].home(page));
+            let Some(home) = homes.next() else { continue };
+            assert!(homes.all(|other| other == home), "{page:?} has several homes");
             if self.victim == Some(home) {
                 continue;
             }

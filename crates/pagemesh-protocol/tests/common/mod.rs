@@ -117,6 +117,16 @@ pub(crate) const fn failed(slot: u16, failure: Failure) -> Action {
 #[derive(Clone)]
 pub(crate) struct Subject {
     pub(crate) engine: Engine,
+    /// Threads that were let go touch their pages only when the test says so.
+    pub(crate) slow_threads: bool,
+}
+
+/// The call that ends well by `action`.
+pub(crate) fn completed(action: &Action) -> Option<Ticket> {
+    match action {
+        Action::Complete { ticket, outcome: Outcome::Done } => Some(*ticket),
+        _ => None,
+    }
 }
 
 impl Subject {
@@ -126,14 +136,24 @@ impl Subject {
     }
 
     pub(crate) fn configured(config: EngineConfig) -> Subject {
-        Subject { engine: Engine::new(config) }
+        Subject { engine: Engine::new(config), slow_threads: false }
     }
 
     /// Node `number` of `count`, where [`REGION`] is mapped on every node and all its pages have their home at
     /// node `home`.
     pub(crate) fn mapped(number: u16, count: u16, home: u16) -> Subject {
+        Subject::following(Protocol::WriteInvalidate, number, count, home)
+    }
+
+    /// As `mapped`, where the region follows `protocol`.
+    pub(crate) fn following(protocol: Protocol, number: u16, count: u16, home: u16) -> Subject {
+        let spec = RegionSpec { protocol, ..asked("shared", Placement::Single(node(home))) };
+        Subject::with_region(number, count, spec)
+    }
+
+    /// Node `number` of `count`, where a region like `spec` is mapped on every node.
+    pub(crate) fn with_region(number: u16, count: u16, spec: RegionSpec) -> Subject {
         let mut subject = Subject::new(number, count);
-        let spec = asked("shared", Placement::Single(node(home)));
         if number == 0 {
             subject.act(|engine, out| engine.on_region_open(ticket(1000), true, spec, out));
             subject.act(|engine, out| engine.on_region_mapped(REGION, 0, true, out));
@@ -148,18 +168,42 @@ impl Subject {
         subject
     }
 
-    /// One call, and all that it asks for.
+    /// One call, and all that it asks for; after it, threads that were let go run at once.
     pub(crate) fn act(&mut self, event: impl FnOnce(&mut Engine, &mut Actions)) -> Actions {
         let mut out = Actions::new();
         event(&mut self.engine, &mut out);
+        if !self.slow_threads {
+            self.resume_all(&mut out);
+        }
         out
+    }
+
+    /// Threads whose calls are over in `out` touch their pages, and demands for these are met.
+    fn resume_all(&mut self, out: &mut Actions) {
+        let over: Vec<Ticket> = out.iter().filter_map(completed).collect();
+        for ticket in over {
+            self.engine.on_resumed(ticket, out);
+        }
+        let before = out.len();
+        out.retain(|action| *action != Action::Postpone);
+        if out.len() < before {
+            self.engine.on_postponed(out);
+        }
+    }
+
+    pub(crate) fn resumes(&mut self, slot: u16) -> Actions {
+        self.act(|engine, out| engine.on_resumed(ticket(slot), out))
+    }
+
+    pub(crate) fn postponed(&mut self) -> Actions {
+        self.act(Engine::on_postponed)
     }
 
     pub(crate) fn hears(&mut self, from: u16, message: Message) -> Actions {
         let view = self.engine.view();
-        let mut out = Actions::new();
-        self.engine.on_message(node(from), view, &message, &mut out).expect("the message is well-behaved");
-        out
+        self.act(|engine, out| {
+            engine.on_message(node(from), view, &message, out).expect("the message is well-behaved");
+        })
     }
 
     /// What is wrong with `message`; checks that a refusal changes neither the engine nor the caller's buffer.

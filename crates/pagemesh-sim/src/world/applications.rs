@@ -5,7 +5,7 @@ use crate::breach::Breach;
 use crate::event::{Caller, Event, Wanted};
 use crate::node::Rights;
 use crate::thread::{Activity, COMMON_BARRIER, COUNTER_WORD, Step};
-use pagemesh_protocol::{Access, LockId, PageAddress, Protocol, RegionName, RegionSpec, Ticket};
+use pagemesh_protocol::{Access, LockId, PageAddress, RegionName, RegionSpec, Ticket};
 
 /// A wait that is given up lasts up to so many times the longest usual way of a message.
 const PATIENCE: u64 = 6;
@@ -15,6 +15,9 @@ const DEADLINE_US: u64 = 3_000_000;
 impl World {
     /// One step of a thread that is not waiting.
     pub(super) fn think(&mut self, index: usize) -> Result<(), Breach> {
+        if matches!(self.threads[index].resuming, Some((_, true))) {
+            return self.go_on(index);
+        }
         if self.threads[index].plan.is_empty() {
             self.threads[index].refill(&self.config);
         }
@@ -27,7 +30,11 @@ impl World {
             Step::Read(page, _) | Step::Write(page, _) | Step::Load(page, _) | Step::Increment(page, _) => {
                 let spurious = self.schedule.chance(self.config.spurious_percent);
                 if !spurious && self.access(index, step)? {
-                    return Ok(());
+                    return self.go_on(index);
+                }
+                if self.threads[index].resuming.is_some() {
+                    self.check_turn(index, page)?;
+                    self.go_on(index)?;
                 }
                 let access = needed_access(step);
                 let retries = &mut self.threads[index].retries;
@@ -53,6 +60,11 @@ impl World {
                 self.plant_early_release(at, Wanted::Barrier(barrier), ticket);
                 Ok(())
             }
+            Step::Home(page) => {
+                let touched = self.truth.page(page).is_some_and(|truth| truth.touched);
+                let ticket = self.begin(index, Wanted::Home { page, touched }, false);
+                self.feed(at, Event::HomeQuery { ticket, page })
+            }
             Step::Owner(page) => {
                 let touched = self.truth.page(page).is_some_and(|truth| truth.touched);
                 let ticket = self.begin(index, Wanted::Owner { page, touched }, false);
@@ -61,12 +73,35 @@ impl World {
         }
     }
 
+    /// The engine is told that the thread has used, or tried to use, the page that it waited for.
+    pub(super) fn go_on(&mut self, index: usize) -> Result<(), Breach> {
+        let at = self.threads[index].node;
+        match self.threads[index].resuming.take() {
+            Some((ticket, _)) => self.feed(at, Event::Resumed { ticket }),
+            None => Ok(()),
+        }
+    }
+
+    /// A thread that was given a page finds it; unless it asked for what it had, when nobody holds the page for it.
+    fn check_turn(&self, index: usize, page: PageAddress) -> Result<(), Breach> {
+        if self.config.spurious_percent > 0 {
+            return Ok(());
+        }
+        Err(Breach::Turn(format!(
+            "thread {index} was given {page:?} and finds it gone before it could use it"
+        )))
+    }
+
     /// A waiting call of a thread, which may give it up after a time.
     fn begin(&mut self, index: usize, wanted: Wanted, timed: bool) -> Ticket {
         let at = self.threads[index].node;
         let ticket = self.nodes[at].begin_call(Caller::Thread(index), wanted, &mut self.schedule);
         let may_cancel = match wanted {
-            Wanted::Page { .. } | Wanted::Lock(_) | Wanted::Owner { .. } | Wanted::Region(_) => true,
+            Wanted::Page { .. }
+            | Wanted::Lock(_)
+            | Wanted::Owner { .. }
+            | Wanted::Home { .. }
+            | Wanted::Region(_) => true,
             // The others of a barrier count on this thread.
             Wanted::Barrier(_) | Wanted::Leave => false,
         };
@@ -141,6 +176,9 @@ impl World {
         thread.plan.pop_front();
         thread.retries = 0;
         thread.activity = Activity::Ready(next);
+        if let Some((_, used)) = &mut thread.resuming {
+            *used = true;
+        }
         self.counts.hits += 1;
         Ok(true)
     }
@@ -216,7 +254,7 @@ impl World {
             name: RegionName::new(&format!("region {plan}")).expect("it is short and has no NUL"),
             pages: if create { region.pages } else { 0 },
             placement: region.placement,
-            protocol: Protocol::WriteInvalidate,
+            protocol: region.protocol,
             address: if create { region.address } else { 0 },
         };
         let ticket = self.begin(index, Wanted::Region(plan), false);

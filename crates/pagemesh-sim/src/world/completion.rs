@@ -4,6 +4,7 @@ use super::World;
 use crate::breach::Breach;
 use crate::event::{Caller, Wanted};
 use crate::node::Call;
+use crate::sabotage::Sabotage;
 use crate::thread::{Activity, COMMON_BARRIER, Step};
 use pagemesh_protocol::{
     Failure, Outcome, PageOwner, PageState, RegionRefusal, Ticket, barrier_home, lock_home,
@@ -17,13 +18,25 @@ impl World {
         if let Outcome::Failed(failure) = outcome {
             self.counts.failed += 1;
             self.check_excuse(at, &call, failure)?;
+            if let Wanted::Page { page, .. } = call.wanted {
+                self.turns.gives_up(page, self.nodes[at].id);
+            }
         } else {
             self.counts.completed += 1;
+        }
+        if matches!(call.wanted, Wanted::Page { .. }) && outcome == Outcome::Done {
+            self.nodes[at].set_resuming(ticket, true);
         }
         self.observe_home_answer(at, &call, outcome)?;
         self.check_outcome(at, &call, outcome)?;
         match call.caller {
             Caller::Script => {
+                if matches!(call.wanted, Wanted::Page { .. })
+                    && outcome == Outcome::Done
+                    && !self.slow_threads
+                {
+                    self.used.push((at, ticket));
+                }
                 if call.wanted == Wanted::Leave {
                     self.may_leave(at);
                 }
@@ -66,6 +79,13 @@ impl World {
             | (Wanted::Page { .. } | Wanted::Lock(_) | Wanted::Barrier(_), Outcome::Done) => Ok(()),
             (Wanted::Leave, Outcome::Done) if self.nodes.iter().all(|node| node.called_leave) => Ok(()),
             (Wanted::Region(_), Outcome::Region { region, spec }) => self.check_mapped(region, spec),
+            (Wanted::Home { touched, .. }, Outcome::Home(None)) if touched => wrong(),
+            (Wanted::Home { page, .. }, Outcome::Home(home)) => {
+                let placement = self.nodes[at].engine.region(page.region);
+                let fixed =
+                    placement.and_then(|spec| spec.placement.home(page.page, spec.pages, self.config.nodes));
+                if fixed.is_some() && fixed != home { wrong() } else { Ok(()) }
+            }
             (Wanted::Owner { touched, .. }, Outcome::Owner(owner)) => match owner {
                 PageOwner::Nobody if touched => wrong(),
                 PageOwner::Node(node) if node.index() >= self.nodes.len() => wrong(),
@@ -86,8 +106,8 @@ impl World {
                 let Wanted::Page { page, .. } = call.wanted else {
                     return Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?}")));
                 };
-                // A copy may still be there while the order to hand it to the dead node is on its way.
-                let settled = self.truth.page(page).is_some_and(|truth| truth.in_flight == 0);
+                // A copy may still be there while the order to hand it to the dead node is on its way, or waits for a thread.
+                let settled = self.is_settled(page);
                 let copies = self
                     .nodes
                     .iter()
@@ -116,10 +136,15 @@ impl World {
         }
         thread.activity = Activity::Ready(at);
         match (call.wanted, outcome) {
-            // Tried again: another node may have taken the page away in between; a lock whose holder died is free again,
-            // and this thread was only told.
-            (Wanted::Page { .. }, Outcome::Done)
-            | (Wanted::Lock(_), Outcome::Failed(Failure::OwnerDied(_))) => {}
+            // Tried again; the page is held until then.
+            (Wanted::Page { .. }, Outcome::Done) => {
+                thread.resuming = Some((call.ticket, false));
+                if self.saboteur.strikes(Sabotage::EarlyResume) {
+                    self.used.push((thread.node, call.ticket));
+                }
+            }
+            // A lock whose holder died is free again, and this thread was only told.
+            (Wanted::Lock(_), Outcome::Failed(Failure::OwnerDied(_))) => {}
             (Wanted::Lock(lock), Outcome::Done) => {
                 self.referee.takes(lock, index)?;
                 if let Some(Step::Lock(place)) = thread.plan.pop_front() {
@@ -142,7 +167,7 @@ impl World {
                 }
             }
             (Wanted::Page { .. } | Wanted::Lock(_), _) => thread.abort(),
-            (Wanted::Owner { .. } | Wanted::Leave, _) => {
+            (Wanted::Owner { .. } | Wanted::Home { .. } | Wanted::Leave, _) => {
                 thread.plan.pop_front();
             }
         }

@@ -2,10 +2,10 @@
 
 use super::World;
 use crate::breach::Breach;
-use crate::event::{Event, Words, page_of};
+use crate::event::{Event, Wanted, Words, page_of};
 use crate::node::Rights;
 use crate::sabotage::Sabotage;
-use pagemesh_protocol::{Action, Actions, PageAddress, View};
+use pagemesh_protocol::{Action, Actions, Message, PageAddress, View};
 use std::fmt::Write;
 
 impl World {
@@ -18,6 +18,10 @@ impl World {
             _ => None,
         };
         self.referee.hears(self.nodes[at].id, &event, cancelled);
+        self.note_request(at, &event);
+        if let Event::Resumed { ticket } = event {
+            self.nodes[at].set_resuming(ticket, false);
+        }
         let mut actions = std::mem::take(&mut self.actions);
         actions.clear();
         self.tell_engine(at, &event, &mut actions)?;
@@ -32,7 +36,41 @@ impl World {
         };
         let performed = self.perform_all(at, &actions, payload);
         self.actions = actions;
-        performed
+        performed?;
+        // Calls made by hand have no thread that would go on.
+        while let Some((at, ticket)) = self.used.pop() {
+            self.feed(at, Event::Resumed { ticket })?;
+        }
+        Ok(())
+    }
+
+    /// A home hears that a node, or itself, wants a page.
+    fn note_request(&mut self, at: usize, event: &Event) {
+        let node = &self.nodes[at];
+        match *event {
+            // What a dead node asked is dropped as soon as the home learns of its death.
+            Event::Message { from, message: Message::PageRequest { page, .. }, .. }
+                if self.nodes[from.index()].alive =>
+            {
+                self.turns.asks(page, from);
+            }
+            Event::Message { message: Message::HomeNamed { page, home, .. }, .. } if home == node.id => {
+                self.turns.asks(page, home);
+            }
+            Event::Fault { ticket, page, access } => {
+                let joins = node.waiting().any(|call| {
+                    call.ticket != ticket
+                        && matches!(call.wanted, Wanted::Page { page: other, .. } if other == page)
+                });
+                if !joins
+                    && node.engine.home(page) == Some(node.id)
+                    && !node.engine.page_state(page).allows(access)
+                {
+                    self.turns.asks(page, node.id);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn tell_engine(&mut self, at: usize, event: &Event, out: &mut Actions) -> Result<(), Breach> {
@@ -40,6 +78,9 @@ impl World {
         match *event {
             Event::Message { from, message, .. } => engine.on_message(from, View::FIRST, &message, out)?,
             Event::Fault { ticket, page, access } => engine.on_fault(ticket, page, access, out),
+            Event::Resumed { ticket } => engine.on_resumed(ticket, out),
+            Event::Postponed => engine.on_postponed(out),
+            Event::HomeQuery { ticket, page } => engine.on_home_query(ticket, page, out),
             Event::OwnerQuery { ticket, page } => engine.on_owner_query(ticket, page, out),
             Event::LockAcquire { ticket, lock } => engine.on_lock_acquire(ticket, lock, out),
             Event::LockRelease { ticket, lock } => engine.on_lock_release(ticket, lock, out),

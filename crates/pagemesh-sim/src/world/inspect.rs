@@ -2,9 +2,9 @@
 
 use super::World;
 use crate::breach::Breach;
-use crate::node::Rights;
+use crate::node::{Node, Rights};
 use crate::thread::Activity;
-use pagemesh_protocol::{DirectoryState, NodeSet, PageAddress, PageState};
+use pagemesh_protocol::{DirectoryState, NodeSet, PageAddress, PageState, Protocol};
 
 impl World {
     /// Checks the pages that the last step touched.
@@ -23,6 +23,7 @@ impl World {
 
     fn check_page(&self, page: PageAddress) -> Result<(), Breach> {
         self.check_exclusion(page)?;
+        self.check_home(page)?;
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             let (rights, state) = (node.rights(page), node.engine.page_state(page));
             if rights != Rights::of(state) {
@@ -35,13 +36,23 @@ impl World {
         self.check_directory(page)
     }
 
-    /// One writer and nobody else, or any number of readers.
+    /// Everyone who knows the home of a page knows the same.
+    fn check_home(&self, page: PageAddress) -> Result<(), Breach> {
+        let homes = || self.nodes.iter().filter_map(|node| node.engine.home(page));
+        if homes().all(|home| Some(home) == homes().next()) {
+            return Ok(());
+        }
+        Err(Breach::Home(format!("{page:?} is said to have its home at {:?}", homes().collect::<Vec<_>>())))
+    }
+
+    /// One writer and nobody else, or any number of readers; where pages migrate, one holder.
     pub(super) fn check_exclusion(&self, page: PageAddress) -> Result<(), Breach> {
         let with = |least: Rights| {
             self.nodes.iter().filter(move |node| node.alive && node.rights(page) >= least).count()
         };
         let (writers, users) = (with(Rights::Write), with(Rights::Read));
-        if writers == 0 || users == 1 {
+        let protocol = self.nodes.iter().find_map(|node| Some(node.engine.region(page.region)?.protocol));
+        if users <= 1 || writers == 0 && protocol != Some(Protocol::Migration) {
             return Ok(());
         }
         let rights: Vec<Rights> = self.nodes.iter().map(|node| node.rights(page)).collect();
@@ -64,9 +75,15 @@ impl World {
         )))
     }
 
+    /// Nothing about a page is on its way, nor waits for a thread.
+    pub(super) fn is_settled(&self, page: PageAddress) -> bool {
+        let waits = |node: &Node| node.alive && node.engine.is_postponed(page);
+        self.truth.page(page).is_some_and(|truth| truth.in_flight == 0) && !self.nodes.iter().any(waits)
+    }
+
     /// While nothing about a page is under way and every loss is known, its home knows who has copies.
     fn check_directory(&self, page: PageAddress) -> Result<(), Breach> {
-        let quiet = self.closures == 0 && self.truth.page(page).is_some_and(|truth| truth.in_flight == 0);
+        let quiet = self.closures == 0 && self.is_settled(page);
         let home = self.nodes.iter().find(|node| node.alive && node.engine.directory(page).is_some());
         let (true, Some(home)) = (quiet, home) else { return Ok(()) };
         let Some(entry) = home.engine.directory(page).filter(|entry| entry.busy.is_none()) else {

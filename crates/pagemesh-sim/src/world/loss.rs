@@ -35,6 +35,7 @@ impl World {
             self.counts.lost += 1;
         }
         self.nodes[index].alive = false;
+        self.turns.forget(self.nodes[index].id);
         self.nodes[index].said_goodbye = manner == Manner::Goodbye;
         for thread in self.threads.iter_mut().filter(|thread| thread.node == index) {
             thread.activity = Activity::Over;

@@ -21,6 +21,7 @@ use crate::sabotage::Saboteur;
 use crate::thread::{Activity, Thread};
 use crate::trace::Trace;
 use crate::truth::Truth;
+use crate::turns::Turns;
 use pagemesh_protocol::{Actions, EngineConfig, NodeId, Outcome, PageAddress, Ticket};
 
 /// Streams of a seed, beside the one of its configuration; threads have those from [`THREAD_STREAM`] on.
@@ -51,6 +52,8 @@ pub struct Counts {
     pub faults: u64,
     /// Most faults that one access needed.
     pub retries_max: u64,
+    /// Most nodes that were served while another waited for the same page; not counted where threads give up.
+    pub passed_max: u64,
     /// Calls that ended well.
     pub completed: u64,
     /// Calls that failed, with a reason.
@@ -74,6 +77,7 @@ impl Counts {
         self.hits += other.hits;
         self.faults += other.faults;
         self.retries_max = self.retries_max.max(other.retries_max);
+        self.passed_max = self.passed_max.max(other.passed_max);
         self.completed += other.completed;
         self.failed += other.failed;
         self.cancelled += other.cancelled;
@@ -90,6 +94,7 @@ enum Choice {
     Think(usize),
     Expire(usize),
     MapRegion(usize),
+    Postponed(usize),
     Leave(usize),
 }
 
@@ -107,6 +112,12 @@ pub(crate) struct World {
     pub(crate) time: u64,
     /// Ended calls that no thread made.
     pub(crate) ended: Vec<(usize, Ticket, Outcome)>,
+    /// Requests that homes have heard and not served.
+    pub(crate) turns: Turns,
+    /// Calls made by hand that ended in the current event: nobody uses their pages.
+    used: Vec<(usize, Ticket)>,
+    /// The pages of calls made by hand are held until that is ended by hand too.
+    pub(crate) slow_threads: bool,
     saboteur: Saboteur,
     schedule: Random,
     /// Losses that have not happened yet, the last first.
@@ -143,6 +154,9 @@ impl World {
             trace: Trace::new(options.trace),
             time: 0,
             ended: Vec::new(),
+            turns: Turns::new(config.nodes),
+            used: Vec::new(),
+            slow_threads: false,
             saboteur: Saboteur::new(options.sabotage, Random::stream(seed, SABOTAGE_STREAM)),
             schedule: Random::stream(seed, SCHEDULE_STREAM),
             losses,
@@ -184,6 +198,10 @@ impl World {
             Choice::Think(thread) => self.think(thread)?,
             Choice::Expire(thread) => self.give_up(thread)?,
             Choice::MapRegion(node) => self.map_region(node)?,
+            Choice::Postponed(node) => {
+                self.nodes[node].postponed_at = None;
+                self.feed(node, Event::Postponed)?;
+            }
             Choice::Leave(node) => self.start_leaving(node)?,
         }
         self.check_touched()?;
@@ -234,6 +252,9 @@ impl World {
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             if let Some(proposal) = node.proposals.front() {
                 offer(proposal.at, Choice::MapRegion(index));
+            }
+            if let Some(at) = node.postponed_at {
+                offer(at, Choice::Postponed(index));
             }
             if let Some(at) = node.leave_at {
                 offer(at, Choice::Leave(index));

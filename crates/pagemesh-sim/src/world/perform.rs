@@ -22,6 +22,10 @@ impl World {
                 _ => Err(Breach::Action(format!("n{at}: Fill({page:?}) without that page's bytes"))),
             },
             Action::FillZero(page) => self.fill(at, page, Words::default(), Sabotage::SkipZero),
+            Action::Postpone => {
+                self.nodes[at].postponed_at = Some(self.time + self.pause());
+                Ok(())
+            }
             Action::MapRead(page) => self.give(at, page, &[Rights::None, Rights::Read], Rights::Read),
             Action::MapWrite(page) => self.give(at, page, &[Rights::None, Rights::Write], Rights::Write),
             Action::Unprotect(page) => self.give(at, page, &[Rights::Read], Rights::Write),
@@ -77,6 +81,9 @@ impl World {
     /// Gives the application rights; from then on it may look, so everything has to be right at once.
     fn give(&mut self, at: usize, page: PageAddress, from: &[Rights], to: Rights) -> Result<(), Breach> {
         self.change(at, page, from, to)?;
+        if self.nodes[at].engine.home(page) == Some(self.nodes[at].id) {
+            self.note_service(page, self.nodes[at].id)?;
+        }
         if let Some(truth) = self.truth.page_mut(page) {
             truth.touched = true;
         }
@@ -129,6 +136,8 @@ impl World {
             None => None,
         };
         self.observe_sync(at, to, &message)?;
+        self.observe_service(at, to, &message)?;
+        let message = self.plant_second_home(to, message);
         self.counts.messages += 1;
         self.counts.payloads += u64::from(words.is_some());
         self.post(at, to.index(), message, words);
@@ -172,6 +181,39 @@ impl World {
         }
         if self.network.length(link) > 1 && self.saboteur.strikes(Sabotage::SwapMessages) {
             self.network.swap_last(link);
+        }
+    }
+
+    /// A home serves a request by answering it, or by having the owner answer it.
+    fn observe_service(&mut self, at: usize, to: NodeId, message: &Message) -> Result<(), Breach> {
+        let is_home = |page| self.nodes[at].engine.home(page) == Some(self.nodes[at].id);
+        match *message {
+            Message::Grant { page, .. } | Message::Deny { page, .. } => self.note_service(page, to),
+            Message::Data { page, .. } if is_home(page) => self.note_service(page, to),
+            Message::Fetch { page, requester, .. } => self.note_service(page, requester),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who gives up waiting, or asks for what is there, leaves no trace at the home: then turns are not counted.
+    fn note_service(&mut self, page: PageAddress, node: NodeId) -> Result<(), Breach> {
+        if self.config.cancel_percent > 0 || self.config.spurious_percent > 0 {
+            return Ok(());
+        }
+        let served = self.turns.serves(page, node);
+        self.counts.passed_max = self.turns.most;
+        served
+    }
+
+    /// A planted fault: the anchor tells a claimer that it is the home itself.
+    fn plant_second_home(&mut self, to: NodeId, message: Message) -> Message {
+        match message {
+            Message::HomeNamed { page, request, home }
+                if home != to && self.saboteur.strikes(Sabotage::TwoHomes) =>
+            {
+                Message::HomeNamed { page, request, home: to }
+            }
+            other => other,
         }
     }
 

@@ -40,9 +40,14 @@ impl Failures {
 }
 
 impl CallFailure {
-    pub(crate) fn into_access_error(self, runtime: &Runtime, spec: &RegionSpec, page: u64) -> AccessError {
+    pub(crate) fn into_access_error(
+        self,
+        runtime: &Runtime,
+        spec: &RegionSpec,
+        address: PageAddress,
+    ) -> AccessError {
         let region = spec.name.as_str().to_owned();
-        let home = || spec.placement.home(page, runtime.nodes());
+        let page = address.page;
         let lost = |node: NodeId| (node, runtime.departure_kind(node));
         match self {
             CallFailure::Failed(Failure::PageLost(node)) => {
@@ -54,7 +59,9 @@ impl CallFailure {
                 AccessError::PeerLost { region, page, node, how }
             }
             CallFailure::Failed(_) | CallFailure::Mapping => AccessError::Mapping { region, page },
-            CallFailure::TimedOut(after) => AccessError::TimedOut { region, page, node: home(), after },
+            CallFailure::TimedOut(after) => {
+                AccessError::TimedOut { region, page, node: runtime.asked_node(address), after }
+            }
             CallFailure::Closed => AccessError::Closed { region },
         }
     }

@@ -23,7 +23,7 @@ use pagemesh_memory::{Chosen, Fault, FaultSink, Mapping, MappingOptions, RegionK
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
     Access, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeSet, Outcome, PageAddress,
-    RegionId, RegionSpec, Ticket, limits,
+    Placement, RegionId, RegionSpec, Ticket, limits,
 };
 use receive::{Cold, Receiving};
 use shard::Shard;
@@ -65,6 +65,8 @@ pub(crate) struct Runtime {
     failures: Mutex<Failures>,
     /// Mappings that are to be dropped where no lock is held.
     retired: Mutex<Vec<Arc<Mapping>>>,
+    /// Demands wait until threads have touched the pages that they were given.
+    postponed: AtomicBool,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
 }
@@ -115,6 +117,7 @@ impl Runtime {
             departed: Condvar::new(),
             failures: Mutex::default(),
             retired: Mutex::default(),
+            postponed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
         });
@@ -222,10 +225,23 @@ impl Runtime {
         }
     }
 
-    /// Gets the right to `access` a page, as a fault would.
+    /// Gets the right to `access` a page, as a fault would. The last thing before the caller touches it: from now on others may
+    /// have it.
     pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
-        self.call(self.fault_timeout, |engine, ticket, out| engine.on_fault(ticket, page, access, out))
-            .map(|_| ())
+        let timeout = self.fault_timeout;
+        let deadline = Instant::now() + timeout;
+        let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
+        let ticket = call.ticket();
+        self.event(|engine, out| engine.on_fault(ticket, page, access, out)).ok_or(CallFailure::Closed)?;
+        let got = self.finish_call(&call, deadline, timeout);
+        self.event(|engine, out| engine.on_resumed(ticket, out));
+        got.map(|_| ())
+    }
+
+    /// Others want a page that threads of this node are about to touch: the service thread sees to it a little later.
+    fn postpone(&self) {
+        self.postponed.store(true, Ordering::SeqCst);
+        self.switch.wake_service();
     }
 
     /// Gets the right to `access` all of `pages`, with many requests under way at a time. Stops at the first that cannot be had.
@@ -244,7 +260,7 @@ impl Runtime {
             let Some((first, _)) = waiting.first() else { return Ok(()) };
             self.event(|engine, out| {
                 for (page, call) in &waiting {
-                    engine.on_fault(call.ticket(), *page, access, out);
+                    engine.on_prefetch(call.ticket(), *page, access, out);
                 }
             })
             .ok_or((*first, CallFailure::Closed))?;
@@ -262,6 +278,17 @@ impl Runtime {
     pub(crate) fn explain(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
         let known = lock(&self.failures).take(page);
         known.map_or_else(|| self.acquire(page, access), Err)
+    }
+
+    /// The home of a page, asked for where it is not known.
+    pub(crate) fn home(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
+        self.call(self.fault_timeout, |engine, ticket, out| engine.on_home_query(ticket, page, out))
+    }
+
+    /// The node that a request for `page` goes to: its home, as far as that is known here, else its anchor.
+    pub(crate) fn asked_node(&self, page: PageAddress) -> NodeId {
+        let known = lock(&self.shard).engine.home(page);
+        known.unwrap_or_else(|| Placement::anchor(page.page, self.nodes))
     }
 
     pub(crate) fn owner(&self, page: PageAddress) -> Result<Outcome, CallFailure> {

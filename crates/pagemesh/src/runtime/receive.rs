@@ -4,10 +4,11 @@ use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
 use pagemesh_memory::PageBytes;
 use pagemesh_net::{LinkLoss, Receiver, Reject};
-use pagemesh_protocol::{Message, NodeId, View};
+use pagemesh_protocol::{Engine, Message, NodeId, View};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Events that a thread in a fault handler must not handle: they map memory, allocate or log.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub(super) struct Cold {
 const COLD_EVENTS: usize = 1024;
 /// Beyond this a peer floods; it is dropped.
 const COLD_EVENTS_MOST: usize = 64 * COLD_EVENTS;
+
+/// How long a thread that was given a page may take to touch it, where another node wants the page already. It has left
+/// its wait by then and needs a microsecond, if it gets a processor.
+const FIRST_TOUCH: Duration = Duration::from_micros(50);
 
 #[derive(Debug)]
 enum ColdEvent {
@@ -98,6 +103,11 @@ pub(super) fn serve(runtime: &Runtime) {
             // Before the next event: it may want the addresses.
             let retired = std::mem::take(&mut *lock(&runtime.retired));
             drop(retired);
+        }
+        if runtime.postponed.swap(false, Ordering::SeqCst) {
+            // To wake this thread may have put it in the place of the very thread that is to touch the page.
+            std::thread::sleep(FIRST_TOUCH);
+            runtime.event(Engine::on_postponed);
         }
         if let Err(error) = runtime.switch.wait_service(None, &mut receiver) {
             tracing::error!(%error, "cannot wait for the peers any more; treating them all as lost");

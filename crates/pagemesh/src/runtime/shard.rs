@@ -87,6 +87,7 @@ impl Shard {
                     let mut departures = lock(&runtime.departures);
                     departures.said_goodbye = departures.said_goodbye.with(node);
                 }
+                Action::Postpone => runtime.postpone(),
                 ref on_page => refused |= !self.change_page(runtime, payload, on_page),
             }
         }

@@ -1,0 +1,345 @@
+//! The holder's part of page coherence, whatever the protocol: faults, and what the home and other holders say about this
+//! node's copies. The protocols' own files have the tables.
+
+use super::coherence::{
+    NO_SUCH_PAGE, NOT_ITS_HOME, NOT_OF_THIS_PROTOCOL, Pending, asked_access, granted, map,
+};
+use super::pages::LocalPage;
+use super::tickets::Wait;
+use super::uses::Want;
+use super::{Engine, Handled};
+use crate::action::{Action, Actions, Failure, Outcome};
+use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId, Ticket};
+use crate::message::Message;
+
+impl Engine {
+    pub(super) fn fault(
+        &mut self,
+        ticket: Ticket,
+        page: PageAddress,
+        access: Access,
+        held: bool,
+        out: &mut Actions,
+    ) {
+        let local = self.pages.local(page).expect("a fault is reported for a page that is mapped");
+        if local.state.allows(access) {
+            // Another thread was quicker, or the kernel dropped the page-table entry of a page that is held.
+            out.push(map(page, local.state));
+            out.push(Action::Complete { ticket, outcome: Outcome::Done });
+            return;
+        }
+        self.tickets.begin(ticket, Wait::Page { page, access, held, next: None });
+        if let Some(index) = local.pending {
+            let pending = &mut self.coherence.pending[index as usize];
+            let first = pending.first.replace(ticket.slot);
+            self.tickets.link(ticket.slot, first);
+        } else {
+            self.request_page(page, access, ticket.slot, out);
+        }
+    }
+
+    /// Asks the home for `page` on behalf of the calls linked from `first`; or first, where that is not settled or not
+    /// known here, the page's anchor for the home.
+    fn request_page(&mut self, page: PageAddress, access: Access, first: u16, out: &mut Actions) {
+        let local = self.pages.local(page).expect("checked by the caller");
+        let (asked, claims) = self.who_tells(page);
+        if !self.live.contains(asked) {
+            self.page_without_home(page, local, asked, Some(first), out);
+            return;
+        }
+        let access = asked_access(self.pages.protocol(page), access);
+        let request = self.coherence.fresh_request();
+        let pending = Pending { page, asked, claims, request, access, first: Some(first) };
+        let index = self.coherence.pending.insert(pending);
+        self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
+        let message = if claims {
+            Message::HomeClaim { page, request }
+        } else {
+            Message::PageRequest { page, request, access }
+        };
+        self.send(asked, message, out);
+    }
+
+    /// The home of a page that exists here; or its anchor, and true, while the home is not known.
+    pub(super) fn who_tells(&self, page: PageAddress) -> (NodeId, bool) {
+        let home = self.pages.home(page).expect("checked by the caller");
+        let anchor = || self.pages.anchor(page).expect("checked by the caller");
+        home.map_or_else(
+            || (anchor().expect("only first touches are settled late"), true),
+            |home| (home, false),
+        )
+    }
+
+    /// Only its home may say something about this page.
+    fn check_home_says(&self, page: PageAddress, from: NodeId) -> Handled {
+        if self.pages.home(page)? == Some(from) { Ok(()) } else { Err(NOT_ITS_HOME) }
+    }
+
+    /// The home of `page` was lost with its directory, or nobody can say any more who that is. A copy that is held here stays; when nobody else is left, it
+    /// is the only one and may be written.
+    pub(super) fn page_without_home(
+        &mut self,
+        page: PageAddress,
+        local: LocalPage,
+        home: NodeId,
+        first: Option<u16>,
+        out: &mut Actions,
+    ) {
+        if local.state == PageState::Shared && self.live == NodeSet::only(self.config.node) {
+            self.pages.set_local(page, LocalPage { state: PageState::Modified, pending: None });
+            out.push(Action::Unprotect(page));
+            self.complete_list(first, PageState::Modified, Outcome::Done, out);
+        } else {
+            self.pages.set_local(page, LocalPage { pending: None, ..local });
+            let failed = Outcome::Failed(Failure::PeerLost(home));
+            self.complete_list(first, PageState::Modified, failed, out);
+        }
+    }
+
+    /// Completes the calls linked from `first` that a copy in `state` serves; returns the first of the others.
+    fn complete_list(
+        &mut self,
+        first: Option<u16>,
+        state: PageState,
+        outcome: Outcome,
+        out: &mut Actions,
+    ) -> Option<u16> {
+        let mut rest = None;
+        let mut cursor = first;
+        while let Some(slot) = cursor {
+            let (ticket, Wait::Page { page, access, held, next }) = self.tickets.slot(slot) else {
+                unreachable!("only calls that wait for a page are linked");
+            };
+            cursor = next;
+            if !state.allows(access) {
+                self.tickets.link(slot, rest);
+                rest = Some(slot);
+            } else if held && outcome == Outcome::Done {
+                self.let_go(ticket, page, out);
+            } else {
+                self.complete(ticket, outcome, out);
+            }
+        }
+        rest
+    }
+
+    /// The request of this node that `request` answers, if it still waits.
+    pub(super) fn answered(
+        &self,
+        page: PageAddress,
+        request: RequestId,
+    ) -> Result<Option<(LocalPage, Pending)>, &'static str> {
+        let local = self.pages.local(page).ok_or(NO_SUCH_PAGE)?;
+        let pending = local.pending.map(|index| self.coherence.pending[index as usize]);
+        Ok(pending.filter(|pending| pending.request == request).map(|pending| (local, pending)))
+    }
+
+    /// Ends the pending request of `page`, whose copy is now in `state`.
+    fn installed(
+        &mut self,
+        page: PageAddress,
+        local: LocalPage,
+        state: PageState,
+        done: Option<(NodeId, Message)>,
+        out: &mut Actions,
+    ) {
+        let index = local.pending.expect("an answer is taken only for a pending request");
+        let pending = self.coherence.pending.remove(index as usize);
+        self.pages.set_local(page, LocalPage { state, pending: None });
+        if let Some((home, message)) = done {
+            self.send(home, message, out);
+        }
+        // A writer that came while a read was under way still needs its upgrade.
+        if let Some(writers) = self.complete_list(pending.first, state, Outcome::Done, out) {
+            self.request_page(page, Access::Write, writers, out);
+        }
+    }
+
+    pub(super) fn data(
+        &mut self,
+        from: NodeId,
+        page: PageAddress,
+        request: RequestId,
+        access: Access,
+        out: &mut Actions,
+    ) -> Handled {
+        // Bytes that nobody waits for: a recall was answered before they came.
+        let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
+        if pending.claims || pending.access != access || local.state != PageState::Invalid {
+            return Err("the page was not asked for in this way");
+        }
+        let home = pending.asked;
+        let state = granted(access);
+        out.push(Action::Fill(page));
+        out.push(map(page, state));
+        let done = (from != home).then_some((home, Message::Done { page, request, installed: true }));
+        self.installed(page, local, state, done, out);
+        Ok(())
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        from: NodeId,
+        page: PageAddress,
+        request: RequestId,
+        access: Access,
+        zero: bool,
+        out: &mut Actions,
+    ) -> Handled {
+        self.check_home_says(page, from)?;
+        let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
+        if pending.access != access {
+            return Err("the page was not asked for in this way");
+        }
+        let state = granted(access);
+        match (zero, local.state, access) {
+            (true, PageState::Invalid, _) => {
+                out.push(Action::FillZero(page));
+                out.push(map(page, state));
+            }
+            (false, PageState::Shared, Access::Write) => {
+                self.meet_all(page, out);
+                if self.page_state(page) != PageState::Shared {
+                    // No home asks for a copy and grants it.
+                    return Ok(());
+                }
+                out.push(Action::Unprotect(page));
+            }
+            _ => return Err("the grant does not fit the copy that is held"),
+        }
+        self.installed(page, local, state, None, out);
+        Ok(())
+    }
+
+    pub(super) fn deny(
+        &mut self,
+        from: NodeId,
+        page: PageAddress,
+        request: RequestId,
+        lost_with: NodeId,
+        out: &mut Actions,
+    ) -> Handled {
+        self.check_home_says(page, from)?;
+        let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
+        self.coherence.pending.remove(local.pending.expect("it was answered") as usize);
+        self.pages.set_local(page, LocalPage { pending: None, ..local });
+        let lost = Outcome::Failed(Failure::PageLost(lost_with));
+        self.complete_list(pending.first, PageState::Modified, lost, out);
+        Ok(())
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        from: NodeId,
+        page: PageAddress,
+        request: RequestId,
+        access: Access,
+        requester: NodeId,
+        out: &mut Actions,
+    ) -> Handled {
+        self.check_home_says(page, from)?;
+        if self.page_state(page) == PageState::Invalid {
+            return Err("there is no copy here to be fetched");
+        }
+        if asked_access(self.pages.protocol(page), access) != access {
+            return Err(NOT_OF_THIS_PROTOCOL);
+        }
+        if requester == self.config.node || requester.get() >= self.config.nodes {
+            return Err("the copy cannot go to this requester");
+        }
+        if self.must_wait(page) {
+            return self.postpone(page, from, Want::Fetch { request, access, requester });
+        }
+        self.supply(page, requester, request, access, out);
+        Ok(())
+    }
+
+    /// Gives up the rights that `access` by another node takes, then sends it this node's bytes.
+    pub(super) fn supply(
+        &mut self,
+        page: PageAddress,
+        requester: NodeId,
+        request: RequestId,
+        access: Access,
+        out: &mut Actions,
+    ) {
+        let local = self.pages.local(page).expect("checked by the caller");
+        let state = match (access, local.state) {
+            (Access::Write, _) => {
+                out.push(Action::Unmap(page));
+                PageState::Invalid
+            }
+            (Access::Read, PageState::Modified) => {
+                out.push(Action::Protect(page));
+                PageState::Shared
+            }
+            (Access::Read, state) => state,
+        };
+        self.pages.set_local(page, LocalPage { state, ..local });
+        self.send_page(requester, Message::Data { page, request, access }, page, out);
+    }
+
+    pub(super) fn invalidate(&mut self, from: NodeId, page: PageAddress, out: &mut Actions) -> Handled {
+        self.check_home_says(page, from)?;
+        let local = self.pages.local(page).ok_or(NO_SUCH_PAGE)?;
+        if local.state != PageState::Shared {
+            return Err("there is no shared copy here to be dropped");
+        }
+        if self.must_wait(page) {
+            return self.postpone(page, from, Want::Invalidate);
+        }
+        self.drop_copy(page, from, out);
+        Ok(())
+    }
+
+    pub(super) fn recall(
+        &mut self,
+        from: NodeId,
+        page: PageAddress,
+        request: RequestId,
+        out: &mut Actions,
+    ) -> Handled {
+        self.check_home_says(page, from)?;
+        // Once the bytes have come, a Done is on its way ahead of any answer.
+        let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
+        self.send(from, Message::Done { page, request, installed: false }, out);
+        // The bytes may still come, on another link: asked for under a new name, they are told apart.
+        let again = self.coherence.fresh_request();
+        let index = local.pending.expect("it waits for an answer") as usize;
+        self.coherence.pending[index].request = again;
+        self.send(from, Message::PageRequest { page, request: again, access: pending.access }, out);
+        Ok(())
+    }
+
+    pub(super) fn cancel_page_wait(&mut self, ticket: Ticket, page: PageAddress) {
+        let local = self.pages.local(page).expect("a call waits only for pages that are mapped");
+        let Some(index) = local.pending else { return };
+        let mut kept = None;
+        let mut cursor = self.coherence.pending[index as usize].first;
+        while let Some(slot) = cursor {
+            let (_, Wait::Page { next, .. }) = self.tickets.slot(slot) else { break };
+            cursor = next;
+            if slot != ticket.slot {
+                self.tickets.link(slot, kept);
+                kept = Some(slot);
+            }
+        }
+        self.coherence.pending[index as usize].first = kept;
+    }
+
+    /// Requests that the lost node was to answer as a home or an anchor.
+    pub(super) fn fail_requests_to(&mut self, lost: NodeId, out: &mut Actions) {
+        let orphans: Vec<(usize, Pending)> = self
+            .coherence
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.asked == lost)
+            .map(|(index, pending)| (index, *pending))
+            .collect();
+        for (index, pending) in orphans {
+            self.coherence.pending.remove(index);
+            let local = self.pages.local(pending.page).expect("a pending page is mapped");
+            self.page_without_home(pending.page, local, lost, pending.first, out);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A copy is used before it goes.
+//!
+//! A thread that waited for a page still has to run before it can touch it. If the next demand for the page were met in the
+//! meantime, the thread would find nothing and ask again; while others pass the page to each other, it could ask for ever. A
+//! home would fare worst: it serves the next request in the very event that brought it its own copy.
+//!
+//! So a copy is *in use* from when it completes calls until their threads have gone on
+//! ([`Engine::on_resumed`](super::Engine::on_resumed)). A demand for it (Fetch, Invalidate, or a transaction of this home that wants
+//! this node's copy) waits until then, and a little longer: [`Action::Postpone`] asks the caller to let the threads run first.
+//! With a home that serves in the order of arrival, this bounds every access: it is over after at most one service of each
+//! other node.
+//!
+//! Only calls that completed before the demand came are waited for, so nobody can hold a page by touching it again.
+
+use super::coherence::Phase;
+use super::pages::LocalPage;
+use super::tickets::Wait;
+use super::{Engine, EngineConfig, Handled};
+use crate::action::{Action, Actions, Outcome};
+use crate::ids::{Access, NodeId, PageAddress, PageState, RequestId, Ticket};
+use crate::limits;
+use crate::message::Message;
+
+/// What is wanted of a copy of this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    /// To be sent to `requester`, and no more rights than its access leaves.
+    Fetch { request: RequestId, access: Access, requester: NodeId },
+    /// To be dropped.
+    Invalidate,
+    /// To be sent by this node as the page's home: a transaction waits for it.
+    Own,
+}
+
+/// A demand that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Demand {
+    page: PageAddress,
+    home: NodeId,
+    want: Want,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Uses {
+    /// For each call that was completed and whose thread has not gone on, its page.
+    in_use: Vec<PageAddress>,
+    /// In the order in which they came.
+    demands: Vec<Demand>,
+}
+
+impl Uses {
+    pub(super) fn new(config: EngineConfig) -> Uses {
+        Uses { in_use: Vec::with_capacity(config.tickets), demands: Vec::with_capacity(config.tickets) }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_use.is_empty() && self.demands.is_empty()
+    }
+
+    fn demands_on(&self, page: PageAddress) -> usize {
+        self.demands.iter().filter(|demand| demand.page == page).count()
+    }
+
+    fn end_use(&mut self, page: PageAddress) {
+        if let Some(place) = self.in_use.iter().position(|used| *used == page) {
+            self.in_use.swap_remove(place);
+        }
+    }
+}
+
+impl Engine {
+    /// Completes a call that waited for `page` and has it now.
+    pub(super) fn let_go(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
+        if self.tickets.end(ticket) {
+            self.tickets.begin(ticket, Wait::Resuming(page));
+            self.uses.in_use.push(page);
+            out.push(Action::Complete { ticket, outcome: Outcome::Done });
+        }
+    }
+
+    /// The thread of `ticket` has gone on.
+    pub(super) fn resumed(&mut self, ticket: Ticket, out: &mut Actions) {
+        let Wait::Resuming(page) = self.tickets.wait(ticket) else { return };
+        self.tickets.end(ticket);
+        self.uses.end_use(page);
+        if !self.uses.in_use.contains(&page) && self.has_demands(page) {
+            out.push(Action::Postpone);
+        }
+    }
+
+    pub(super) fn has_demands(&self, page: PageAddress) -> bool {
+        self.uses.demands_on(page) > 0
+    }
+
+    /// Whether a demand for this node's copy of `page` has to wait, for threads or for an earlier one.
+    pub(super) fn must_wait(&self, page: PageAddress) -> bool {
+        self.uses.in_use.contains(&page) || self.has_demands(page)
+    }
+
+    pub(super) fn postpone(&mut self, page: PageAddress, home: NodeId, want: Want) -> Handled {
+        if self.uses.demands_on(page) >= limits::DEMANDS_FOR_ONE_COPY {
+            return Err("more is wanted of one copy than a home can have under way");
+        }
+        self.uses.demands.push(Demand { page, home, want });
+        Ok(())
+    }
+
+    /// A transaction of this home lingers for this node's copy of `page`. One demand serves it and those after it.
+    pub(super) fn linger(&mut self, page: PageAddress) {
+        let demand = Demand { page, home: self.config.node, want: Want::Own };
+        if !self.uses.demands.contains(&demand) {
+            self.uses.demands.push(demand);
+        }
+    }
+
+    /// Meets the demands whose pages are in use no more.
+    pub(super) fn postponed(&mut self, out: &mut Actions) {
+        while let Some(place) =
+            self.uses.demands.iter().position(|demand| !self.uses.in_use.contains(&demand.page))
+        {
+            let demand = self.uses.demands.remove(place);
+            self.meet(demand, out);
+        }
+    }
+
+    /// Meets the demands for one page at once: what its home says next must come after them.
+    pub(super) fn meet_all(&mut self, page: PageAddress, out: &mut Actions) {
+        while let Some(place) = self.uses.demands.iter().position(|demand| demand.page == page) {
+            let demand = self.uses.demands.remove(place);
+            self.meet(demand, out);
+        }
+    }
+
+    /// The demands of a lost home are over; copies that are held stay.
+    pub(super) fn forget_demands_of(&mut self, lost: NodeId) {
+        self.uses.demands.retain(|demand| demand.home != lost);
+    }
+
+    /// The demand was checked when it came; a copy that is gone since then is not asked for any more.
+    fn meet(&mut self, demand: Demand, out: &mut Actions) {
+        let Demand { page, home, want } = demand;
+        match (want, self.page_state(page)) {
+            (Want::Fetch { .. }, PageState::Invalid) => {}
+            (Want::Fetch { request, access, requester }, _) => {
+                self.supply(page, requester, request, access, out);
+            }
+            (Want::Invalidate, PageState::Shared) => self.drop_copy(page, home, out),
+            (Want::Invalidate, _) => {}
+            (Want::Own, _) => {
+                let Some(index) = self.pages.entry(page).busy else { return };
+                let transaction = self.coherence.transactions[index as usize];
+                if transaction.phase == Phase::Lingering {
+                    self.resume(index, transaction.request, page, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn drop_copy(&mut self, page: PageAddress, home: NodeId, out: &mut Actions) {
+        let local = self.pages.local(page).expect("checked by the caller");
+        out.push(Action::Unmap(page));
+        self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        self.send(home, Message::InvalidateAck { page }, out);
+    }
+}

@@ -1,0 +1,163 @@
+//! Every message survives its own bytes, and no bytes break the decoder.
+
+use super::*;
+use proptest::prelude::*;
+
+fn spec() -> RegionSpec {
+    RegionSpec {
+        name: RegionName::new("grid").unwrap(),
+        pages: 77,
+        placement: Placement::Single(NodeId::new(3)),
+        protocol: Protocol::WriteInvalidate,
+        address: 0x2000_0000_0000,
+    }
+}
+
+fn every_message() -> Vec<Message> {
+    let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
+    let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
+    let (lock, barrier, node) = (LockId(u64::MAX), BarrierId(5), NodeId::new(63));
+    let (region, round, spec) = (RegionId(255), 15, spec());
+    let mut all = vec![
+        Message::Deny { page, request, lost_with: node },
+        Message::Done { page, request, installed: true },
+        Message::Done { page, request, installed: false },
+        Message::Recall { page, request },
+        Message::Invalidate { page },
+        Message::InvalidateAck { page },
+        Message::OwnerQuery { page, ticket },
+        Message::HomeClaim { page, request },
+        Message::HomeNamed { page, request, home: node },
+        Message::HomeQuery { page, ticket },
+        Message::HomeReply { page, ticket, home: None },
+        Message::HomeReply { page, ticket, home: Some(node) },
+        Message::LockAcquire { lock, ticket },
+        Message::LockGrant { lock, ticket, died: None },
+        Message::LockGrant { lock, ticket, died: Some(node) },
+        Message::LockRelease { lock, ticket },
+        Message::BarrierArrive { barrier, ticket, participants: 4 },
+        Message::BarrierCancel { barrier, ticket },
+        Message::BarrierRelease { barrier, ticket },
+        Message::BarrierMismatch { barrier, ticket, first: 3, this: 4 },
+        Message::BarrierBroken { barrier, ticket, node },
+        Message::SyncRefused { ticket },
+        Message::RegionOpen { ticket, create: true, spec },
+        Message::RegionOpen { ticket, create: false, spec },
+        Message::RegionMap { region, round, spec },
+        Message::RegionMapped { region, round, mapped: true },
+        Message::RegionDrop { region, round },
+        Message::RegionReady { ticket, region, spec },
+        Message::RegionBroken { ticket, node },
+        Message::Goodbye,
+        Message::Leaving,
+    ];
+    for access in [Access::Read, Access::Write] {
+        all.push(Message::PageRequest { page, request, access });
+        all.push(Message::Data { page, request, access });
+        all.push(Message::Fetch { page, request, access, requester: node });
+        for zero in [false, true] {
+            all.push(Message::Grant { page, request, access, zero });
+        }
+    }
+    for owner in [PageOwner::Nobody, PageOwner::Node(node), PageOwner::Lost(node)] {
+        all.push(Message::OwnerReply { page, ticket, owner });
+    }
+    for refusal in [
+        RegionRefusal::SizeDiffers { pages: 9 },
+        RegionRefusal::OptionsDiffer,
+        RegionRefusal::AddressDiffers { address: 4096 },
+        RegionRefusal::AddressTaken { node, address: 8192 },
+        RegionRefusal::Exhausted,
+    ] {
+        all.push(Message::RegionRefused { ticket, refusal });
+    }
+    all
+}
+
+#[test]
+fn every_message_survives_the_wire() {
+    let mut seen = std::collections::BTreeSet::new();
+    for message in every_message() {
+        let mut bytes = [0xff; Message::MAX_BYTES];
+        let length = message.encode(View(9), &mut bytes);
+        assert_eq!(Message::decode(&bytes[..length]), Ok((View(9), message)));
+        seen.insert(bytes[0]);
+    }
+    assert_eq!(seen.len(), kind::ALL.len(), "a kind is missing from this test");
+}
+
+#[test]
+fn the_wire_document_lists_every_kind() {
+    let document = include_str!("../../../../docs/wire.md");
+    for (name, value) in kind::ALL {
+        let row = format!("| {value} | {name} |");
+        assert!(document.contains(&row), "docs/wire.md lacks the row that begins {row}");
+    }
+}
+
+#[test]
+fn a_request_is_laid_out_as_documented() {
+    let page = PageAddress::new(RegionId(0x0201), 0x0807_0605_0403_0201);
+    let message = Message::PageRequest { page, request: RequestId(0x0403_0201), access: Access::Write };
+    let mut bytes = [0; Message::MAX_BYTES];
+    assert_eq!(message.encode(View(0x0403_0201), &mut bytes), 32);
+    let expected = [
+        1, 1, 1, 2, 1, 2, 3, 4, // kind, access, region, view
+        1, 2, 3, 4, 5, 6, 7, 8, // page
+        1, 2, 3, 4, 0, 0, 0, 0, // request, node, round
+        0, 0, 0, 0, 0, 0, 0, 0, // number
+    ];
+    assert_eq!(bytes[..32], expected);
+}
+
+#[test]
+fn every_protocol_and_placement_survives_the_wire() {
+    for protocol in [Protocol::WriteInvalidate, Protocol::Migration] {
+        for placement in
+            [Placement::Cyclic, Placement::Single(NodeId::new(63)), Placement::Block, Placement::FirstTouch]
+        {
+            let spec = RegionSpec { placement, protocol, ..spec() };
+            let message = Message::RegionMap { region: RegionId(1), round: 2, spec };
+            let mut bytes = [0xff; Message::MAX_BYTES];
+            let length = message.encode(View(9), &mut bytes);
+            assert_eq!(Message::decode(&bytes[..length]), Ok((View(9), message)));
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_and_values_are_named() {
+    let mut bytes = [0; Message::MAX_BYTES];
+    let length = Message::Goodbye.encode(View(1), &mut bytes);
+    for cut in 0..length {
+        assert!(matches!(Message::decode(&bytes[..cut]), Err(DecodeError::Length { .. })));
+    }
+    bytes[0] = 200;
+    assert_eq!(Message::decode(&bytes[..32]), Err(DecodeError::Kind(200)));
+    let length = Message::RegionOpen { ticket: Ticket::new(0, 0), create: true, spec: spec() }
+        .encode(View(1), &mut bytes);
+    bytes[32 + 20] = 64;
+    assert!(matches!(Message::decode(&bytes[..length]), Err(DecodeError::Field { .. })));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..140)) {
+        let _ = Message::decode(&bytes);
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_an_equal_message(
+        kind in 0u8..50, mut bytes in proptest::collection::vec(any::<u8>(), 120), small in any::<bool>()
+    ) {
+        bytes[0] = kind;
+        if small { bytes[1] &= 3; bytes[20] = 1; bytes[21] = 0; }
+        for length in [32, 120] {
+            if let Ok((view, message)) = Message::decode(&bytes[..length]) {
+                let mut again = [0; Message::MAX_BYTES];
+                let written = message.encode(view, &mut again);
+                prop_assert_eq!(Message::decode(&again[..written]), Ok((view, message)));
+            }
+        }
+    }
+}
