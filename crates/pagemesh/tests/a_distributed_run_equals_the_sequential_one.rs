@@ -4,7 +4,7 @@
 
 mod cluster;
 
-use cluster::{play, run};
+use cluster::{everywhere, play, run};
 use pagemesh::{Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice};
 
 const NODES: usize = 4;
@@ -87,7 +87,9 @@ fn what_one_of_four_writes_somewhere_in_ten_pages_the_others_read() {
         }
         mesh.leave().unwrap();
     });
-    run(TEST, NODES);
+    everywhere(|| {
+        run(TEST, NODES);
+    });
 }
 
 /// Chunks are sorted by whoever takes them from a queue, then merged two by two, until one is left.
@@ -148,9 +150,11 @@ fn a_sort_by_a_queue_of_work_is_a_sort() {
         say!("{done}");
         mesh.leave().unwrap();
     });
-    let done: Vec<u64> = run(TEST, NODES).concat().iter().map(|count| count.parse().unwrap()).collect();
-    let tasks = CHUNKS + CHUNKS / 2 + CHUNKS / 4 + CHUNKS / 8 + CHUNKS / 16;
-    assert_eq!(done.iter().sum::<u64>(), (tasks * kinds().count()) as u64, "every task once: {done:?}");
+    everywhere(|| {
+        let done: Vec<u64> = run(TEST, NODES).concat().iter().map(|count| count.parse().unwrap()).collect();
+        let tasks = CHUNKS + CHUNKS / 2 + CHUNKS / 4 + CHUNKS / 8 + CHUNKS / 16;
+        assert_eq!(done.iter().sum::<u64>(), (tasks * kinds().count()) as u64, "every task once: {done:?}");
+    });
 }
 
 #[test]
@@ -185,5 +189,7 @@ fn a_prefix_sum_of_parts_is_the_prefix_sum() {
         }
         mesh.leave().unwrap();
     });
-    run(TEST, NODES);
+    everywhere(|| {
+        run(TEST, NODES);
+    });
 }

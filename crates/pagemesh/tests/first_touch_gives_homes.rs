@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Node, PATIENCE, play, run, start};
+use cluster::{Node, PATIENCE, everywhere, play, run, start};
 use pagemesh::{AccessError, Mesh, NodeId, Placement, Protocol, Region, RegionOptions, SharedSlice};
 
 const PAGES: usize = 24;
@@ -52,9 +52,11 @@ fn nodes_that_race_for_every_page_agree_on_its_home() {
         }
         mesh.leave().unwrap();
     });
-    let said = run(TEST, 4);
-    assert_eq!(said[0].len(), 2);
-    assert!(said.iter().all(|lines| *lines == said[0]), "one home on every node: {said:?}");
+    everywhere(|| {
+        let said = run(TEST, 4);
+        assert_eq!(said[0].len(), 2);
+        assert!(said.iter().all(|lines| *lines == said[0]), "one home on every node: {said:?}");
+    });
 }
 
 #[test]
@@ -75,7 +77,9 @@ fn who_comes_first_is_the_home_and_needs_nobodys_bytes() {
         }
         mesh.leave().unwrap();
     });
-    run(TEST, 3);
+    everywhere(|| {
+        run(TEST, 3);
+    });
 }
 
 /// Node 2 is killed. It was the home of the pages that it touched first, and the anchor of every third.
@@ -121,12 +125,14 @@ fn a_lost_anchor_is_named_to_those_who_do_not_know_the_home() {
         say!("done");
         let _ = mesh.leave();
     });
-    let mut nodes = start(TEST, 3);
-    for node in &nodes {
-        assert_eq!(node.hear(), "ready");
-    }
-    nodes[VICTIM.index()].kill();
-    nodes.truncate(2);
-    let said: Vec<Vec<String>> = nodes.into_iter().map(Node::rest).collect();
-    assert!(said.iter().all(|lines| lines[..] == ["done"]), "{said:?}");
+    everywhere(|| {
+        let mut nodes = start(TEST, 3);
+        for node in &nodes {
+            assert_eq!(node.hear(), "ready");
+        }
+        nodes[VICTIM.index()].kill();
+        nodes.truncate(2);
+        let said: Vec<Vec<String>> = nodes.into_iter().map(Node::rest).collect();
+        assert!(said.iter().all(|lines| lines[..] == ["done"]), "{said:?}");
+    });
 }
