@@ -4,8 +4,10 @@
 mod life_support;
 
 use std::fs;
+use std::io::Write;
 
 use life_support::{last_generation, reference};
+use pagemesh::pager::{PagerKind, choose};
 use pagemesh_demos::patterns::Named;
 use pagemesh_demos::{Grid, rle};
 
@@ -63,6 +65,27 @@ fn rows_of_several_nodes_in_one_page_do_not_disturb_each_other() {
         let game = format!("-n {nodes} --pattern r-pentomino --grid {width}x{height} --generations 400");
         let (shared, _) = last_generation(&game);
         assert_equal(&shared, &reference(&Named::RPentomino.grid(), width, height, 400), &game);
+    }
+}
+
+#[test]
+fn every_pager_plays_the_same_game() {
+    for pager in PagerKind::ALL {
+        if let Err(error) = choose(Some(pager)) {
+            // Past the harness, which would keep it to itself.
+            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
+            continue;
+        }
+        let mut command = life_support::life("-n 3 --grid 200x150 --generations 500");
+        command.env("PAGEMESH_PAGER", pager.to_string());
+        let finished = life_support::Game::start(command).finish(life_support::GAME_DEADLINE);
+        assert!(finished.status.success(), "{pager}: {finished:?}");
+        let expected = reference(&Named::RPentomino.grid(), 200, 150, 500).population();
+        assert_eq!(
+            finished.stdout.lines().last(),
+            Some(format!("population {expected}").as_str()),
+            "{pager}"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ mod s2dsm_support;
 
 use s2dsm_support::player::{
     Connection, FAULT, LOCAL_COMMAND_PROMPT, Player, assert_mapped, page, page_prompt, pair, pair_with_pages,
-    states,
+    states, with_every_pager,
 };
 
 const MESSAGE: &str = "Hello Userfaultfd!";
@@ -60,12 +60,12 @@ fn eighteen_steps(connection: Connection) {
 
 #[test]
 fn eighteen_steps_on_terminals() {
-    eighteen_steps(Connection::Terminal);
+    with_every_pager(|| eighteen_steps(Connection::Terminal));
 }
 
 #[test]
 fn eighteen_steps_through_pipes() {
-    eighteen_steps(Connection::Pipes);
+    with_every_pager(|| eighteen_steps(Connection::Pipes));
 }
 
 #[test]

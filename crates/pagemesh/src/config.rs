@@ -124,7 +124,7 @@ impl Config {
             let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
             config.spin = Duration::from_micros(micros);
         }
-        config.pager = pager_setting(get(PAGER))?;
+        pager_setting(get(PAGER))?;
         Ok(config)
     }
 
@@ -164,7 +164,7 @@ impl Config {
         self
     }
 
-    /// How faults are resolved. Without this the best that can be had is taken.
+    /// How faults are resolved. Without this `PAGEMESH_PAGER` decides, and without that the best that can be had is taken.
     #[must_use]
     pub fn pager(mut self, pager: PagerKind) -> Config {
         self.pager = Some(pager);

@@ -11,6 +11,9 @@ pub enum JoinError {
     /// The mesh was not formed.
     #[error(transparent)]
     Network(#[from] pagemesh_net::JoinError),
+    /// A setting in the environment makes no sense.
+    #[error(transparent)]
+    Settings(#[from] crate::ConfigError),
     /// The pager that was asked for cannot be had here.
     #[error(transparent)]
     Pager(#[from] pagemesh_memory::PagerChoiceError),

@@ -1,6 +1,8 @@
 //! One s2dsm process and its user.
 
+use pagemesh::pager::{PagerKind, choose};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -36,6 +38,24 @@ struct Heard {
 
 type Ear = Arc<(Mutex<Heard>, Condvar)>;
 
+thread_local! {
+    static PAGER: Cell<Option<PagerKind>> = const { Cell::new(None) };
+}
+
+/// Runs a test with each pager that can be had here; which cannot is said on stderr, past the harness.
+pub(crate) fn with_every_pager(test: impl Fn()) {
+    for pager in PagerKind::ALL {
+        if let Err(error) = choose(Some(pager)) {
+            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
+            continue;
+        }
+        println!("with {pager}");
+        PAGER.set(Some(pager));
+        test();
+    }
+    PAGER.set(None);
+}
+
 /// A running s2dsm. Dropping it kills it.
 pub(crate) struct Player {
     pub(crate) connection: Connection,
@@ -51,6 +71,9 @@ impl Player {
     pub(crate) fn start(connection: Connection, arguments: &[&str]) -> Player {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s2dsm"));
         command.args(arguments);
+        if let Some(pager) = PAGER.get() {
+            command.env("PAGEMESH_PAGER", pager.to_string());
+        }
         let ear = Ear::default();
         match connection {
             Connection::Terminal => {

@@ -87,7 +87,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Runtime {
     pub(crate) fn start(config: Config) -> Result<Arc<Runtime>, JoinError> {
-        let pager = pagemesh_memory::choose(config.pager)?;
+        // PAGEMESH_PAGER holds for every start that does not name a pager itself.
+        let asked = config.pager.map_or_else(Config::pager_from_env, |pager| Ok(Some(pager)))?;
+        let pager = pagemesh_memory::choose(asked)?;
         let joined = pagemesh_net::join(JoinOptions {
             node: config.node,
             nodes: config.nodes,
