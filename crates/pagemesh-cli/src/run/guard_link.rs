@@ -7,11 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, getpgrp};
+use rustix::process::Pid;
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp, tcsetpgrp};
 
 use super::LaunchError;
 use super::guard::{DONE, HELPER, READY, RELEASE, RELEASED, RESTORE, SIGNAL, SYNC, SYNCED, WATCH};
+use super::job::Job;
 use super::node::{OWN_PROGRAM, reap};
 use super::supervisor::Event;
 
@@ -20,6 +21,11 @@ const START_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the guard may take to answer; without an answer the launcher goes on alone.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
+
+/// The launcher's process group; none when it is led from outside of the pid namespace.
+fn own_group() -> Option<Pid> {
+    Job::own()?.group
+}
 
 /// The running guard.
 pub(super) struct GuardLink {
@@ -40,7 +46,7 @@ impl GuardLink {
         let mut child = Command::new(OWN_PROGRAM)
             .arg0("pagemesh")
             .arg(HELPER)
-            .arg(getpgrp().to_string())
+            .arg(own_group().map_or(0, Pid::as_raw_pid).to_string())
             .arg(if terminal { "terminal" } else { "none" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -86,7 +92,7 @@ impl GuardLink {
     /// Makes node 0's group the terminal's foreground group, if the launcher's group is that now. True when done.
     pub(super) fn hand_over(&mut self) -> bool {
         let stdin = io::stdin();
-        let in_foreground = tcgetpgrp(&stdin).is_ok_and(|foreground| foreground == getpgrp());
+        let in_foreground = tcgetpgrp(&stdin).is_ok_and(|foreground| Some(foreground) == own_group());
         if !self.wants_terminal() || !in_foreground {
             return false;
         }

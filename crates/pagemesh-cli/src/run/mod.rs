@@ -30,6 +30,7 @@
 mod arguments;
 mod guard;
 mod guard_link;
+mod job;
 mod node;
 mod output;
 mod program;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,11 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::SIGTSTP;
 use signal_hook::iterator::Signals;
 
 use super::guard_link::GuardLink;
+use super::job::Job;
 use super::node::{Common, KILL_WAIT, Node, wait_for_end};
 use super::output::{Pump, Sink};
 use super::reservation::Reservation;
@@ -435,8 +437,6 @@ fn watch_signals(sender: Sender<Event>) -> Result<(), LaunchError> {
 /// Whether somebody in this session waits for the launcher's job and can continue it (the process group is not
 /// orphaned, setpgid(2)). Otherwise the kernel would not stop it for Ctrl-Z either.
 fn shell_can_continue_us() -> bool {
-    let parent = getppid();
-    let same_session = getsid(parent).is_ok_and(|session| getsid(None) == Ok(session));
-    let other_group = getpgid(parent).is_ok_and(|group| group != getpgrp());
-    parent.is_some() && same_session && other_group
+    let (Some(own), Some(parent)) = (Job::own(), Job::of(parent_id())) else { return false };
+    own.session == parent.session && own.group != parent.group
 }
