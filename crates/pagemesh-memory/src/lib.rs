@@ -14,6 +14,8 @@
 //!   had, and [`probe()`] tells what there is and why.
 //! * [`FaultSink`]: whoever resolves a [`Fault`], on the thread that faulted or, with one of the pagers, on one made for it.
 //! * [`Mapping::read_app`] and its kin: recoverable accesses, which return an [`AccessFault`] instead of dying.
+//! * [`diff`]: the bytes of a page that changed since its twin was made, found ([`ServiceView::diff_page`]), stored
+//!   ([`ServiceView::apply_diff`]), and a place for twins ([`TwinPool`]).
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
 //! ```
@@ -52,6 +54,7 @@ compile_error!(
      machine code. Another processor needs its own src/signal/context.rs and src/recoverable/sites.rs"
 );
 
+pub mod diff;
 mod fault;
 mod mapped;
 mod mapping;
@@ -62,6 +65,7 @@ mod service;
 mod signal;
 pub mod uffd;
 
+pub use diff::{DIFF_MOST, Diff, DiffBytes, DiffError, DiffForm, Twin, TwinError, TwinPool};
 pub use fault::{Fault, FaultSink, RegionKey, Resolution};
 pub use mapping::{Mapping, MappingError, MappingOptions};
 pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
