@@ -11,11 +11,10 @@ const SHORT_BYTES: usize = 16;
 
 /// Writes the shortest form and returns its bytes, 0 when nothing is changed.
 pub(super) fn encode(scanner: Scanner, changes: &Changes, out: &mut DiffBytes) -> usize {
-    let (any, all) = changes.mask.iter().fold((0, u64::MAX), |(any, all), word| (any | word, all & word));
-    if any == 0 {
+    if changes.touched == 0 {
         return 0;
     }
-    if all == u64::MAX {
+    if changes.touched == u64::MAX && changes.mask.iter().all(|word| *word == u64::MAX) {
         out[0] = DiffForm::Whole as u8;
         out[1..=PAGE_BYTES].copy_from_slice(&changes.bytes);
         return 1 + PAGE_BYTES;

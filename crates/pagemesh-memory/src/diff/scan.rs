@@ -44,20 +44,23 @@ impl Scanner {
         found: &'a mut MaybeUninit<Changes>,
     ) -> &'a Changes {
         let to = found.as_mut_ptr();
-        if self.avx2 {
+        let touched = if self.avx2 {
             // SAFETY: the processor has AVX2, `current` is passed on, and `to` is room for what is written.
-            unsafe { scan_avx2(current, twin, (&raw mut (*to).bytes).cast(), (&raw mut (*to).mask).cast()) };
+            unsafe { scan_avx2(current, twin, (&raw mut (*to).bytes).cast(), (&raw mut (*to).mask).cast()) }
         } else {
             // SAFETY: as above; the copy is opaque to the compiler, so it reads the shared bytes once.
             let bytes = unsafe {
                 let _ = sites::copy((&raw mut (*to).bytes).cast(), current, 0, PAGE_BYTES);
                 &(*to).bytes
             };
-            let mask = mask_portable(bytes, twin);
+            let (mask, touched) = mask_portable(bytes, twin);
             // SAFETY: room for a mask.
             unsafe { (&raw mut (*to).mask).write(mask) };
-        }
-        // SAFETY: both branches have written all bytes and the whole mask.
+            touched
+        };
+        // SAFETY: room for a number.
+        unsafe { (&raw mut (*to).touched).write(touched) };
+        // SAFETY: all bytes, the whole mask and the summary were written.
         unsafe { found.assume_init_ref() }
     }
 
@@ -82,12 +85,13 @@ impl fmt::Debug for Scanner {
     }
 }
 
-/// Reads and compares 64 bytes a step.
+/// Reads and compares 64 bytes a step. Returns which words of the mask are not zero.
 ///
 /// # Safety
 /// There is a page at `current`, and room for a page at `bytes` and for a [`Mask`] at `mask`. Others may write `current`.
 #[target_feature(enable = "avx2")]
-unsafe fn scan_avx2(current: *const u8, twin: &PageBytes, bytes: *mut u8, mask: *mut u64) {
+unsafe fn scan_avx2(current: *const u8, twin: &PageBytes, bytes: *mut u8, mask: *mut u64) -> u64 {
+    let mut touched = 0;
     for index in 0..PAGE_BYTES / WORD_BITS {
         let offset = index * WORD_BITS;
         let (low, high): (__m256i, __m256i);
@@ -111,16 +115,18 @@ unsafe fn scan_avx2(current: *const u8, twin: &PageBytes, bytes: *mut u8, mask: 
             let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(high, twin_high));
             let equal = u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32;
             mask.add(index).write(!equal);
+            touched |= u64::from(equal != u64::MAX) << index;
         }
     }
+    touched
 }
 
-/// Compares 8 bytes a step.
-fn mask_portable(current: &PageBytes, twin: &PageBytes) -> Mask {
+/// Compares 8 bytes a step. Returns which words of the mask are not zero, beside it.
+fn mask_portable(current: &PageBytes, twin: &PageBytes) -> (Mask, u64) {
     const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     /// Moves the lowest bit of byte i to bit 56 + i: a term 2^(56 - 7i) for each.
     const GATHER: u64 = 0x0102_0408_1020_4080;
-    let mut mask = [0; PAGE_BYTES / WORD_BITS];
+    let (mut mask, mut touched) = ([0; PAGE_BYTES / WORD_BITS], 0);
     let words = current.as_chunks::<8>().0.iter().zip(twin.as_chunks::<8>().0);
     for (index, (current, twin)) in words.enumerate() {
         let difference = u64::from_le_bytes(*current) ^ u64::from_le_bytes(*twin);
@@ -129,9 +135,10 @@ fn mask_portable(current: &PageBytes, twin: &PageBytes) -> Mask {
             let high_bits = (((difference & LOW_SEVEN) + LOW_SEVEN) | difference) & !LOW_SEVEN;
             let group = (high_bits >> 7).wrapping_mul(GATHER) >> 56;
             mask[index / 8] |= group << (index % 8 * 8);
+            touched |= 1 << (index / 8);
         }
     }
-    mask
+    (mask, touched)
 }
 
 /// Writes those of the 8 bytes from `offset` on whose bit is in `group`. Returns the position behind them.
