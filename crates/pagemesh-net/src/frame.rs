@@ -4,30 +4,29 @@
 //!
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | `payload_bytes` | 0, or 4096 (one page) |
+//! | 0 | 4 | `payload_bytes` | 0..=4608 |
 //! | 4 | 2 | `message_bytes` | 1..=512 |
 //! | 6 | 2 | `mark` | 0x4D50, that is `PM` on the wire |
 //! | 8 | `message_bytes` | message | opaque |
 //! | 8 + `message_bytes` | `payload_bytes` | payload | opaque, no alignment |
 //!
-//! The format leaves room for payloads of up to [`MAX_PAYLOAD_BYTES`]; a receiver of this wire version accepts
-//! only an empty payload or one page. The mark is there to notice at once, not to repair, a stream that has lost
+//! A payload is a page, or something of a page's size; what it has to be follows from the message. The mark is there to notice at once, not to repair, a stream that has lost
 //! its place: after any [`FrameError`] the link is dead.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Bytes of one page, the only non-empty payload of this wire version.
+/// Bytes of one page, the usual payload.
 pub const PAGE_BYTES: usize = 4096;
 /// Bytes of the prefix of every frame.
 pub const PREFIX_BYTES: usize = 8;
 /// Largest message, in bytes, without prefix and payload.
 pub const MAX_MESSAGE_BYTES: usize = 512;
-/// Largest payload, in bytes, that the prefix may ever announce; today's receivers accept 0 and [`PAGE_BYTES`].
-pub const MAX_PAYLOAD_BYTES: usize = 16 * PAGE_BYTES;
+/// Largest payload, in bytes: a page, and a bit for each of its bytes.
+pub const MAX_PAYLOAD_BYTES: usize = PAGE_BYTES + PAGE_BYTES / 8;
 /// Largest frame, in bytes, that a receiver of this wire version accepts.
-pub const MAX_FRAME_BYTES: usize = PREFIX_BYTES + MAX_MESSAGE_BYTES + PAGE_BYTES;
+pub const MAX_FRAME_BYTES: usize = PREFIX_BYTES + MAX_MESSAGE_BYTES + MAX_PAYLOAD_BYTES;
 /// The last two bytes of every prefix.
 pub const FRAME_MARK: u16 = 0x4D50;
 /// Bytes of a link's receive buffer: one `recv(2)` can bring in 15 pages.
@@ -56,9 +55,9 @@ pub enum FrameError {
         /// The length announced, in bytes.
         found: u16,
     },
-    /// The payload is neither empty nor one page.
+    /// The payload is longer than [`MAX_PAYLOAD_BYTES`].
     #[error(
-        "frame announces a payload of {found} bytes, expected 0 or {PAGE_BYTES}: the sender is broken or speaks another wire version"
+        "frame announces a payload of {found} bytes, expected at most {MAX_PAYLOAD_BYTES}: the sender is broken or speaks another wire version"
     )]
     PayloadBytes {
         /// The length announced, in bytes.
@@ -84,7 +83,7 @@ impl FramePrefix {
         if message_bytes == 0 || usize::from(message_bytes) > MAX_MESSAGE_BYTES {
             return Err(FrameError::MessageBytes { found: message_bytes });
         }
-        if payload_bytes != 0 && payload_bytes as usize != PAGE_BYTES {
+        if payload_bytes as usize > MAX_PAYLOAD_BYTES {
             return Err(FrameError::PayloadBytes { found: payload_bytes });
         }
         Ok(Self { message_bytes, payload_bytes })
@@ -235,7 +234,7 @@ mod tests {
         assert_eq!(FramePrefix::new(0, 0), Err(FrameError::MessageBytes { found: 0 }));
         assert_eq!(FramePrefix::new(513, 0), Err(FrameError::MessageBytes { found: 513 }));
         assert_eq!(FramePrefix::new(1 << 20, 0), Err(FrameError::MessageBytes { found: u16::MAX }));
-        assert_eq!(FramePrefix::new(1, 4095), Err(FrameError::PayloadBytes { found: 4095 }));
+        assert_eq!(FramePrefix::new(1, 4609), Err(FrameError::PayloadBytes { found: 4609 }));
         assert_eq!(FramePrefix::new(1, 2 * PAGE_BYTES), Err(FrameError::PayloadBytes { found: 8192 }));
     }
 }

@@ -175,7 +175,7 @@ fn what_cannot_be_sent_is_refused_and_harms_nothing() {
     assert_eq!(switch.enqueue(9, b"to nobody", &[]), Err(EnqueueError::NoLink { peer: 9 }));
     assert_eq!(switch.enqueue(1, &[], &[]), Err(bad(0, 0)));
     assert_eq!(switch.enqueue(1, &[0; 513], &[]), Err(bad(513, 0)));
-    assert_eq!(switch.enqueue(1, &[0; 8], &[0; 100]), Err(bad(8, 100)));
+    assert_eq!(switch.enqueue(1, &[0; 8], &[0; 4609]), Err(bad(8, 4609)));
     assert_eq!(switch.enqueue_with(1, &[0; 8], usize::MAX, |_| unreachable!()), Err(bad(8, usize::MAX)));
     switch.enqueue_with(1, b"ok", PAGE_BYTES, |place| place.fill(3)).unwrap();
     switch.flush();

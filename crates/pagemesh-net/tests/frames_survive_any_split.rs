@@ -7,7 +7,8 @@ mod common;
 
 use common::frame_bytes;
 use pagemesh_net::frame::{
-    FrameBuffer, FrameError, MAX_MESSAGE_BYTES, PAGE_BYTES, PREFIX_BYTES, RECEIVE_BUFFER_BYTES,
+    FrameBuffer, FrameError, MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES, PAGE_BYTES, PREFIX_BYTES,
+    RECEIVE_BUFFER_BYTES,
 };
 use proptest::prelude::*;
 
@@ -72,7 +73,9 @@ fn lengths_beyond_the_limits_are_refused_before_their_bytes_arrive() {
     assert_eq!(decode(&prefix(0, longest), []), Ok(vec![]));
     assert_eq!(decode(&prefix(0, longest + 1), []), Err(FrameError::MessageBytes { found: longest + 1 }));
     assert_eq!(decode(&prefix(0, 0), []), Err(FrameError::MessageBytes { found: 0 }));
-    for found in [1, 4095, 4097, 8192, 16 * 4096, u32::MAX] {
+    let largest = MAX_PAYLOAD_BYTES as u32;
+    assert_eq!(decode(&prefix(largest, longest), []), Ok(vec![]));
+    for found in [largest + 1, 8192, 16 * 4096, u32::MAX] {
         assert_eq!(decode(&prefix(found, 1), []), Err(FrameError::PayloadBytes { found }));
     }
 }
@@ -92,7 +95,11 @@ fn frames() -> impl Strategy<Value = Vec<OwnedFrame>> {
         prop::collection::vec(any::<u8>(), 1..=64),
         prop::collection::vec(any::<u8>(), MAX_MESSAGE_BYTES - 1..=MAX_MESSAGE_BYTES),
     ];
-    let payload = prop_oneof![Just(Vec::new()), any::<u8>().prop_map(page)];
+    let payload = prop_oneof![
+        Just(Vec::new()),
+        any::<u8>().prop_map(page),
+        prop::collection::vec(any::<u8>(), 1..=MAX_PAYLOAD_BYTES),
+    ];
     prop::collection::vec((message, payload), 0..60)
 }
 

@@ -20,6 +20,23 @@ pub enum Action {
         /// The page whose bytes go along.
         payload: Option<PageAddress>,
     },
+    /// Send `message` to another node with what differs between the bytes of `page` and its twin, which is over then. Nobody can
+    /// write the page.
+    SendDiff {
+        /// The receiver, never this node.
+        to: NodeId,
+        /// What to say.
+        message: Message,
+        /// The page.
+        page: PageAddress,
+    },
+    /// Keep a twin of this page, which nobody can write yet.
+    MakeTwin(PageAddress),
+    /// The twin of this page is over.
+    DropTwin(PageAddress),
+    /// Write what the payload of the message being handled says has changed into the service view of this page, and no other byte:
+    /// others are writing those.
+    ApplyDiff(PageAddress),
     /// Copy the payload of the message being handled into the service view of this page, which nobody can access.
     Fill(PageAddress),
     /// Zero this page in the service view; nobody can access it.

@@ -159,6 +159,7 @@ kinds! {
     REGION_OPEN = 32, REGION_MAP = 33, REGION_MAPPED = 34, REGION_DROP = 35, REGION_READY = 36, REGION_REFUSED = 37,
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
+    DIFF = 64, NEED = 65, WROTE = 66, TOLD = 67, KNOWS = 68, SETTLED = 69,
 }
 
 impl Message {
@@ -278,6 +279,20 @@ impl Message {
             Message::RegionBroken { ticket, node } => {
                 Fields { node: node.get(), ..named(kind::REGION_BROKEN, 0, ticket) }
             }
+            Message::Diff { page, interval, last } => {
+                Fields { number: interval, ..on_page(kind::DIFF, page, 0, u8::from(last)) }
+            }
+            Message::Need { page, request, writer, interval } => {
+                let node = writer.get();
+                Fields { node, number: interval, ..on_page(kind::NEED, page, request.0, 0) }
+            }
+            Message::Wrote { writer, interval, first, count } => {
+                let node = writer.get();
+                Fields { node, number: interval, ..on_page(kind::WROTE, first, count, 0) }
+            }
+            Message::Told { writer, interval } => on_interval(kind::TOLD, writer, interval),
+            Message::Knows { writer, interval } => on_interval(kind::KNOWS, writer, interval),
+            Message::Settled { writer, interval } => on_interval(kind::SETTLED, writer, interval),
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
             _ => Fields { kind: kind::GOODBYE, ..Fields::default() },
         }
@@ -302,6 +317,7 @@ impl Message {
         let message = match fields.kind {
             kind::PAGE_REQUEST..=kind::HOME_REPLY => decode_page(&fields)?,
             kind::LOCK_ACQUIRE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
+            kind::DIFF..=kind::SETTLED => decode_release(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -310,6 +326,10 @@ impl Message {
 
 fn on_page(kind: u8, page: PageAddress, word: u32, detail: u8) -> Fields {
     Fields { kind, detail, region: page.region.0, name: page.page, word, ..Fields::default() }
+}
+
+fn on_interval(kind: u8, writer: NodeId, interval: u64) -> Fields {
+    Fields { kind, node: writer.get(), number: interval, ..Fields::default() }
 }
 
 fn named(kind: u8, name: u64, ticket: Ticket) -> Fields {
@@ -388,6 +408,20 @@ fn decode_sync(f: &Fields) -> Result<Message, DecodeError> {
     })
 }
 
+fn decode_release(f: &Fields) -> Result<Message, DecodeError> {
+    let (page, interval) = (f.page(), f.number);
+    Ok(match f.kind {
+        kind::DIFF => Message::Diff { page, interval, last: f.flag()? },
+        kind::NEED => Message::Need { page, request: f.request(), writer: f.node()?, interval },
+        kind::WROTE if f.word == 0 => return Err(f.bad("count", 0)),
+        kind::WROTE => Message::Wrote { writer: f.node()?, interval, first: page, count: f.word },
+        kind::TOLD => Message::Told { writer: f.node()?, interval },
+        kind::KNOWS => Message::Knows { writer: f.node()?, interval },
+        kind::SETTLED => Message::Settled { writer: f.node()?, interval },
+        other => return Err(DecodeError::Kind(other)),
+    })
+}
+
 fn decode_region(f: &Fields, rest: &[u8]) -> Result<Message, DecodeError> {
     let (region, round, ticket) = (RegionId(f.region), f.round, f.ticket());
     Ok(match f.kind {
@@ -423,6 +457,7 @@ fn write_spec(spec: &RegionSpec, out: &mut [u8]) {
     out[16] = match spec.protocol {
         Protocol::WriteInvalidate => 0,
         Protocol::Migration => 1,
+        Protocol::Release => 2,
     };
     let (placement, node) = match spec.placement {
         Placement::Cyclic => (0, 0),
@@ -450,6 +485,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
     let protocol = match bytes[16] {
         0 => Protocol::WriteInvalidate,
         1 => Protocol::Migration,
+        2 => Protocol::Release,
         other => return Err(f.bad("protocol", other as u64)),
     };
     let node = u16::from_le_bytes([bytes[18], bytes[19]]);

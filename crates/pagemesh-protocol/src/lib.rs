@@ -26,6 +26,6 @@ pub use ids::{
     Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
 };
 pub use layout::DecodeError;
-pub use message::Message;
+pub use message::{Message, Payload};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec};

@@ -12,6 +12,16 @@ pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost.
 pub const DEMANDS_FOR_ONE_COPY: usize = NODES;
+/// Twins of one node at a time: 4 MiB. With one more page to be written it ends the interval by itself. This also bounds what
+/// one event may send.
+pub const TWINS: usize = 1024;
+/// Runs of pages that one node keeps write notices of. There are never more than pages that were written since all nodes last
+/// knew of each other's writes.
+pub const NOTICES: usize = 1 << 22;
+/// What the requests of one node may need of other writers, at one home: a few a request.
+pub const NEEDS_PER_PEER: usize = 16 * TICKETS;
+/// Intervals of one node: more than a node that releases every nanosecond ends in a century.
+pub const INTERVALS: u64 = 1 << 62;
 /// Regions of one mesh, over its whole life.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.

@@ -4,6 +4,17 @@ use crate::action::{PageOwner, RegionRefusal};
 use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RegionId, RequestId, Ticket};
 use crate::region::RegionSpec;
 
+/// What follows a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// Nothing.
+    None,
+    /// A page's bytes.
+    Page,
+    /// What changed of a page; nothing when nothing did.
+    Diff,
+}
+
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -259,6 +270,58 @@ pub enum Message {
         /// The lost node.
         node: NodeId,
     },
+    /// To the page's home: what this node wrote of the page in its `interval` (in the payload, as a diff).
+    Diff {
+        /// The page.
+        page: PageAddress,
+        /// The sender's interval.
+        interval: u64,
+        /// Whether this is the last diff of the interval for this home.
+        last: bool,
+    },
+    /// To the page's home, before the request: it is to be answered only when the diffs of `writer`'s `interval` have come.
+    Need {
+        /// The page.
+        page: PageAddress,
+        /// The request that follows.
+        request: RequestId,
+        /// Whose diffs.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
+    },
+    /// A write notice: `writer` wrote these pages, last in its `interval`.
+    Wrote {
+        /// Who.
+        writer: NodeId,
+        /// When.
+        interval: u64,
+        /// The first of the pages.
+        first: PageAddress,
+        /// How many, at least 1.
+        count: u32,
+    },
+    /// The notices of `writer` up to its `interval` have all been sent.
+    Told {
+        /// Whose notices.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
+    },
+    /// The sender needs no notices of `writer` up to its `interval`.
+    Knows {
+        /// Whose notices.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
+    },
+    /// Nobody needs notices of `writer` up to its `interval`: every node knows.
+    Settled {
+        /// Whose notices.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
+    },
     /// To everyone: I am done with the shared memory, and go on serving until everyone is.
     Leaving,
     /// To everyone: I am gone.
@@ -283,8 +346,12 @@ impl Message {
         )
     }
 
-    /// Whether a page's bytes follow the message.
-    pub const fn has_payload(&self) -> bool {
-        matches!(self, Message::Data { .. })
+    /// What follows the message.
+    pub const fn payload(&self) -> Payload {
+        match self {
+            Message::Data { .. } => Payload::Page,
+            Message::Diff { .. } => Payload::Diff,
+            _ => Payload::None,
+        }
     }
 }

@@ -69,6 +69,8 @@ pub enum Protocol {
     WriteInvalidate,
     /// One holder a page, who reads and writes; the page moves to whoever touches it.
     Migration,
+    /// Many writers a page, who tell each other when they synchronise: for programs without data races.
+    Release,
 }
 
 #[cfg(test)]

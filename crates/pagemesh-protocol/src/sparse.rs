@@ -20,6 +20,19 @@ impl<T: Copy + Default> Sparse<T> {
         self.chunks[chunk].as_ref().map_or_else(T::default, |entries| entries[offset])
     }
 
+    /// The entries from `first` on, at most `count`, less those of which it is clear that they were never set.
+    pub(crate) fn written(&self, first: u64, count: u64) -> impl Iterator<Item = (u64, T)> + '_ {
+        let size = TABLE_CHUNK as u64;
+        let end = (first + count).min(self.chunks.len() as u64 * size);
+        (first / size..end.div_ceil(size)).flat_map(move |chunk| {
+            let entries = self.chunks[chunk as usize].as_deref();
+            let (from, to) = (first.max(chunk * size), end.min((chunk + 1) * size));
+            let indices = if entries.is_some() { from..to } else { 0..0 };
+            indices
+                .map(move |index| (index, entries.map_or_else(T::default, |entries| entries[split(index).1])))
+        })
+    }
+
     pub(crate) fn set(&mut self, index: u64, value: T) {
         let (chunk, offset) = split(index);
         self.chunks[chunk].get_or_insert_with(new_chunk)[offset] = value;
@@ -47,5 +60,9 @@ mod tests {
         assert_eq!(table.get(123_456_789), 7);
         assert_eq!(table.get(123_456_788), 0);
         assert_eq!(table.chunks.iter().filter(|c| c.is_some()).count(), 1);
+        let seen: Vec<_> = table.written(0, 1 << 28).filter(|(_, value)| *value != 0).collect();
+        assert_eq!(seen, [(123_456_789, 7)]);
+        assert_eq!(table.written(123_456_780, 12).count(), 12);
+        assert_eq!(table.written(0, 1000).count(), 0);
     }
 }

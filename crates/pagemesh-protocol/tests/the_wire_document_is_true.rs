@@ -27,7 +27,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
     let (request, ticket) = (RequestId(0x0102_0304), Ticket::new(0x0304, 0x0102));
     let (lock, barrier) = (LockId(0x0102_0304_0506_0708), BarrierId(0x0102_0304_0506_0708));
     let (region, round, node) = (RegionId(0x0102), 0x0102, node(7));
-    let access = Access::Write;
+    let (access, interval) = (Access::Write, 0x0102_0304_0506_0708);
     vec![
         Message::PageRequest { page, request, access },
         Message::Data { page, request, access },
@@ -60,6 +60,12 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::RegionReady { ticket, region, spec },
         Message::RegionRefused { ticket, refusal: RegionRefusal::AddressTaken { node, address: 4096 } },
         Message::RegionBroken { ticket, node },
+        Message::Diff { page, interval, last: true },
+        Message::Need { page, request, writer: node, interval },
+        Message::Wrote { writer: node, interval, first: page, count: 0x0102_0304 },
+        Message::Told { writer: node, interval },
+        Message::Knows { writer: node, interval },
+        Message::Settled { writer: node, interval },
         Message::Goodbye,
         Message::Leaving,
     ]
@@ -238,8 +244,9 @@ fn a_regions_properties_lie_where_the_document_says() {
         let rows = table("| offset | bytes | property | holds |");
         rows.iter().find(|row| row[2] == property).expect("the property is listed")[3]
     };
-    assert_eq!(holds("protocol"), "0 write-invalidate, 1 migration");
+    assert_eq!(holds("protocol"), "0 write-invalidate, 1 migration, 2 release");
     assert_eq!(holds("placement"), "0 cyclic, 1 single, 2 block, 3 first-touch");
     assert_eq!(properties(RegionSpec { protocol: Protocol::Migration, ..spec() })[16], 1);
+    assert_eq!(properties(RegionSpec { protocol: Protocol::Release, ..spec() })[16], 2);
     assert_eq!(before[84..], [0; 4]);
 }

@@ -19,6 +19,7 @@ mod event;
 mod lockstep;
 mod network;
 mod node;
+pub mod racefree;
 mod random;
 mod referee;
 mod run;

@@ -43,6 +43,10 @@ counters! {
     pages_sent,
     /// Copies of this node that were dropped because another node writes.
     invalidations,
+    /// Diffs sent to the homes of pages.
+    diffs_sent,
+    /// Bytes of these diffs.
+    diff_bytes,
     /// Locks acquired.
     lock_acquires,
     /// Barriers passed.

@@ -96,11 +96,18 @@ impl ServiceView {
     /// # Panics
     /// When the region has no such page.
     pub fn apply_diff(&self, page: u64, diff: &[u8]) -> Result<(), DiffError> {
-        let to = self.page_pointer(page);
-        let diff = Diff::parse(diff)?;
-        // SAFETY: checked to be a page of the view, which is mapped as long as `self` lives and has no references into it.
-        unsafe { apply::apply(&diff, to) };
+        self.apply_checked(page, &Diff::parse(diff)?);
         Ok(())
+    }
+
+    /// [`apply_diff`](ServiceView::apply_diff) with a diff that was checked before.
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn apply_checked(&self, page: u64, diff: &Diff<'_>) {
+        let to = self.page_pointer(page);
+        // SAFETY: checked to be a page of the view, which is mapped as long as `self` lives and has no references into it.
+        unsafe { apply::apply(diff, to) };
     }
 }
 

@@ -66,6 +66,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use counters::{LinkCounters, SwitchCounters};
 pub use loss::{EnqueueError, LinkLoss, Reject};
@@ -81,6 +82,9 @@ use wake::Wake;
 /// Nodes of a mesh, at most: a set of them is one `u64`.
 pub const MAX_NODES: u16 = 64;
 
+/// How long a thread that waits for room sleeps before it looks whether the link has ended.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
+
 /// Names the leader-wake eventfd in the inner epoll; a link is named by its peer's number.
 const LEADER_WAKE: u64 = u64::MAX;
 /// The two things in the outer epoll.
@@ -90,7 +94,7 @@ const INNER: u64 = 0;
 /// What handles arriving messages. Called under the receive lock by whichever thread receives, so calls never
 /// overlap; [`Switch::enqueue`], [`Switch::flush`] and [`Switch::close`] may be called from inside.
 pub trait Receiver {
-    /// A whole frame from `peer`. `payload` is empty or one page.
+    /// A whole frame from `peer`. `payload` may be empty.
     ///
     /// # Errors
     /// [`Reject`] drops the link to that peer with [`LinkLoss::Rejected`]; `on_lost` follows.
@@ -153,7 +157,7 @@ impl fmt::Debug for Switch {
 
 impl Switch {
     /// A switch of node `node` over the streams of a mesh: `streams[peer]`, `None` for the node itself (and for any
-    /// peer that is not there). The streams are made non-blocking. Reserves, without touching it, about 8 MiB of
+    /// peer that is not there). The streams are made non-blocking. Reserves, without touching it, about 32 MiB of
     /// address space for each link's send buffers.
     ///
     /// # Errors
@@ -229,6 +233,23 @@ impl Switch {
 
     fn link(&self, peer: u16) -> Option<&Link> {
         self.links.get(usize::from(peer))?.as_ref()
+    }
+
+    /// Waits until the queue to every peer holds less than `bytes`, or `deadline` has passed; the kernel is asked to take what it
+    /// can. For a thread that is about to queue much, and holds no lock: others go on receiving meanwhile.
+    pub fn wait_room(&self, bytes: usize, deadline: Instant) {
+        for link in self.links.iter().flatten() {
+            while link.outgoing.queued() >= bytes && !link.has_ended() {
+                self.flush();
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                let timeout = Timespec::try_from(left.min(ROOM_LOOK)).ok();
+                // Interrupted or not, it is looked at again.
+                let _ = poll(&mut [PollFd::new(&link.stream, PollFlags::OUT)], timeout.as_ref());
+            }
+        }
     }
 
     /// Queues a message with a payload for `peer`; [`flush`](Self::flush) sends it. Makes no system call. Messages

@@ -14,7 +14,7 @@ use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
 
 /// Bytes that may wait in a link's queue. A peer that falls further behind is dropped: it has stopped receiving. As
 /// much again may be on its way from the other buffer of the link into the socket.
-pub const TX_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+pub const TX_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes in order, from the front of a memory block that is reserved once. The block comes zeroed from the system,
 /// so what was never used takes no memory.
@@ -94,6 +94,11 @@ impl Outgoing {
         queue.length += prefix.frame_bytes();
         on_queued();
         Ok(())
+    }
+
+    /// Bytes that wait and are not on their way yet.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).length
     }
 
     /// The right to send, or `None` while another thread has it.

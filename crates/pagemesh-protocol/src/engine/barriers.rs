@@ -42,7 +42,10 @@ impl Engine {
         assert!(participants > 0, "a barrier of nobody");
         self.tickets.begin(ticket, Wait::Barrier(barrier));
         let home = barrier_home(barrier, self.config.nodes);
+        self.end_interval(out);
         if self.live.contains(home) {
+            self.tell(home, out);
+            self.confirm(home, out);
             self.send(home, Message::BarrierArrive { barrier, ticket, participants }, out);
         } else {
             self.fail(ticket, Failure::PeerLost(home), out);
@@ -80,13 +83,25 @@ impl Engine {
         self.barriers.queued.push(&mut used.queue, Caller { node: from, ticket });
         used.arrived += 1;
         if used.arrived == participants {
-            let mut queue = used.queue;
+            let queue = used.queue;
             self.barriers.used.remove(&barrier);
-            while let Some(caller) = self.barriers.queued.pop(&mut queue) {
-                self.send(caller.node, Message::BarrierRelease { barrier, ticket: caller.ticket }, out);
-            }
+            self.open_barrier(barrier, queue, out);
         }
         Ok(())
+    }
+
+    /// Lets all go who arrived, each node with what others wrote before.
+    fn open_barrier(&mut self, barrier: BarrierId, mut queue: Queue, out: &mut Actions) {
+        let settled = self.settle_known();
+        let mut told = NodeSet::only(self.config.node);
+        while let Some(Caller { node, ticket }) = self.barriers.queued.pop(&mut queue) {
+            self.tell(node, out);
+            for (writer, interval) in settled.iter().filter(|_| !told.contains(node)) {
+                self.send(node, Message::Settled { writer: *writer, interval: *interval }, out);
+            }
+            told = told.with(node);
+            self.send(node, Message::BarrierRelease { barrier, ticket }, out);
+        }
     }
 
     /// A node whose loss keeps a barrier of so many from ever being full: there are fewer nodes left than

@@ -41,6 +41,8 @@ pub(super) struct Pending {
     pub(super) access: Access,
     /// First of the tickets that wait, linked by their slots.
     pub(super) first: Option<u16>,
+    /// A notice has come since that the answer may not reflect.
+    pub(super) outdated: bool,
 }
 
 /// A request as the home sees it.
@@ -99,7 +101,7 @@ pub(super) enum Decision {
 /// The access that a node asks for when its application needs `needed`.
 pub(super) const fn asked_access(protocol: Protocol, needed: Access) -> Access {
     match protocol {
-        Protocol::WriteInvalidate => needed,
+        Protocol::WriteInvalidate | Protocol::Release => needed,
         Protocol::Migration => migration::ASKED,
     }
 }
@@ -109,6 +111,7 @@ pub(super) fn decide(protocol: Protocol, entry: &DirectoryEntry, asked: Request,
     match protocol {
         Protocol::WriteInvalidate => write_invalidate::decide(entry, asked, home),
         Protocol::Migration => migration::decide(entry),
+        Protocol::Release => unreachable!("a home answers requests of this protocol without transactions"),
     }
 }
 

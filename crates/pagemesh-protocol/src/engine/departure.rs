@@ -33,6 +33,7 @@ impl Engine {
         self.forget_demands_of(lost);
         self.fail_requests_to(lost, out);
         self.mend_transactions(lost, out);
+        self.mend_release(lost, out);
         self.mend_locks(lost, out);
         self.mend_barriers(lost, out);
         if self.config.node == NodeId::COORDINATOR {

@@ -71,9 +71,9 @@ impl Engine {
         self.learn_home(page, home);
         if self.live.contains(home) {
             let pending = &mut self.coherence.pending[index];
-            (pending.asked, pending.claims) = (home, false);
+            (pending.asked, pending.claims, pending.outdated) = (home, false, false);
             let access = pending.access;
-            self.send(home, Message::PageRequest { page, request, access }, out);
+            self.send_request(page, home, request, access, out);
         } else {
             self.coherence.pending.remove(index);
             self.page_without_home(page, local, home, pending.first, out);

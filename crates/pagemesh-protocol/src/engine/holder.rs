@@ -28,6 +28,14 @@ impl Engine {
             out.push(Action::Complete { ticket, outcome: Outcome::Done });
             return;
         }
+        if local.state == PageState::Shared && self.is_release(page) {
+            let begun = self.begin_writing(page, out);
+            out.push(Action::Complete {
+                ticket,
+                outcome: begun.map_or_else(Outcome::Failed, |()| Outcome::Done),
+            });
+            return;
+        }
         self.tickets.begin(ticket, Wait::Page { page, access, held, next: None });
         if let Some(index) = local.pending {
             let pending = &mut self.coherence.pending[index as usize];
@@ -49,15 +57,28 @@ impl Engine {
         }
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
-        let pending = Pending { page, asked, claims, request, access, first: Some(first) };
+        let pending = Pending { page, asked, claims, request, access, first: Some(first), outdated: false };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
-        let message = if claims {
-            Message::HomeClaim { page, request }
+        if claims {
+            self.send(asked, Message::HomeClaim { page, request }, out);
         } else {
-            Message::PageRequest { page, request, access }
-        };
-        self.send(asked, message, out);
+            self.send_request(page, asked, request, access, out);
+        }
+    }
+
+    pub(super) fn send_request(
+        &mut self,
+        page: PageAddress,
+        home: NodeId,
+        request: RequestId,
+        access: Access,
+        out: &mut Actions,
+    ) {
+        if self.is_release(page) {
+            self.send_needs(page, home, request, out);
+        }
+        self.send(home, Message::PageRequest { page, request, access }, out);
     }
 
     /// The home of a page that exists here; or its anchor, and true, while the home is not known.
@@ -85,7 +106,9 @@ impl Engine {
         first: Option<u16>,
         out: &mut Actions,
     ) {
-        if local.state == PageState::Shared && self.live == NodeSet::only(self.config.node) {
+        if self.is_release(page) {
+            self.release_without_home(page, local, home, first, out);
+        } else if local.state == PageState::Shared && self.live == NodeSet::only(self.config.node) {
             self.pages.set_local(page, LocalPage { state: PageState::Modified, pending: None });
             out.push(Action::Unprotect(page));
             self.complete_list(first, PageState::Modified, Outcome::Done, out);
@@ -97,7 +120,7 @@ impl Engine {
     }
 
     /// Completes the calls linked from `first` that a copy in `state` serves; returns the first of the others.
-    fn complete_list(
+    pub(super) fn complete_list(
         &mut self,
         first: Option<u16>,
         state: PageState,
@@ -150,9 +173,27 @@ impl Engine {
             self.send(home, message, out);
         }
         // A writer that came while a read was under way still needs its upgrade.
-        if let Some(writers) = self.complete_list(pending.first, state, Outcome::Done, out) {
+        let Some(writers) = self.complete_list(pending.first, state, Outcome::Done, out) else { return };
+        if self.is_release(page) {
+            let begun = self.begin_writing(page, out);
+            let outcome = begun.map_or_else(Outcome::Failed, |()| Outcome::Done);
+            self.complete_list(Some(writers), PageState::Modified, outcome, out);
+        } else {
             self.request_page(page, Access::Write, writers, out);
         }
+    }
+
+    /// Asks again when a notice has come since that the answer may not reflect; true when it did.
+    fn asked_again(&mut self, local: LocalPage, pending: Pending, out: &mut Actions) -> bool {
+        if !pending.outdated {
+            return false;
+        }
+        let Pending { page, asked, access, .. } = pending;
+        let request = self.coherence.fresh_request();
+        let index = local.pending.expect("it waits for an answer") as usize;
+        self.coherence.pending[index] = Pending { request, outdated: false, ..pending };
+        self.send_request(page, asked, request, access, out);
+        true
     }
 
     pub(super) fn data(
@@ -170,8 +211,19 @@ impl Engine {
         }
         let home = pending.asked;
         let state = granted(access);
-        out.push(Action::Fill(page));
-        out.push(map(page, state));
+        if self.is_release(page) {
+            if from != home {
+                return Err(NOT_ITS_HOME);
+            }
+            if self.asked_again(local, pending, out) {
+                return Ok(());
+            }
+            out.push(Action::Fill(page));
+            self.install_release(page, access, out);
+        } else {
+            out.push(Action::Fill(page));
+            out.push(map(page, state));
+        }
         let done = (from != home).then_some((home, Message::Done { page, request, installed: true }));
         self.installed(page, local, state, done, out);
         Ok(())
@@ -192,6 +244,9 @@ impl Engine {
             return Err("the page was not asked for in this way");
         }
         let state = granted(access);
+        if self.is_release(page) {
+            return self.release_granted(from, local, pending, zero, out);
+        }
         match (zero, local.state, access) {
             (true, PageState::Invalid, _) => {
                 out.push(Action::FillZero(page));
@@ -208,6 +263,29 @@ impl Engine {
             _ => return Err("the grant does not fit the copy that is held"),
         }
         self.installed(page, local, state, None, out);
+        Ok(())
+    }
+
+    fn release_granted(
+        &mut self,
+        from: NodeId,
+        local: LocalPage,
+        pending: Pending,
+        zero: bool,
+        out: &mut Actions,
+    ) -> Handled {
+        let Pending { page, access, .. } = pending;
+        if local.state != PageState::Invalid || (!zero && from != self.config.node) {
+            return Err("the grant does not fit the copy that is held");
+        }
+        if self.asked_again(local, pending, out) {
+            return Ok(());
+        }
+        if zero {
+            out.push(Action::FillZero(page));
+        }
+        self.install_release(page, access, out);
+        self.installed(page, local, granted(access), None, out);
         Ok(())
     }
 
@@ -241,7 +319,7 @@ impl Engine {
         if self.page_state(page) == PageState::Invalid {
             return Err("there is no copy here to be fetched");
         }
-        if asked_access(self.pages.protocol(page), access) != access {
+        if self.is_release(page) || asked_access(self.pages.protocol(page), access) != access {
             return Err(NOT_OF_THIS_PROTOCOL);
         }
         if requester == self.config.node || requester.get() >= self.config.nodes {
@@ -282,6 +360,9 @@ impl Engine {
     pub(super) fn invalidate(&mut self, from: NodeId, page: PageAddress, out: &mut Actions) -> Handled {
         self.check_home_says(page, from)?;
         let local = self.pages.local(page).ok_or(NO_SUCH_PAGE)?;
+        if self.is_release(page) {
+            return Err(NOT_OF_THIS_PROTOCOL);
+        }
         if local.state != PageState::Shared {
             return Err("there is no shared copy here to be dropped");
         }
@@ -300,6 +381,9 @@ impl Engine {
         out: &mut Actions,
     ) -> Handled {
         self.check_home_says(page, from)?;
+        if self.is_release(page) {
+            return Err(NOT_OF_THIS_PROTOCOL);
+        }
         // Once the bytes have come, a Done is on its way ahead of any answer.
         let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
         self.send(from, Message::Done { page, request, installed: false }, out);

@@ -34,6 +34,10 @@ impl Engine {
         }
         *open += 1;
         let request = Request { node: from, id: request, access };
+        if home.is_some() && self.is_release(page) {
+            self.serve_release(page, request, out);
+            return Ok(());
+        }
         match self.pages.entry(page).busy {
             Some(index) => {
                 let queue = &mut self.coherence.transactions[index as usize].queue;
@@ -49,6 +53,11 @@ impl Engine {
     fn serve_all(&mut self, page: PageAddress, request: Request, mut queue: Queue, out: &mut Actions) {
         let mut next = Some(request);
         while let Some(request) = next {
+            if self.is_release(page) {
+                self.serve_release(page, request, out);
+                next = self.coherence.queued.pop(&mut queue);
+                continue;
+            }
             if let Some(phase) = self.serve(page, request, out) {
                 self.begin_transaction(Transaction { page, request, phase, queue });
                 return;
@@ -205,6 +214,14 @@ impl Engine {
 
     /// Goes on with a transaction after what it waited for: what is left to do follows from the directory.
     pub(super) fn resume(&mut self, index: u32, asked: Request, page: PageAddress, out: &mut Actions) {
+        if self.is_release(page) {
+            // Only the home itself was to be settled.
+            let ended = self.coherence.transactions.remove(index as usize);
+            let entry = self.pages.entry(page);
+            self.pages.set_entry(page, DirectoryEntry { busy: None, ..entry });
+            self.serve_all(page, asked, ended.queue, out);
+            return;
+        }
         match self.serve(page, asked, out) {
             Some(phase) => {
                 self.coherence.transactions[index as usize].phase = phase;

@@ -83,6 +83,7 @@ impl Engine {
         self.tickets.begin(ticket, Wait::Lock(lock));
         let home = lock_home(lock, self.config.nodes);
         if self.live.contains(home) {
+            self.tell_what_is_known(home, out);
             self.send(home, Message::LockAcquire { lock, ticket }, out);
         } else {
             self.fail(ticket, Failure::PeerLost(home), out);
@@ -91,7 +92,15 @@ impl Engine {
 
     pub(super) fn lock_release(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
         let home = lock_home(lock, self.config.nodes);
+        self.end_interval(out);
+        self.tell(home, out);
         self.send(home, Message::LockRelease { lock, ticket }, out);
+    }
+
+    /// Grants the lock to a caller or, with `died`, tells it that its holder died; with what was written before.
+    fn grant_lock(&mut self, to: Caller, lock: LockId, died: Option<NodeId>, out: &mut Actions) {
+        self.tell(to.node, out);
+        self.send(to.node, Message::LockGrant { lock, ticket: to.ticket, died }, out);
     }
 
     pub(super) fn lock_wanted(
@@ -114,12 +123,12 @@ impl Engine {
                 self.locks
                     .used
                     .insert(lock, Lock { holder: Holder::Caller(caller), queue: Queue::default() });
-                self.send(from, Message::LockGrant { lock, ticket, died: None }, out);
+                self.grant_lock(caller, lock, None, out);
             }
             Some(Lock { holder: Holder::Died(node), .. }) => {
                 let died = Some(*node);
                 self.locks.used.remove(&lock);
-                self.send(from, Message::LockGrant { lock, ticket, died }, out);
+                self.grant_lock(caller, lock, died, out);
             }
             Some(_) if self.locks.queued.len() >= limits::WAITING_AT_ONE_HOME => {
                 self.send(from, Message::SyncRefused { ticket }, out);
@@ -155,7 +164,7 @@ impl Engine {
         let Some(used) = self.locks.used.get_mut(&lock) else { return };
         if let Some(next) = self.locks.queued.pop(&mut used.queue) {
             used.holder = Holder::Caller(next);
-            self.send(next.node, Message::LockGrant { lock, ticket: next.ticket, died: None }, out);
+            self.grant_lock(next, lock, None, out);
         } else {
             self.locks.used.remove(&lock);
         }
@@ -174,7 +183,7 @@ impl Engine {
                 used.holder = Holder::Died(lost);
                 continue;
             };
-            self.send(told.node, Message::LockGrant { lock, ticket: told.ticket, died: Some(lost) }, out);
+            self.grant_lock(told, lock, Some(lost), out);
             self.pass_lock(lock, out);
         }
     }

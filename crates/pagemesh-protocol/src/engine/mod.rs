@@ -15,10 +15,12 @@ mod holder;
 mod home;
 mod locks;
 mod migration;
+mod notices;
 mod pages;
 mod questions;
 mod queue;
 mod regions;
+mod release;
 mod tickets;
 mod uses;
 mod write_invalidate;
@@ -30,6 +32,7 @@ use crate::ids::{
 use crate::limits;
 use crate::message::Message;
 use crate::region::RegionSpec;
+use notices::PageRun;
 use std::collections::VecDeque;
 use tickets::Wait;
 
@@ -91,6 +94,7 @@ pub struct Engine {
     pages: pages::Pages,
     coherence: coherence::Coherence,
     uses: uses::Uses,
+    release: release::Release,
     locks: locks::Locks,
     barriers: barriers::Barriers,
     agreements: regions::Agreements,
@@ -116,6 +120,7 @@ impl Engine {
             pages: pages::Pages::new(config.node, config.nodes),
             coherence: coherence::Coherence::new(config),
             uses: uses::Uses::new(config),
+            release: release::Release::new(config),
             locks: locks::Locks::new(config),
             barriers: barriers::Barriers::new(config),
             agreements: regions::Agreements::default(),
@@ -159,6 +164,11 @@ impl Engine {
         self.pages.home(page).ok().flatten()
     }
 
+    /// Runs of pages that this node holds write notices of.
+    pub fn notices_held(&self) -> usize {
+        self.release.notices.held()
+    }
+
     /// What was agreed about a region that is mapped here.
     pub fn region(&self, region: RegionId) -> Option<RegionSpec> {
         self.pages.spec(region)
@@ -169,6 +179,7 @@ impl Engine {
         self.tickets.all_idle()
             && self.coherence.is_quiet()
             && self.uses.is_quiet()
+            && self.release.is_quiet()
             && self.loopback.is_empty()
     }
 
@@ -323,6 +334,16 @@ impl Engine {
             Message::HomeNamed { page, request, home } => self.home_named(from, page, request, home, out),
             Message::HomeQuery { page, ticket } => self.home_asked(from, page, ticket, out),
             Message::HomeReply { page, ticket, home } => self.home_replied(from, page, ticket, home, out),
+            Message::Diff { page, interval, last } => self.diff(from, page, interval, last, out),
+            Message::Need { page, request, writer, interval } => {
+                self.need(from, page, request, writer, interval)
+            }
+            Message::Wrote { writer, interval, first, count } => {
+                self.wrote(writer, interval, PageRun { first, count: count as u64 })
+            }
+            Message::Told { writer, interval } => self.told(from, writer, interval),
+            Message::Knows { writer, interval } => self.knows(from, writer, interval),
+            Message::Settled { writer, interval } => self.settled(writer, interval),
             Message::Leaving => {
                 self.peer_leaves(from, out);
                 Ok(())
@@ -342,14 +363,15 @@ impl Engine {
             Message::LockGrant { lock, ticket, died } => {
                 let outcome = died.map_or(Outcome::Done, |node| Outcome::Failed(Failure::OwnerDied(node)));
                 let home = lock_home(lock, self.config.nodes);
-                self.conclude(from, Some(home), ticket, Wait::Lock(lock), outcome, out)
+                self.conclude_acquire(from, home, ticket, Wait::Lock(lock), outcome, out)
             }
             Message::BarrierArrive { barrier, ticket, participants } => {
                 self.barrier_arrived(from, barrier, ticket, participants, out)
             }
             Message::BarrierCancel { barrier, ticket } => self.barrier_cancelled(from, barrier, ticket),
             Message::BarrierRelease { barrier, ticket } => {
-                self.barrier_answered(from, barrier, ticket, Outcome::Done, out)
+                let home = barrier_home(barrier, self.config.nodes);
+                self.conclude_acquire(from, home, ticket, Wait::Barrier(barrier), Outcome::Done, out)
             }
             Message::BarrierMismatch { barrier, ticket, first, this } => {
                 let failure = Failure::BarrierMismatch { first, this };
@@ -404,6 +426,22 @@ impl Engine {
     ) -> Handled {
         let home = barrier_home(barrier, self.config.nodes);
         self.conclude(from, Some(home), ticket, Wait::Barrier(barrier), outcome, out)
+    }
+
+    /// Ends a call after which the thread sees what others wrote before.
+    fn conclude_acquire(
+        &mut self,
+        from: NodeId,
+        home: NodeId,
+        ticket: Ticket,
+        wait: Wait,
+        outcome: Outcome,
+        out: &mut Actions,
+    ) -> Handled {
+        if from == home {
+            self.drop_written(out);
+        }
+        self.conclude(from, Some(home), ticket, wait, outcome, out)
     }
 
     /// Ends the call that waits under `ticket` for just this answer; a late answer finds nobody.

@@ -1,6 +1,7 @@
 //! The page tables: for every mapped region, this node's copies, its part of the directory, and what it knows of homes.
 
 use super::coherence::NO_SUCH_PAGE;
+use super::notices::PageRun;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
 use crate::limits;
 use crate::placement::{Placement, Protocol};
@@ -164,6 +165,14 @@ impl Pages {
     /// Keeps in mind, for ever, who is the home of `page`.
     pub(super) fn settle_home(&mut self, page: PageAddress, home: NodeId) {
         self.region_mut(page).homes.set(page.page, home.get() as u8 + 1);
+    }
+
+    /// Pages of `run` that this node has a copy of or has asked for.
+    pub(super) fn in_use(&self, run: PageRun) -> impl Iterator<Item = PageAddress> + '_ {
+        let PageRun { first, count } = run;
+        let local = self.region(first).map(|region| region.local.written(first.page, count));
+        let used = local.into_iter().flatten().filter(|(_, word)| *word != 0);
+        used.map(move |(page, _)| PageAddress::new(first.region, page))
     }
 
     /// `None` when the page does not exist here.

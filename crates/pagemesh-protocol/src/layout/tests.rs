@@ -48,6 +48,13 @@ fn every_message() -> Vec<Message> {
         Message::RegionDrop { region, round },
         Message::RegionReady { ticket, region, spec },
         Message::RegionBroken { ticket, node },
+        Message::Diff { page, interval: 7, last: true },
+        Message::Diff { page, interval: u64::MAX, last: false },
+        Message::Need { page, request, writer: node, interval: 7 },
+        Message::Wrote { writer: node, interval: 7, first: page, count: 9 },
+        Message::Told { writer: node, interval: 7 },
+        Message::Knows { writer: node, interval: 7 },
+        Message::Settled { writer: node, interval: 7 },
         Message::Goodbye,
         Message::Leaving,
     ];

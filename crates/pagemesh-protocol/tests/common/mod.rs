@@ -250,6 +250,27 @@ impl Subject {
         self.act(|engine, out| engine.on_barrier_arrive(ticket(slot), barrier, participants, out))
     }
 
+    /// Arrives at a barrier whose home is node `home` of five.
+    pub(crate) fn arrives_at_barrier(&mut self, slot: u16, home: u16) -> Actions {
+        self.arrives(slot, barrier_at(home, 5, 0), 2)
+    }
+
+    /// Gets a lock from its home, node `home` of five, which tells that `writer` wrote `page` in its interval 1.
+    pub(crate) fn gets_lock_with_notice(
+        &mut self,
+        slot: u16,
+        home: u16,
+        writer: u16,
+        page: PageAddress,
+    ) -> Actions {
+        let (lock, writer) = (lock_at(home, 5, 0), node(writer));
+        let mut all = self.acquires(slot, lock);
+        all.extend(self.hears(home, Message::Wrote { writer, interval: 1, first: page, count: 1 }));
+        all.extend(self.hears(home, Message::Told { writer, interval: 1 }));
+        all.extend(self.hears(home, Message::LockGrant { lock, ticket: ticket(slot), died: None }));
+        all
+    }
+
     pub(crate) fn opens(&mut self, slot: u16, create: bool, spec: RegionSpec) -> Actions {
         self.act(|engine, out| engine.on_region_open(ticket(slot), create, spec, out))
     }

@@ -6,7 +6,7 @@ use crate::event::{Wanted, Words};
 use crate::network::Parcel;
 use crate::node::{Proposal, Rights};
 use crate::sabotage::Sabotage;
-use pagemesh_protocol::{Access, Action, Message, NodeId, PageAddress, RegionId, RegionSpec, View};
+use pagemesh_protocol::{Access, Action, Message, NodeId, PageAddress, Payload, RegionId, RegionSpec, View};
 
 impl World {
     pub(super) fn perform(
@@ -42,6 +42,9 @@ impl World {
             }
             Action::UnmapRegion(region) => self.unmap_region(at, region),
             Action::Complete { ticket, outcome } => self.complete(at, ticket, outcome),
+            Action::SendDiff { .. } | Action::MakeTwin(_) | Action::DropTwin(_) | Action::ApplyDiff(_) => {
+                Err(Breach::Action(format!("n{at}: {action:?}, but no region here has twins")))
+            }
             Action::Departed(node) => {
                 if self.nodes[node.index()].said_goodbye {
                     return Ok(());
@@ -127,7 +130,7 @@ impl World {
         if to.index() == at || to.index() >= self.nodes.len() {
             return Err(Breach::Action(format!("n{at} sends to {to:?}: {message:?}")));
         }
-        if payload.is_some() != message.has_payload() {
+        if payload.is_some() != (message.payload() == Payload::Page) {
             return Err(Breach::Action(format!("n{at} sends a payload {payload:?} with {message:?}")));
         }
         check_wire(&message)?;

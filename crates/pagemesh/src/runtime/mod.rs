@@ -12,6 +12,7 @@ mod calls;
 mod failure;
 mod receive;
 mod shard;
+mod twins;
 
 use crate::stats::{Counters, count};
 use crate::{
@@ -26,7 +27,7 @@ use pagemesh_protocol::{
     Placement, RegionId, RegionSpec, Ticket, limits,
 };
 use receive::{Cold, Receiving};
-use shard::Shard;
+use shard::{Load, Shard};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,10 @@ use std::time::{Duration, Instant};
 
 /// Pages that a prefetch has under way at a time: more gain nothing in throughput, and it leaves tickets to others.
 const AT_A_TIME: usize = 64;
+
+/// With more than this in a queue to a peer, no thread begins what may send as much again as [`limits::TWINS`] diffs: a queue that
+/// is full ends the link.
+const ROOM_BYTES: usize = 4 << 20;
 
 /// Nodes that are gone.
 #[derive(Debug)]
@@ -164,7 +169,7 @@ impl Runtime {
     /// Gives the engine an event and performs what it asks for. `None` after the end.
     fn event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
         let mut shard = lock(&self.shard);
-        (!shard.is_closed()).then(|| shard.run(self, None, event))
+        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
     }
 
     /// Starts a call and waits for its outcome.
@@ -174,6 +179,7 @@ impl Runtime {
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
         let deadline = Instant::now() + timeout;
+        self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         self.event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
         self.finish_call(&call, deadline, timeout)
@@ -232,6 +238,7 @@ impl Runtime {
     pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
         let timeout = self.fault_timeout;
         let deadline = Instant::now() + timeout;
+        self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
         self.event(|engine, out| engine.on_fault(ticket, page, access, out)).ok_or(CallFailure::Closed)?;
@@ -310,6 +317,7 @@ impl Runtime {
     }
 
     pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
+        self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
         self.event(|engine, out| engine.on_lock_release(ticket, id, out));
         self.switch.flush();
     }

@@ -1,10 +1,11 @@
 //! What arrives: handled by whichever thread receives, or put aside for the service thread.
 
+use super::shard::Load;
 use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
-use pagemesh_memory::PageBytes;
+use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject};
-use pagemesh_protocol::{Engine, Message, NodeId, View};
+use pagemesh_protocol::{Engine, Message, NodeId, Payload, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
@@ -71,11 +72,7 @@ impl<'a> Receiving<'a> {
 impl Receiver for Receiving<'_> {
     fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject> {
         let (view, message) = Message::decode(message).map_err(|error| Reject::from(error.to_string()))?;
-        let payload: Option<&PageBytes> = match (message.has_payload(), payload.is_empty()) {
-            (false, true) => None,
-            (true, false) => Some(payload.try_into().map_err(|_| Reject::from("a payload is one page"))?),
-            _ => return Err(Reject::from("a page's bytes come with Data, and with nothing else")),
-        };
+        let load = load(&message, payload)?;
         let from = NodeId::new(peer);
         if message.is_cold() {
             if !self.runtime.cold.push(ColdEvent::Message(from, view, message)) {
@@ -89,13 +86,29 @@ impl Receiver for Receiving<'_> {
             return Ok(());
         }
         shard
-            .run(self.runtime, payload, |engine, out| engine.on_message(from, view, &message, out))
+            .run(self.runtime, load, |engine, out| engine.on_message(from, view, &message, out))
             .map_err(|violation| Reject::from(violation.to_string()))
     }
 
     fn on_lost(&mut self, peer: u16, why: LinkLoss) {
         self.runtime.cold.push(ColdEvent::Lost(NodeId::new(peer), why));
         self.runtime.switch.wake_service();
+    }
+}
+
+/// What came with `message`, checked.
+fn load<'a>(message: &Message, payload: &'a [u8]) -> Result<Load<'a>, Reject> {
+    match message.payload() {
+        Payload::None if payload.is_empty() => Ok(Load::Nothing),
+        Payload::None => Err(Reject::from("bytes come with Data and Diff, and with nothing else")),
+        Payload::Page => {
+            payload.try_into().map(Load::Page).map_err(|_| Reject::from("Data comes with one page"))
+        }
+        Payload::Diff if payload.is_empty() => Ok(Load::Diff(None)),
+        Payload::Diff => {
+            let diff = Diff::parse(payload).map_err(|error| Reject::from(error.to_string()))?;
+            Ok(Load::Diff(Some(diff)))
+        }
     }
 }
 

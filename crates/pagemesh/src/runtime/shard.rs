@@ -1,20 +1,36 @@
 //! One engine with the memory that it decides about, and how its actions are performed.
 
 use super::failure::CallFailure;
+use super::twins::Twins;
 use super::{Runtime, lock};
 use crate::stats::count;
-use pagemesh_memory::{Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey};
+use pagemesh_memory::{
+    DIFF_MOST, Diff, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey,
+};
 use pagemesh_net::Switch;
-use pagemesh_protocol::{Action, Actions, Engine, Message, NodeId, PageAddress, RegionId, RegionSpec, View};
+use pagemesh_protocol::{
+    Action, Actions, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, View,
+};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Room for the actions of one event: an invalidation of 63 sharers fits.
 const ACTIONS: usize = 256;
 
+/// What came with the message that is being handled.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Load<'a> {
+    Nothing,
+    Page(&'a PageBytes),
+    /// `None` when nothing has changed.
+    Diff(Option<Diff<'a>>),
+}
+
 pub(super) struct Shard {
     pub(super) engine: Engine,
     mappings: Vec<Option<Arc<Mapping>>>,
     actions: Actions,
+    twins: Twins,
     closed: bool,
     /// Whose faults the mappings report; not counted, since the runtime owns the mappings.
     runtime: Weak<Runtime>,
@@ -25,7 +41,14 @@ type Mapped = Option<(RegionId, u16, bool)>;
 
 impl Shard {
     pub(super) fn new(engine: Engine, runtime: Weak<Runtime>) -> Shard {
-        Shard { engine, mappings: Vec::new(), actions: Vec::with_capacity(ACTIONS), closed: false, runtime }
+        Shard {
+            engine,
+            mappings: Vec::new(),
+            actions: Vec::with_capacity(ACTIONS),
+            twins: Twins::default(),
+            closed: false,
+            runtime,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -42,17 +65,17 @@ impl Shard {
         self.mappings.get(region.index())?.clone()
     }
 
-    /// Gives the engine an event and performs its actions. `payload` is the page that came with the event.
+    /// Gives the engine an event and performs its actions. `load` came with the event.
     pub(super) fn run<R>(
         &mut self,
         runtime: &Runtime,
-        payload: Option<&PageBytes>,
+        load: Load<'_>,
         event: impl FnOnce(&mut Engine, &mut Actions) -> R,
     ) -> R {
         let mut actions = std::mem::take(&mut self.actions);
         let result = event(&mut self.engine, &mut actions);
         loop {
-            let mapped = self.perform_all(runtime, payload, &actions);
+            let mapped = self.perform_all(runtime, load, &actions);
             actions.clear();
             let Some((region, round, mapped)) = mapped else { break };
             self.engine.on_region_mapped(region, round, mapped, &mut actions);
@@ -61,13 +84,23 @@ impl Shard {
         result
     }
 
-    fn perform_all(&mut self, runtime: &Runtime, payload: Option<&PageBytes>, actions: &Actions) -> Mapped {
+    fn perform_all(&mut self, runtime: &Runtime, load: Load<'_>, actions: &Actions) -> Mapped {
         let mut mapped = None;
         let mut refused = false;
-        for action in actions {
+        let mut rest = actions.as_slice();
+        while let Some((action, after)) = rest.split_first() {
+            rest = after;
             match *action {
                 Action::Send { to, message, payload } => {
                     self.send(runtime, to, &message, payload);
+                }
+                Action::SendDiff { to, message, page } => self.send_diff(runtime, to, &message, page),
+                Action::MakeTwin(page) => refused |= !self.make_twin(page),
+                Action::DropTwin(page) => self.twins.drop_twin(page),
+                Action::Protect(first) | Action::Unmap(first) => {
+                    let more = followers(action, rest);
+                    rest = &rest[more..];
+                    self.take_rights(runtime, action, PageRange::new(first.page, 1 + more as u64), first);
                 }
                 Action::Complete { ticket, outcome } => {
                     let result = if refused { Err(CallFailure::Mapping) } else { Ok(outcome) };
@@ -88,7 +121,7 @@ impl Shard {
                     departures.said_goodbye = departures.said_goodbye.with(node);
                 }
                 Action::Postpone => runtime.postpone(),
-                ref on_page => refused |= !self.change_page(runtime, payload, on_page),
+                ref on_page => refused |= !self.change_page(runtime, load, on_page),
             }
         }
         mapped
@@ -110,21 +143,35 @@ impl Shard {
         });
     }
 
+    fn make_twin(&mut self, page: PageAddress) -> bool {
+        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
+        self.twins.make(page, mapping.service())
+    }
+
+    fn send_diff(&mut self, runtime: &Runtime, to: NodeId, message: &Message, page: PageAddress) {
+        let mut diff = [0; DIFF_MOST];
+        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
+        let length = self.twins.take_diff(page, mapping.service(), &mut diff);
+        count(&runtime.counters.diffs_sent);
+        runtime.counters.diff_bytes.fetch_add(length as u64, Ordering::Relaxed);
+        let mut bytes = [0; Message::MAX_BYTES];
+        let message_length = message.encode(self.engine.view(), &mut bytes);
+        // A link that has ended is reported to whoever receives, and from there to the engine.
+        let _ = runtime.switch.enqueue(to.get(), &bytes[..message_length], &diff[..length]);
+    }
+
     fn mapped(&self, page: PageAddress) -> &Mapping {
         self.mappings[page.region.index()].as_ref().expect("the engine knows only regions that are mapped")
     }
 
     /// Performs an action on a page. False when the kernel refused to grant a right.
-    ///
-    /// # Panics
-    /// When it refused to take one away: going on would show stale bytes to the application.
-    fn change_page(&self, runtime: &Runtime, payload: Option<&PageBytes>, action: &Action) -> bool {
+    fn change_page(&self, runtime: &Runtime, load: Load<'_>, action: &Action) -> bool {
         let granted = |page: PageAddress, access| {
             self.mapped(page).pager().map(PageRange::one(page.page), access).is_ok()
         };
         match *action {
             Action::Fill(page) => {
-                let bytes = payload.expect("a message that fills a page carries one");
+                let Load::Page(bytes) = load else { unreachable!("a message that fills a page carries one") };
                 self.mapped(page).service().write_page(page.page, bytes);
                 count(&runtime.counters.pages_fetched);
                 true
@@ -136,23 +183,38 @@ impl Shard {
             Action::MapRead(page) => granted(page, pagemesh_memory::Access::Read),
             Action::MapWrite(page) => granted(page, pagemesh_memory::Access::Write),
             Action::Unprotect(page) => self.mapped(page).pager().unprotect(PageRange::one(page.page)).is_ok(),
-            Action::Protect(page) => {
-                let protected = self.mapped(page).pager().protect(PageRange::one(page.page));
-                protected.expect("the right to write a page can be taken away");
-                true
-            }
-            Action::Unmap(page) => {
-                count(&runtime.counters.invalidations);
-                let unmapped = self.mapped(page).pager().unmap(PageRange::one(page.page));
-                unmapped.expect("a page can be taken away");
+            Action::ApplyDiff(page) => {
+                let Load::Diff(diff) = load else {
+                    unreachable!("a message that changes a page carries a diff")
+                };
+                if let Some(diff) = diff {
+                    self.mapped(page).service().apply_checked(page.page, &diff);
+                }
                 true
             }
             _ => unreachable!("not an action on a page"),
         }
     }
 
+    /// Takes rights to some pages away, at once: every such call interrupts all other processors.
+    ///
+    /// # Panics
+    /// When the kernel refused: going on would show stale bytes to the application.
+    fn take_rights(&self, runtime: &Runtime, action: &Action, pages: PageRange, first: PageAddress) {
+        let pager = self.mapped(first).pager();
+        if matches!(action, Action::Protect(_)) {
+            pager.protect(pages).expect("the right to write a page can be taken away");
+        } else {
+            runtime.counters.invalidations.fetch_add(pages.count(), Ordering::Relaxed);
+            pager.unmap(pages).expect("a page can be taken away");
+        }
+    }
+
     fn map_region(&mut self, region: RegionId, spec: &RegionSpec) -> bool {
         let Some(runtime) = self.runtime.upgrade() else { return false };
+        if spec.protocol == Protocol::Release && !self.twins.prepare() {
+            return false;
+        }
         let options = MappingOptions::new(RegionKey(region.0 as u32), spec.pages as usize * PAGE_BYTES)
             .address(spec.address as usize)
             .pager(runtime.pager.kind);
@@ -174,6 +236,22 @@ impl Shard {
             }
         }
     }
+}
+
+/// How many of the actions after `action` do the same to the pages after its own.
+fn followers(action: &Action, rest: &[Action]) -> usize {
+    let mut last = *action;
+    let follows = |next: &&Action| {
+        let in_order = match (last, **next) {
+            (Action::Protect(last), Action::Protect(next)) | (Action::Unmap(last), Action::Unmap(next)) => {
+                last.region == next.region && last.page + 1 == next.page
+            }
+            _ => false,
+        };
+        last = **next;
+        in_order
+    };
+    rest.iter().take_while(follows).count()
 }
 
 fn failed_apart(outcome: pagemesh_protocol::Outcome) -> Result<pagemesh_protocol::Outcome, CallFailure> {

@@ -1,0 +1,86 @@
+//! Programs without data races, on a whole mesh: what they read must be what was written last.
+//!
+//! The other worlds of this crate check each access against an order of accesses, which a release region does not promise. Here
+//! threads follow the rules that such regions ask for: every cell of the shared memory either belongs to a lock, or has one
+//! writer, or only readers, until the next barrier. Cells of all kinds lie on the same pages. Then there is just one value that a
+//! read may find, and the checks need to know nothing of the protocol: [`run`] compares every read with a memory that
+//! all threads write at once. Regions of other protocols lie beside those of the release protocol and obey the same rule.
+//!
+//! Messages are delayed and overtake those of other links, threads give up waiting for locks, and nodes die. What
+//! a dead node wrote last may be lost or may not; it is never mixed with anything else, and whoever waits is told.
+
+mod plan;
+mod threads;
+mod world;
+
+pub use plan::{FAULTS, Fault};
+
+use crate::random::Random;
+use plan::Plan;
+use std::fmt;
+use world::World;
+
+/// What happened in one run, or in many.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct RaceFreeReport {
+    /// Events given to engines.
+    pub steps: u64,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Diffs among them.
+    pub diffs: u64,
+    /// Reads that were compared.
+    pub reads: u64,
+    /// Accesses that failed because a node was lost.
+    pub losses: u64,
+    /// Most runs of pages that an engine held notices of.
+    pub notices_most: u64,
+}
+
+impl RaceFreeReport {
+    /// Counts `other` in.
+    pub fn add(&mut self, other: &RaceFreeReport) {
+        self.steps += other.steps;
+        self.messages += other.messages;
+        self.diffs += other.diffs;
+        self.reads += other.reads;
+        self.losses += other.losses;
+        self.notices_most = self.notices_most.max(other.notices_most);
+    }
+}
+
+/// What did not hold.
+#[derive(Clone, Debug)]
+pub struct RaceFreeFailure {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// What was found.
+    pub what: String,
+    /// What happened before, an event a line.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for RaceFreeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "race-free seed {}: {}", self.seed, self.what)
+    }
+}
+
+/// Runs the program and the mesh that `seed` stands for, with a planted fault or none.
+///
+/// # Errors
+/// When a read finds what it may not, a thread waits for ever, or the engines are not at rest in the end.
+pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
+    let attempt = |traced| {
+        let plan = Plan::draw(&mut Random::stream(seed, 0));
+        World::new(plan, Random::stream(seed, 1), fault, traced).run()
+    };
+    attempt(false).map_err(|_| {
+        // The same again, written down this time.
+        let (what, trace) = attempt(true).expect_err("a seed means the same each time");
+        Box::new(RaceFreeFailure { seed, what, trace })
+    })
+}

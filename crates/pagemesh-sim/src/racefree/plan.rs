@@ -1,0 +1,128 @@
+//! What a seed stands for: the mesh, its regions, the program, and what goes wrong.
+
+use crate::random::Random;
+use pagemesh_protocol::{NodeId, Placement, Protocol};
+
+/// Cells of a page; each holds one number.
+pub(super) const CELLS: usize = 4;
+
+/// A fault that is planted to show that the checks see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A diff is not applied.
+    LostDiff,
+    /// A write notice does not arrive.
+    MissedNotice,
+    /// A twin is taken after the first write.
+    LateTwin,
+    /// A home answers before it has what the requester's time demands.
+    EarlyAnswer,
+    /// A diff is applied a second time, later.
+    RepeatedDiff,
+    /// Notices are forgotten before everyone knows them.
+    EarlySettlement,
+    /// A whole page is sent home instead of what changed.
+    WholePage,
+}
+
+/// All of them.
+pub const FAULTS: [Fault; 7] = [
+    Fault::LostDiff,
+    Fault::MissedNotice,
+    Fault::LateTwin,
+    Fault::EarlyAnswer,
+    Fault::RepeatedDiff,
+    Fault::EarlySettlement,
+    Fault::WholePage,
+];
+
+/// Who may touch a cell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Guard {
+    /// Whoever holds the lock.
+    Lock(usize),
+    /// One writer or any readers, until the next barrier.
+    Phase,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RegionPlan {
+    pub(super) pages: u64,
+    pub(super) protocol: Protocol,
+    pub(super) placement: Placement,
+}
+
+/// What a seed stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: u16,
+    /// The node of each thread.
+    pub(super) threads: Vec<usize>,
+    pub(super) regions: Vec<RegionPlan>,
+    /// Of each cell, over all regions.
+    pub(super) guards: Vec<Guard>,
+    pub(super) locks: usize,
+    pub(super) rounds: u64,
+    /// Critical sections of a thread in a round, at most.
+    pub(super) sections: u64,
+    /// Accesses of a critical section, or of a phase, at most.
+    pub(super) accesses: u64,
+    /// Of 100 lock calls, how many give up if they have to wait.
+    pub(super) impatience: u32,
+    /// The step at which a node dies, and which.
+    pub(super) death: Option<(u64, usize)>,
+    /// How likely the next message of a link comes next, by link.
+    pub(super) weights: Vec<u64>,
+    pub(super) thread_weight: u64,
+}
+
+impl Plan {
+    pub(super) fn draw(random: &mut Random) -> Plan {
+        let nodes = random.between(1, 5) as u16;
+        let threads: Vec<usize> = (0..nodes as usize)
+            .flat_map(|node| std::iter::repeat_n(node, random.between(1, 3) as usize).collect::<Vec<_>>())
+            .collect();
+        let regions: Vec<RegionPlan> =
+            (0..random.between(1, 3)).map(|index| RegionPlan::draw(index, nodes, random)).collect();
+        let locks = random.between(1, 4) as usize;
+        let phases = random.below(101) as u32;
+        let cells = regions.iter().map(|region| region.pages as usize * CELLS).sum();
+        let guard = |random: &mut Random| {
+            if random.chance(phases) { Guard::Phase } else { Guard::Lock(random.index(locks)) }
+        };
+        let links = (nodes as usize).pow(2);
+        Plan {
+            nodes,
+            threads,
+            guards: (0..cells).map(|_| guard(random)).collect(),
+            regions,
+            locks,
+            rounds: random.between(1, 4),
+            sections: random.below(6),
+            accesses: random.between(1, 8),
+            impatience: if random.chance(30) { 20 } else { 0 },
+            death: (nodes > 1 && random.chance(25))
+                .then(|| (random.below(600), random.index(nodes as usize))),
+            weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
+            thread_weight: [2, 16, 64][random.index(3)],
+        }
+    }
+}
+
+impl RegionPlan {
+    fn draw(index: u64, nodes: u16, random: &mut Random) -> RegionPlan {
+        let others = [Protocol::WriteInvalidate, Protocol::Migration];
+        let other = index > 0 && random.chance(50);
+        let placement = match random.below(4) {
+            0 => Placement::Cyclic,
+            1 => Placement::Block,
+            2 => Placement::Single(NodeId::new(random.below(nodes as u64) as u16)),
+            _ => Placement::FirstTouch,
+        };
+        RegionPlan {
+            pages: random.between(1, 5),
+            protocol: if other { others[random.index(2)] } else { Protocol::Release },
+            placement,
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The mesh: engines, memory with twins, links, and the memory that every read is compared with.
+
+use super::RaceFreeReport;
+use super::plan::{CELLS, Fault, Plan};
+use super::threads::{Activity, Step, Thread};
+use crate::random::Random;
+use pagemesh_protocol::{
+    Access, Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
+    RegionId, RegionName, RegionSpec, Ticket, View,
+};
+use std::collections::VecDeque;
+
+type Cells = [u32; CELLS];
+
+const BARRIER: BarrierId = BarrierId(1);
+/// More steps than any seed needs: whoever is not at rest by then never will be.
+const STEPS_MOST: u64 = 400_000;
+/// The slot of the calls that open regions; threads have those from 0 on.
+const OPENING: u16 = 1000;
+
+/// Cells of a page, and their new values.
+type Changes = Vec<(usize, u32)>;
+
+/// What goes along with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Load {
+    Nothing,
+    Page(Cells),
+    Diff(Changes),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rights {
+    None,
+    Read,
+    Write,
+}
+
+#[derive(Clone, Debug)]
+struct PageCopy {
+    cells: Cells,
+    rights: Rights,
+    twin: Option<Cells>,
+    /// With [`Fault::LateTwin`]: the next write comes before the twin.
+    late: bool,
+}
+
+struct Node {
+    engine: Engine,
+    alive: bool,
+    /// By region and page.
+    pages: Vec<Vec<PageCopy>>,
+    postponed: bool,
+}
+
+/// The one value that a read may find; more after a node died that wrote it.
+#[derive(Clone, Debug)]
+struct Truth {
+    value: u32,
+    writer: Option<usize>,
+    /// All values since the start; any of them may be left when the last writer died.
+    past: Vec<u32>,
+    uncertain: bool,
+}
+
+pub(super) struct World {
+    plan: Plan,
+    random: Random,
+    fault: Option<Fault>,
+    nodes: Vec<Node>,
+    threads: Vec<Thread>,
+    /// From node `a` to node `b`: number `a * N + b`.
+    links: Vec<VecDeque<(Message, Load)>>,
+    truth: Vec<Truth>,
+    next_value: u32,
+    /// With [`Fault::RepeatedDiff`]: where and what.
+    repeated: Option<(usize, PageAddress, Changes)>,
+    report: RaceFreeReport,
+    trace: Option<Vec<String>>,
+}
+
+type Checked = Result<(), String>;
+
+impl World {
+    pub(super) fn new(plan: Plan, random: Random, fault: Option<Fault>, traced: bool) -> World {
+        let count = plan.nodes;
+        let node = |number| Node {
+            engine: Engine::new(EngineConfig {
+                tickets: 1024,
+                locks: 64,
+                barriers: 8,
+                ..EngineConfig::new(NodeId::new(number), count)
+            }),
+            alive: true,
+            pages: Vec::new(),
+            postponed: false,
+        };
+        let threads = plan.threads.iter().enumerate().map(|(index, node)| Thread::new(*node, index as u16));
+        let truth = Truth { value: 0, writer: None, past: vec![0], uncertain: false };
+        World {
+            nodes: (0..count).map(node).collect(),
+            threads: threads.collect(),
+            links: vec![VecDeque::new(); (count as usize).pow(2)],
+            truth: vec![truth; plan.guards.len()],
+            next_value: 1,
+            repeated: None,
+            report: RaceFreeReport::default(),
+            trace: traced.then(Vec::new),
+            plan,
+            random,
+            fault,
+        }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let step = self.report.steps;
+            trace.push(format!("{step:6} {}", line()));
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<RaceFreeReport, (String, Vec<String>)> {
+        let result = self.open_regions().and_then(|()| self.run_threads()).and_then(|()| self.check_rest());
+        result.map(|()| self.report).map_err(|what| (what, self.trace.unwrap_or_default()))
+    }
+
+    fn open_regions(&mut self) -> Checked {
+        for (index, region) in self.plan.regions.clone().into_iter().enumerate() {
+            let name = RegionName::new(&format!("region {index}")).map_err(|error| error.to_string())?;
+            let (pages, placement, protocol) = (region.pages, region.placement, region.protocol);
+            let spec = RegionSpec { name, pages, placement, protocol, address: 0 };
+            let ticket = Ticket::new(OPENING, index as u16);
+            self.event(0, |engine, out| engine.on_region_open(ticket, true, spec, out))?;
+            while let Some(link) = self.links.iter().position(|link| !link.is_empty()) {
+                self.deliver(link)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_threads(&mut self) -> Checked {
+        while self.step()? {
+            if self.report.steps > STEPS_MOST {
+                return Err(format!("not at rest after {STEPS_MOST} steps"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One thing happens, anywhere; false when nothing is left to happen.
+    fn step(&mut self) -> Result<bool, String> {
+        if let Some((at, node)) = self.plan.death
+            && self.nodes[node].alive
+            && self.report.steps >= at
+        {
+            self.kill(node)?;
+        }
+        if let Some((node, page, diff)) = self.repeated.take_if(|_| self.random.chance(5)) {
+            self.apply(node, page, &diff);
+        }
+        let links = (0..self.links.len()).filter(|link| !self.links[*link].is_empty());
+        let mut choices: Vec<(u64, Choice)> =
+            links.map(|link| (self.plan.weights[link], Choice::Link(link))).collect();
+        for (index, thread) in self.threads.iter().enumerate() {
+            if thread.activity == Activity::Ready {
+                choices.push((self.plan.thread_weight, Choice::Thread(index)));
+            }
+        }
+        for (index, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.postponed && node.alive) {
+            choices.push((4, Choice::Postponed(index)));
+        }
+        let total = choices.iter().map(|(weight, _)| weight).sum();
+        let mut at = self.random.below(total);
+        for (weight, choice) in choices {
+            if at >= weight {
+                at -= weight;
+                continue;
+            }
+            match choice {
+                Choice::Link(link) => self.deliver(link)?,
+                Choice::Thread(index) => self.go_on(index)?,
+                Choice::Postponed(node) => {
+                    self.nodes[node].postponed = false;
+                    self.event(node, Engine::on_postponed)?;
+                }
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn check_rest(&mut self) -> Checked {
+        let waiting = self.threads.iter().position(|thread| thread.activity == Activity::Waiting);
+        if let Some(index) = waiting {
+            return Err(format!(
+                "thread {index} waits for ever; next it would {:?}",
+                self.threads[index].steps
+            ));
+        }
+        let busy = self.nodes.iter().position(|node| node.alive && !node.engine.is_quiet());
+        busy.map_or(Ok(()), |node| Err(format!("the engine of node {node} is not at rest")))
+    }
+
+    fn event(&mut self, node: usize, event: impl FnOnce(&mut Engine, &mut Actions)) -> Checked {
+        let mut out = Actions::new();
+        event(&mut self.nodes[node].engine, &mut out);
+        self.perform(node, &out, &Load::Nothing)
+    }
+
+    fn deliver(&mut self, link: usize) -> Checked {
+        let (from, to) = (link / self.nodes.len(), link % self.nodes.len());
+        let Some((message, load)) = self.links[link].pop_front() else { return Ok(()) };
+        self.note(|| format!("{from} -> {to} {message:?} {load:?}"));
+        self.report.messages += 1;
+        match (self.fault, message) {
+            (Some(Fault::MissedNotice), Message::Wrote { .. }) if self.random.chance(20) => return Ok(()),
+            (Some(Fault::EarlyAnswer), Message::Need { .. }) => return Ok(()),
+            (Some(Fault::EarlySettlement), Message::Told { writer, interval }) if self.random.chance(20) => {
+                self.message(from, to, Message::Settled { writer, interval }, &Load::Nothing)?;
+            }
+            _ => {}
+        }
+        self.message(from, to, message, &load)
+    }
+
+    fn message(&mut self, from: usize, to: usize, message: Message, load: &Load) -> Checked {
+        let mut out = Actions::new();
+        let from = NodeId::new(from as u16);
+        let handled = self.nodes[to].engine.on_message(from, View::FIRST, &message, &mut out);
+        handled.map_err(|violation| violation.to_string())?;
+        let held = self.nodes[to].engine.notices_held() as u64;
+        self.report.notices_most = self.report.notices_most.max(held);
+        self.perform(to, &out, load)
+    }
+
+    fn perform(&mut self, node: usize, actions: &Actions, load: &Load) -> Checked {
+        self.report.steps += 1;
+        for action in actions {
+            if !matches!(action, Action::Send { .. } | Action::SendDiff { .. }) {
+                self.note(|| format!("node {node} {action:?}"));
+            }
+            match *action {
+                Action::Send { to, message, payload } => {
+                    let load = payload.map_or(Load::Nothing, |page| Load::Page(self.copy(node, page).cells));
+                    self.send(node, to, message, load);
+                }
+                Action::SendDiff { to, message, page } => {
+                    let load = self.make_diff(node, page)?;
+                    self.report.diffs += 1;
+                    self.send(node, to, message, load);
+                }
+                Action::Complete { ticket, outcome } => self.complete(node, ticket, outcome)?,
+                Action::Postpone => self.nodes[node].postponed = true,
+                Action::MapRegion { region, round, spec } => {
+                    let fresh = PageCopy { cells: [0; CELLS], rights: Rights::None, twin: None, late: false };
+                    let pages = &mut self.nodes[node].pages;
+                    pages.resize(pages.len().max(region.index() + 1), Vec::new());
+                    pages[region.index()] = vec![fresh; spec.pages as usize];
+                    self.event(node, |engine, out| engine.on_region_mapped(region, round, true, out))?;
+                }
+                Action::UnmapRegion(_) | Action::Departed(_) => return Err(format!("unexpected {action:?}")),
+                ref on_page => self.change_page(node, on_page, load)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: Message, load: Load) {
+        if self.nodes[to.index()].alive {
+            let link = from * self.nodes.len() + to.index();
+            self.links[link].push_back((message, load));
+        }
+    }
+
+    fn copy(&mut self, node: usize, page: PageAddress) -> &mut PageCopy {
+        &mut self.nodes[node].pages[page.region.index()][page.page as usize]
+    }
+
+    fn make_diff(&mut self, node: usize, page: PageAddress) -> Result<Load, String> {
+        let whole = self.fault == Some(Fault::WholePage);
+        let copy = self.copy(node, page);
+        let twin = copy.twin.take().ok_or_else(|| format!("node {node} has no twin of {page:?}"))?;
+        if copy.rights == Rights::Write {
+            return Err(format!("node {node} makes a diff of {page:?}, which can be written"));
+        }
+        let changed = (0..CELLS).filter(|cell| whole || copy.cells[*cell] != twin[*cell]);
+        Ok(Load::Diff(changed.map(|cell| (cell, copy.cells[cell])).collect()))
+    }
+
+    fn apply(&mut self, node: usize, page: PageAddress, diff: &[(usize, u32)]) {
+        let copy = self.copy(node, page);
+        for (cell, value) in diff {
+            copy.cells[*cell] = *value;
+        }
+    }
+
+    fn change_page(&mut self, node: usize, action: &Action, load: &Load) -> Checked {
+        let late = self.fault == Some(Fault::LateTwin) && self.random.chance(20);
+        let fault = |what: &str| Err(format!("node {node}: {action:?} {what}"));
+        match *action {
+            Action::Fill(page) => {
+                let Load::Page(cells) = load else { return fault("without bytes") };
+                self.copy(node, page).cells = *cells;
+            }
+            Action::FillZero(page) => self.copy(node, page).cells = [0; CELLS],
+            Action::MapRead(page) | Action::Protect(page) => self.copy(node, page).rights = Rights::Read,
+            Action::MapWrite(page) | Action::Unprotect(page) => self.copy(node, page).rights = Rights::Write,
+            Action::Unmap(page) => self.copy(node, page).rights = Rights::None,
+            Action::MakeTwin(page) => {
+                let copy = self.copy(node, page);
+                if copy.twin.is_some() || copy.rights == Rights::Write {
+                    return fault("of a page that is being written");
+                }
+                (copy.twin, copy.late) = (Some(copy.cells), late);
+            }
+            Action::DropTwin(page) => self.copy(node, page).twin = None,
+            Action::ApplyDiff(page) => {
+                let Load::Diff(diff) = load else { return fault("without a diff") };
+                match self.fault {
+                    Some(Fault::LostDiff) if self.random.chance(20) => return Ok(()),
+                    Some(Fault::RepeatedDiff) if self.random.chance(20) => {
+                        self.repeated = Some((node, page, diff.clone()));
+                    }
+                    _ => {}
+                }
+                self.apply(node, page, diff);
+            }
+            _ => return fault("is not known here"),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, node: usize, ticket: Ticket, outcome: Outcome) -> Checked {
+        if ticket.slot == OPENING {
+            return match outcome {
+                Outcome::Region { .. } => Ok(()),
+                other => Err(format!("a region was not mapped: {other:?}")),
+            };
+        }
+        let thread = &mut self.threads[ticket.slot as usize];
+        if thread.node != node || thread.ticket != ticket || thread.activity != Activity::Waiting {
+            return Err(format!("{outcome:?} for {ticket:?}, which does not wait"));
+        }
+        thread.activity = Activity::Ready;
+        let failed = matches!(outcome, Outcome::Failed(_));
+        self.report.losses += u64::from(failed);
+        if failed && self.nodes.iter().all(|node| node.alive) {
+            return Err(format!("thread {} was told {outcome:?} though all nodes live", ticket.slot));
+        }
+        match (thread.steps.front().copied(), failed) {
+            (Some(Step::Lock(lock)), false) => {
+                thread.held = Some((lock, ticket));
+                thread.steps.pop_front();
+            }
+            (Some(Step::Lock(_)), true) => thread.skip_section(),
+            (Some(Step::Read(_) | Step::Write(_)), false) => thread.owes_use = true,
+            (Some(Step::Read(_) | Step::Write(_)), true) => {
+                // What can no longer be touched is left alone.
+                thread.steps.pop_front();
+            }
+            (Some(Step::Barrier), false) => {
+                thread.steps.pop_front();
+            }
+            // Without its barriers the program would not be without races.
+            (Some(Step::Barrier), true) => self.end(ticket.slot as usize),
+            (other, _) => return Err(format!("{ticket:?} completed, but its thread would {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, index: usize) {
+        self.threads[index].activity = Activity::Over;
+        self.threads[index].steps.clear();
+    }
+
+    /// Thread `index` does its next step.
+    fn go_on(&mut self, index: usize) -> Checked {
+        let node = self.threads[index].node;
+        let Some(step) = self.threads[index].steps.front().copied() else {
+            let (plan, random) = (&self.plan, &mut self.random);
+            if !self.threads[index].plan_round(index, plan, random) {
+                self.end(index);
+            }
+            return Ok(());
+        };
+        match step {
+            Step::Read(cell) => self.touch(index, cell, Access::Read),
+            Step::Write(cell) => self.touch(index, cell, Access::Write),
+            Step::Lock(lock) => {
+                let ticket = self.wait(index);
+                self.note(|| format!("thread {index} wants lock {lock}"));
+                self.event(node, |engine, out| engine.on_lock_acquire(ticket, LockId(lock as u64), out))?;
+                let impatient = self.random.chance(self.plan.impatience);
+                if impatient && self.threads[index].activity == Activity::Waiting {
+                    self.threads[index].activity = Activity::Ready;
+                    self.threads[index].skip_section();
+                    self.event(node, |engine, out| engine.on_cancel(ticket, out))?;
+                }
+                Ok(())
+            }
+            Step::Unlock => {
+                self.threads[index].steps.pop_front();
+                let Some((lock, ticket)) = self.threads[index].held.take() else {
+                    return Err(format!("thread {index} holds no lock"));
+                };
+                self.note(|| format!("thread {index} gives back lock {lock}"));
+                self.event(node, |engine, out| engine.on_lock_release(ticket, LockId(lock as u64), out))
+            }
+            Step::Barrier => {
+                let (ticket, all) = (self.wait(index), self.threads.len() as u32);
+                self.note(|| format!("thread {index} is at the barrier"));
+                self.event(node, |engine, out| engine.on_barrier_arrive(ticket, BARRIER, all, out))
+            }
+        }
+    }
+
+    fn wait(&mut self, index: usize) -> Ticket {
+        self.threads[index].activity = Activity::Waiting;
+        self.threads[index].next_ticket()
+    }
+
+    fn place(&self, cell: usize) -> (PageAddress, usize) {
+        let mut page = (cell / CELLS) as u64;
+        let mut region = 0;
+        while page >= self.plan.regions[region].pages {
+            page -= self.plan.regions[region].pages;
+            region += 1;
+        }
+        (PageAddress::new(RegionId(region as u16), page), cell % CELLS)
+    }
+
+    /// Thread `index` reads or writes a cell, or faults.
+    fn touch(&mut self, index: usize, cell: usize, access: Access) -> Checked {
+        let node = self.threads[index].node;
+        let (page, place) = self.place(cell);
+        let needed = if access == Access::Read { Rights::Read } else { Rights::Write };
+        let ready = self.copy(node, page).rights >= needed;
+        if ready {
+            self.threads[index].steps.pop_front();
+            if access == Access::Read {
+                self.check_read(index, cell)?;
+            } else {
+                self.write(index, cell, page, place);
+            }
+        }
+        if std::mem::take(&mut self.threads[index].owes_use) {
+            let ticket = self.threads[index].ticket;
+            self.event(node, |engine, out| engine.on_resumed(ticket, out))?;
+        }
+        if !ready {
+            let ticket = self.wait(index);
+            self.note(|| format!("thread {index} faults on {page:?} {access:?}"));
+            self.event(node, |engine, out| engine.on_fault(ticket, page, access, out))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize, cell: usize, page: PageAddress, place: usize) {
+        let (value, node) = (self.next_value, self.threads[index].node);
+        self.next_value += 1;
+        self.note(|| format!("thread {index} writes {value} to cell {cell}, {page:?}"));
+        let copy = self.copy(node, page);
+        copy.cells[place] = value;
+        if std::mem::take(&mut copy.late) {
+            copy.twin = Some(copy.cells);
+        }
+        let truth = &mut self.truth[cell];
+        truth.past.push(value);
+        (truth.value, truth.writer, truth.uncertain) = (value, Some(node), false);
+    }
+
+    fn check_read(&mut self, index: usize, cell: usize) -> Checked {
+        let (page, place) = self.place(cell);
+        let found = self.copy(self.threads[index].node, page).cells[place];
+        self.note(|| format!("thread {index} reads {found} from cell {cell}, {page:?}"));
+        self.report.reads += 1;
+        let Truth { value, uncertain, past, .. } = &self.truth[cell];
+        if found == *value || (*uncertain && past.contains(&found)) {
+            return Ok(());
+        }
+        Err(format!("thread {index} read {found} from cell {cell}, {page:?}; written last was {value}"))
+    }
+
+    /// A node dies; the others learn of it at once, after what was on its way from it, or instead of it.
+    fn kill(&mut self, node: usize) -> Checked {
+        self.note(|| format!("node {node} dies"));
+        self.nodes[node].alive = false;
+        for truth in &mut self.truth {
+            truth.uncertain |= truth.writer == Some(node);
+        }
+        for index in 0..self.threads.len() {
+            if self.threads[index].node == node {
+                self.end(index);
+            }
+        }
+        let count = self.nodes.len();
+        for other in (0..count).filter(|other| *other != node) {
+            self.links[other * count + node].clear();
+            let kept = self.random.index(self.links[node * count + other].len() + 1);
+            for _ in 0..kept {
+                self.deliver(node * count + other)?;
+            }
+            self.links[node * count + other].clear();
+            let lost = NodeId::new(node as u16);
+            if self.nodes[other].alive {
+                self.event(other, |engine, out| engine.on_peer_lost(lost, out))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Link(usize),
+    Thread(usize),
+    Postponed(usize),
+}

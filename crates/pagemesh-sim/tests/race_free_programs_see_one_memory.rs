@@ -1,0 +1,26 @@
+//! A release region promises little to those who race, and everything to those who do not. These seeds run programs
+//! without data races on it, beside regions of the other protocols, and compare every read.
+
+use pagemesh_sim::racefree::{FAULTS, RaceFreeReport, run};
+
+#[test]
+fn every_seed_reads_what_was_written_last() {
+    let mut sum = RaceFreeReport::default();
+    for seed in 0..3000 {
+        match run(seed, None) {
+            Ok(report) => sum.add(&report),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    println!("{sum:?}");
+    assert!(sum.diffs > 1000 && sum.reads > 10_000 && sum.losses > 0, "the seeds reach too little: {sum:?}");
+}
+
+#[test]
+fn every_planted_fault_is_seen() {
+    for fault in FAULTS {
+        let seen = (0..2000).find(|seed| run(*seed, Some(fault)).is_err());
+        println!("{fault:?}: seen by seed {seen:?}");
+        assert!(seen.is_some(), "{fault:?} was not seen within 2000 seeds");
+    }
+}

@@ -1,0 +1,185 @@
+//! Many writers may have copies of one page at the same time, and nothing that any of them wrote may be lost: not the byte beside
+//! the one that another node writes, not what a thread has written and not released while another thread of its node takes
+//! a lock. Programs that synchronise see one memory.
+
+mod cluster;
+
+use cluster::{everywhere, play, run};
+use pagemesh::{Mesh, Placement, Protocol, RegionOptions, SharedSlice};
+
+const NODES: usize = 4;
+
+fn options(bytes: usize, placement: Placement) -> RegionOptions {
+    RegionOptions::new(bytes).protocol(Protocol::Release).placement(placement)
+}
+
+fn bytes(mesh: &Mesh, name: &str, len: usize, placement: Placement) -> SharedSlice<u8> {
+    mesh.region(name, options(len, placement)).unwrap().slice(0, len).unwrap()
+}
+
+fn words(mesh: &Mesh, name: &str, len: usize, placement: Placement) -> SharedSlice<u64> {
+    mesh.region(name, options(len * 8, placement)).unwrap().slice(0, len).unwrap()
+}
+
+fn placements() -> [Placement; 4] {
+    [Placement::Cyclic, Placement::Block, Placement::FirstTouch, Placement::Single(pagemesh::NodeId::new(1))]
+}
+
+/// Every node writes every fourth byte, so that each word has bytes of all.
+#[test]
+fn bytes_of_one_word_by_four_nodes_are_all_kept() {
+    const TEST: &str = "bytes_of_one_word_by_four_nodes_are_all_kept";
+    const BYTES: usize = 3 * 4096;
+    play(TEST, |mesh| {
+        let me = mesh.node().index();
+        for placement in placements() {
+            let shared = bytes(&mesh, &format!("{placement:?}"), BYTES, placement);
+            for round in 1..=5_usize {
+                for place in (me..BYTES).step_by(NODES).filter(|place| (place / NODES).is_multiple_of(round))
+                {
+                    shared.set(place, (round * 16 + me) as u8).unwrap();
+                }
+                mesh.barrier(1).wait().unwrap();
+                let mut all = vec![0; BYTES];
+                shared.read(0, &mut all).unwrap();
+                for (place, byte) in all.iter().enumerate() {
+                    let last =
+                        (1..=round).rev().find(|round| (place / NODES).is_multiple_of(*round)).unwrap();
+                    assert_eq!(*byte as usize, last * 16 + place % NODES, "byte {place}, {placement:?}");
+                }
+                mesh.barrier(1).wait().unwrap();
+            }
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// Counters of different locks lie on one page; all nodes and threads count all of them.
+#[test]
+fn counters_under_locks_lose_nothing() {
+    const TEST: &str = "counters_under_locks_lose_nothing";
+    const LOCKS: usize = 3;
+    const THREADS: usize = 2;
+    const EACH: u64 = 100;
+    play(TEST, |mesh| {
+        for placement in placements() {
+            let counters = words(&mesh, &format!("{placement:?}"), 1024, placement);
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    let (mesh, counters) = (&mesh, &counters);
+                    scope.spawn(move || {
+                        for turn in 0..EACH as usize {
+                            let lock = (turn + thread) % LOCKS;
+                            let guard = mesh.lock(lock as u64).acquire().unwrap();
+                            let place = lock * 5;
+                            counters.set(place, counters.get(place).unwrap() + 1).unwrap();
+                            drop(guard);
+                        }
+                    });
+                }
+            });
+            mesh.barrier(1).wait().unwrap();
+            let sum: u64 = (0..LOCKS).map(|lock| counters.get(lock * 5).unwrap()).sum();
+            assert_eq!(sum, EACH * (NODES * THREADS) as u64, "{placement:?}");
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// One thread of each node writes words of a page for a long time without a release. Another thread of the node takes locks
+/// meanwhile, under which all nodes write to the same page, so that the node's copy is dropped again and again.
+#[test]
+fn an_acquire_by_one_thread_loses_nothing_of_another() {
+    const TEST: &str = "an_acquire_by_one_thread_loses_nothing_of_another";
+    const MINE: usize = 50;
+    play(TEST, |mesh| {
+        let me = mesh.node().index();
+        let page = words(&mesh, "page", 512, Placement::Cyclic);
+        std::thread::scope(|scope| {
+            let (mesh, page) = (&mesh, &page);
+            scope.spawn(move || {
+                for round in 1..=200 {
+                    for own in 0..MINE {
+                        page.set(10 + own * NODES + me, round).unwrap();
+                    }
+                }
+            });
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let guard = mesh.lock(7).acquire().unwrap();
+                    page.set(0, page.get(0).unwrap() + 1).unwrap();
+                    drop(guard);
+                }
+            });
+        });
+        mesh.barrier(1).wait().unwrap();
+        assert_eq!(page.get(0).unwrap(), 200 * NODES as u64);
+        for place in 10..10 + MINE * NODES {
+            assert_eq!(page.get(place).unwrap(), 200, "word {place}");
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// More pages between two barriers than there are twins, and more bytes than a connection queues.
+#[test]
+fn more_is_written_than_twins_are_kept() {
+    const TEST: &str = "more_is_written_than_twins_are_kept";
+    const PAGES: usize = 6000;
+    play(TEST, |mesh| {
+        let me = mesh.node().index();
+        let all = words(&mesh, "much", PAGES * 512, Placement::Single(pagemesh::NodeId::new(0)));
+        let page: Vec<u64> = (0..512).map(|word| word * 3 + me as u64).collect();
+        if me > 0 {
+            for number in (me - 1..PAGES).step_by(NODES - 1) {
+                all.write(number * 512, &page).unwrap();
+            }
+        }
+        mesh.barrier(1).wait().unwrap();
+        for number in (0..PAGES).step_by(17) {
+            let writer = 1 + number % (NODES - 1);
+            let mut found = vec![0; 512];
+            all.read(number * 512, &mut found).unwrap();
+            assert!(found.iter().enumerate().all(|(word, value)| *value == (word * 3 + writer) as u64));
+        }
+        mesh.leave().unwrap();
+    });
+    run(TEST, NODES);
+}
+
+/// Regions of all protocols, ordered by one lock.
+#[test]
+fn regions_of_all_protocols_are_ordered_by_one_lock() {
+    const TEST: &str = "regions_of_all_protocols_are_ordered_by_one_lock";
+    play(TEST, |mesh| {
+        let protocols = [Protocol::Release, Protocol::WriteInvalidate, Protocol::Migration];
+        let shared = protocols.map(|protocol| {
+            let options = RegionOptions::new(4096).protocol(protocol);
+            mesh.region(&format!("{protocol:?}"), options).unwrap().slice::<u64>(0, 512).unwrap()
+        });
+        for turn in 0..150 {
+            let guard = mesh.lock(3).acquire().unwrap();
+            let values: Vec<u64> = shared.iter().map(|words| words.get(9).unwrap()).collect();
+            assert!(values.iter().all(|value| *value == values[0]), "turn {turn}: {values:?}");
+            for words in &shared {
+                words.set(9, values[0] + 1).unwrap();
+            }
+            drop(guard);
+        }
+        mesh.barrier(1).wait().unwrap();
+        assert_eq!(shared[0].get(9).unwrap(), 150 * NODES as u64);
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
