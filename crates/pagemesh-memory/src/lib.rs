@@ -12,6 +12,7 @@
 //!   [`ServiceView`], which never faults.
 //! * [`Pager`]: what the app view allows, page by page. There are three ([`PagerKind`]); [`choose`] takes the best that can be
 //!   had, and [`probe()`] tells what there is and why.
+//! * [`Mapping::harvest`]: which pages were written, without a fault for each, where the kernel can tell ([`WriteTracking`]).
 //! * [`FaultSink`]: whoever resolves a [`Fault`], on the thread that faulted or, with one of the pagers, on one made for it.
 //! * [`Mapping::read_app`] and its kin: recoverable accesses, which return an [`AccessFault`] instead of dying.
 //! * [`diff`]: the bytes of a page that changed since its twin was made, found ([`ServiceView::diff_page`]), stored
@@ -71,7 +72,8 @@ pub use mapping::{Mapping, MappingError, MappingOptions};
 pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
 pub use pager::{
     Chosen, HANDLER_FEATURES, Improvement, Opening, Pager, PagerChoiceError, PagerError, PagerKind,
-    Privileges, Probe, SIGBUS_FEATURES, StillFaulting, choose, probe,
+    Privileges, Probe, SIGBUS_FEATURES, StillFaulting, TRACKING_FEATURES, WriteTracking, WriteTrackingError,
+    choose, probe,
 };
 pub use recoverable::AccessFault;
 pub use service::ServiceView;

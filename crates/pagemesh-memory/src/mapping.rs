@@ -1,7 +1,9 @@
 //! A region of memory, mapped twice.
 
 use crate::mapped::{MappedRange, Memory};
-use crate::pager::{self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerKind};
+use crate::pager::{
+    self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerError, PagerKind, WriteTracking,
+};
 use crate::{FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
 use rustix::io::Errno;
 use std::mem::ManuallyDrop;
@@ -78,12 +80,13 @@ pub struct MappingOptions {
     bytes: usize,
     address: Option<usize>,
     pager: Option<PagerKind>,
+    track_writes: bool,
 }
 
 impl MappingOptions {
     /// A region of `bytes`, a multiple of [`PAGE_BYTES`], wherever there is room. Its faults will carry `key`.
     pub const fn new(key: RegionKey, bytes: usize) -> MappingOptions {
-        MappingOptions { key, bytes, address: None, pager: None }
+        MappingOptions { key, bytes, address: None, pager: None, track_writes: false }
     }
 
     /// Places the app view at `address`, or nowhere.
@@ -97,6 +100,14 @@ impl MappingOptions {
     #[must_use]
     pub const fn pager(mut self, pager: PagerKind) -> MappingOptions {
         self.pager = Some(pager);
+        self
+    }
+
+    /// Has the kernel note which pages are written, if it can with the pager that the region gets: for
+    /// [`Mapping::harvest`]. If it cannot, the region is what it would be otherwise, and [`Mapping::write_tracking`] tells why.
+    #[must_use]
+    pub const fn track_writes(mut self, track_writes: bool) -> MappingOptions {
+        self.track_writes = track_writes;
         self
     }
 }
@@ -129,6 +140,7 @@ struct Parts {
     memory: Arc<Memory>,
     pager: Box<dyn Pager>,
     chosen: Chosen,
+    tracking: WriteTracking,
 }
 
 impl Mapping {
@@ -137,7 +149,7 @@ impl Mapping {
     /// # Errors
     /// See [`MappingError`].
     pub fn new(options: MappingOptions, sink: Arc<dyn FaultSink>) -> Result<Mapping, MappingError> {
-        let MappingOptions { key, bytes, address, pager } = options;
+        let MappingOptions { key, bytes, address, pager, track_writes } = options;
         if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) || isize::try_from(bytes).is_err() {
             return Err(MappingError::BadSize { bytes });
         }
@@ -150,8 +162,9 @@ impl Mapping {
         let memory = Arc::new(Memory::new(bytes)?);
         let app = MappedRange::new(&memory, address)?;
         let service = ServiceView::new(MappedRange::new(&memory, None)?);
-        let pager = pager::open(chosen.kind, &app, &memory, FaultDelivery { key, sink })?;
-        let parts = ManuallyDrop::new(Parts { app, service, memory, pager, chosen });
+        let tracking = if track_writes { pager::try_tracking(chosen.kind) } else { WriteTracking::Off };
+        let pager = pager::open(chosen.kind, &app, &memory, FaultDelivery { key, sink }, tracking)?;
+        let parts = ManuallyDrop::new(Parts { app, service, memory, pager, chosen, tracking });
         Ok(Mapping { key, process: std::process::id(), parts })
     }
 
@@ -189,6 +202,38 @@ impl Mapping {
     /// Which pager it has, and why.
     pub fn chosen(&self) -> &Chosen {
         &self.parts.chosen
+    }
+
+    /// Whether the kernel notes which pages are written, and if not, why.
+    pub fn write_tracking(&self) -> &WriteTracking {
+        &self.parts.tracking
+    }
+
+    /// Whether the kernel notes which pages are written. If not, a page that is granted for reading faults when it is written.
+    pub fn tracks_writes(&self) -> bool {
+        self.pager().tracks_writes()
+    }
+
+    /// Calls `written` for each run of granted pages among `pages` that were written through the app view since the last
+    /// harvest, or since they were granted for reading, and makes them clean again. Returns how many pages that were.
+    ///
+    /// Threads may go on writing. Each store is in this harvest, and then seen by whoever reads the page after it returned, or
+    /// in the next. What was written through the service view is not in any.
+    ///
+    /// A page may be told that was not written: one that two threads got at the same moment, or that the kernel had taken out of
+    /// the page table. A page that was unmapped is not told. Who unmaps one and wants what was written to it has to compare it
+    /// with its twin after that, whatever the last harvest said.
+    ///
+    /// `written` is called between the system calls, with the pages of a batch clean already; it must not panic.
+    ///
+    /// # Errors
+    /// [`PagerError::WritesNotTracked`], or what the kernel says; then the pages that were told are clean, and the others as they
+    /// were.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn harvest(&self, pages: PageRange, mut written: impl FnMut(PageRange)) -> Result<u64, PagerError> {
+        self.pager().harvest(pages, &mut written)
     }
 
     /// The bytes, whatever the app view allows.

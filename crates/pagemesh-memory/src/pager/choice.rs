@@ -83,7 +83,7 @@ pub fn choose(asked: Option<PagerKind>) -> Result<Chosen, PagerChoiceError> {
 /// Does with one page what a region with this pager would begin with.
 pub(super) fn try_out(kind: PagerKind) -> Result<(), UffdError> {
     let userfault = match kind {
-        PagerKind::Sigbus => sigbus::open_userfault()?,
+        PagerKind::Sigbus => sigbus::open_userfault(sigbus::FEATURES)?,
         PagerKind::Handler => handler::open_userfault()?,
         PagerKind::Sigsegv => return Ok(()),
     };

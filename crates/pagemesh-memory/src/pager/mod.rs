@@ -10,6 +10,7 @@ mod handler;
 mod probe;
 mod sigbus;
 mod sigsegv;
+mod tracking;
 mod userfault;
 
 use crate::mapped::{MappedRange, Memory};
@@ -25,6 +26,7 @@ pub use handler::FEATURES as HANDLER_FEATURES;
 pub(crate) use handler::failures;
 pub use probe::{Improvement, Opening, Privileges, Probe, probe};
 pub use sigbus::FEATURES as SIGBUS_FEATURES;
+pub use tracking::{FEATURES as TRACKING_FEATURES, WriteTracking, WriteTrackingError};
 
 /// Which pager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -83,6 +85,17 @@ pub enum PagerError {
         used: usize,
         /// How many mappings the kernel lets the process have.
         max_map_count: usize,
+    },
+    /// Nobody notes which pages are written.
+    #[error(
+        "asked which of {pages} were written, and the {kind} pager of this region does not note that: ask for it when the region \
+         is mapped, or have them fault"
+    )]
+    WritesNotTracked {
+        /// What was asked for.
+        pages: PageRange,
+        /// Which pager it is.
+        kind: PagerKind,
     },
     /// The kernel kept asking for another try.
     #[error(
@@ -161,6 +174,21 @@ pub trait Pager: Send + Sync {
     /// What the kernel says.
     fn unmap(&self, pages: PageRange) -> Result<(), PagerError>;
 
+    /// Whether stores to pages that are granted for reading run, and are noted instead. Then readable is to be read as
+    /// *clean* and writable as *written* everywhere above.
+    fn tracks_writes(&self) -> bool {
+        false
+    }
+
+    /// [`Mapping::harvest`](crate::Mapping::harvest).
+    ///
+    /// # Errors
+    /// [`PagerError::WritesNotTracked`], or what the kernel says.
+    fn harvest(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<u64, PagerError> {
+        let _ = written;
+        Err(PagerError::WritesNotTracked { pages, kind: self.kind() })
+    }
+
     /// Brings no further fault to the sink, and waits until none is with it: then the sink is gone. Faults from now on are
     /// what they are in any other memory. May be repeated.
     ///
@@ -191,15 +219,27 @@ impl Registration {
     }
 }
 
+/// Whether writes can be tracked with this pager; opens descriptors and tries it with one page.
+pub(crate) fn try_tracking(kind: PagerKind) -> WriteTracking {
+    match tracking::try_out(kind) {
+        Ok(()) => WriteTracking::On,
+        Err(error) => WriteTracking::Refused(error),
+    }
+}
+
 /// Opens the pager that `kind` names over an app view. It has to be dropped after the view.
 pub(crate) fn open(
     kind: PagerKind,
     app: &MappedRange,
     memory: &Arc<Memory>,
     delivery: FaultDelivery,
+    tracking: WriteTracking,
 ) -> Result<Box<dyn Pager>, MappingError> {
     Ok(match kind {
-        PagerKind::Sigbus => Box::new(sigbus::SigbusPager::open(app, delivery)?),
+        PagerKind::Sigbus if tracking == WriteTracking::On => {
+            Box::new(tracking::TrackingPager::open(app, delivery)?)
+        }
+        PagerKind::Sigbus => Box::new(sigbus::SigbusPager::open(app, delivery, SIGBUS_FEATURES)?),
         PagerKind::Handler => Box::new(handler::HandlerPager::open(app, delivery)?),
         PagerKind::Sigsegv => Box::new(sigsegv::SigsegvPager::open(app, memory, delivery)?),
     })

@@ -1,6 +1,9 @@
 //! What there is for pagers on this machine, and what would help.
 
-use super::{Chosen, HANDLER_FEATURES, PagerChoiceError, PagerKind, SIGBUS_FEATURES, choice, sigsegv};
+use super::{
+    Chosen, HANDLER_FEATURES, PagerChoiceError, PagerKind, SIGBUS_FEATURES, WriteTrackingError, choice,
+    sigsegv, tracking,
+};
 use crate::UffdError;
 use crate::uffd::{DEVICE, Features, Scope, Userfault, Way};
 use rustix::io::Errno;
@@ -76,6 +79,8 @@ pub struct Probe {
     pub openings: Vec<Opening>,
     /// For each kind of pager, what is missing.
     pub pagers: Vec<(PagerKind, Result<(), UffdError>)>,
+    /// Whether the kernel can note which pages of a region with the `sigbus` pager are written; if not, what is missing.
+    pub write_tracking: Result<(), WriteTrackingError>,
     /// What a region gets that leaves the choice open.
     pub choice: Result<Chosen, PagerChoiceError>,
     /// What would help, the most valuable first.
@@ -115,6 +120,7 @@ pub fn probe() -> Probe {
         privileges: privileges(&fs::read_to_string("/proc/thread-self/status").unwrap_or_default()),
         openings: ways.map(attempt).to_vec(),
         pagers: PagerKind::ALL.map(|kind| (kind, choice::try_out(kind))).to_vec(),
+        write_tracking: tracking::try_out(PagerKind::Sigbus),
         choice: choice::choose(None),
         improvements: Vec::new(),
     };
@@ -148,6 +154,19 @@ fn improvements(probe: &Probe) -> Vec<Improvement> {
             PagerKind::Sigsegv => continue,
         };
         found.push(Improvement { gain: gain.to_owned(), command: remedy(cause, &probe.privileges) });
+    }
+    let can_have_sigbus =
+        probe.pagers.iter().any(|(kind, outcome)| *kind == PagerKind::Sigbus && outcome.is_ok());
+    if let Err(cause) = &probe.write_tracking
+        && can_have_sigbus
+    {
+        let command = match cause {
+            WriteTrackingError::Uffd(cause) => remedy(cause, &probe.privileges),
+            WriteTrackingError::Pagemap { .. } => "mount -t proc proc /proc".to_owned(),
+            _ => "Linux 6.7 or newer".to_owned(),
+        };
+        let gain = "tracked writes: the first write to a page costs no signal";
+        found.push(Improvement { gain: gain.to_owned(), command });
     }
     let chosen = probe.choice.as_ref().map(|chosen| chosen.kind);
     if chosen == Ok(PagerKind::Sigsegv)
@@ -185,6 +204,7 @@ fn remedy(cause: &UffdError, privileges: &Privileges) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TRACKING_FEATURES;
 
     #[test]
     fn a_probe_agrees_with_the_choice() {
@@ -230,6 +250,14 @@ mod tests {
         assert!(commands[0].contains("seccomp=PROFILE"), "{commands:?}");
         assert!(commands[1].contains("sysctl -w vm.unprivileged_userfaultfd=1"), "{commands:?}");
         assert_eq!(commands[2], "sysctl -w vm.max_map_count=1048576");
+        probe.pagers[0].1 = Ok(());
+        let missing = TRACKING_FEATURES.without(SIGBUS_FEATURES);
+        let too_old = UffdError::MissingFeature { asked: TRACKING_FEATURES, missing };
+        probe.write_tracking = Err(WriteTrackingError::Uffd(too_old));
+        let tracking =
+            improvements(&probe).into_iter().find(|one| one.gain.contains("tracked writes")).unwrap();
+        assert_eq!(tracking.command, "Linux 6.7 or newer");
+        probe.pagers[0].1 = Err(refused);
         probe.privileges.effective_capabilities = Some(u64::MAX);
         let commands: Vec<String> = improvements(&probe).into_iter().map(|one| one.command).collect();
         assert!(

@@ -26,19 +26,28 @@ pub(super) struct SigbusPager {
 }
 
 /// A userfaultfd for one region.
-pub(super) fn open_userfault() -> Result<Arc<Userfault>, UffdError> {
-    Userfault::open(Scope::UserMode, FEATURES).map(Arc::new)
+pub(super) fn open_userfault(features: Features) -> Result<Arc<Userfault>, UffdError> {
+    Userfault::open(Scope::UserMode, features).map(Arc::new)
 }
 
 impl SigbusPager {
-    pub(super) fn open(app: &MappedRange, delivery: FaultDelivery) -> Result<SigbusPager, MappingError> {
-        let userfault = open_userfault()?;
+    pub(super) fn open(
+        app: &MappedRange,
+        delivery: FaultDelivery,
+        features: Features,
+    ) -> Result<SigbusPager, MappingError> {
+        let userfault = open_userfault(features)?;
         super::install(FaultSignal::Sigbus, app)?;
         let registration = delivery.register(PagerKind::Sigbus, app)?;
         // SAFETY: `app` is a shared mapping made for this, and it is unmapped before the pager is dropped; when the pager cannot
         // be dropped, neither is unmapped.
         let range = unsafe { userfault.register(app.address(), app.bytes()) }?;
         Ok(SigbusPager { registration, pages: UserfaultPages::new(range) })
+    }
+
+    /// Enters pages that are absent, writable, and leaves the others as they are.
+    pub(super) fn restore(&self, pages: PageRange) -> Result<(), PagerError> {
+        self.pages.restore(pages)
     }
 }
 

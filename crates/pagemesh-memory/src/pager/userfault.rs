@@ -33,6 +33,11 @@ impl UserfaultPages {
         }
     }
 
+    /// Enters pages that are absent, writable, and leaves the others as they are.
+    pub(super) fn restore(&self, pages: PageRange) -> Result<(), PagerError> {
+        self.enter(pages, Protection::Writable).map(|_| ())
+    }
+
     pub(super) fn unprotect(&self, pages: PageRange) -> Result<(), PagerError> {
         self.set_protection(pages, Protection::Writable)
     }

@@ -1,0 +1,105 @@
+//! `PAGEMAP_SCAN` on `/proc/self/pagemap`, Linux 6.7: the kernel's list of pages that were written. See
+//! `Documentation/admin-guide/mm/pagemap.rst` of the kernel.
+
+use linux_raw_sys::general::{self as kernel, page_region, pm_scan_arg};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
+use std::ffi::c_void;
+
+/// Where the page tables of this process can be asked.
+pub(super) const PAGEMAP: &str = "/proc/self/pagemap";
+
+/// A macro in the kernel's header, and so missing from its translation.
+const PAGEMAP_SCAN: Opcode = opcode::read_write::<pm_scan_arg>(b'f', 16);
+
+const _: () = assert!(PAGEMAP_SCAN == 0xC060_6610);
+const _: () = assert!(size_of::<pm_scan_arg>() == 96 && size_of::<page_region>() == 24);
+
+/// Runs of written pages that one call tells.
+const RUNS_MAX: usize = 256;
+
+/// The page tables of this process, as a file.
+#[derive(Debug)]
+pub(super) struct Pagemap {
+    file: OwnedFd,
+}
+
+/// What one call told, in addresses.
+pub(super) struct Scanned {
+    runs: [page_region; RUNS_MAX],
+    count: usize,
+    /// Up to where it looked.
+    pub(super) end: usize,
+}
+
+impl Scanned {
+    /// First address and the address behind the last of each run of pages that may have been written.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.runs[..self.count].iter().map(|run| (run.start as usize, run.end as usize))
+    }
+}
+
+impl Pagemap {
+    pub(super) fn open() -> Result<Pagemap, Errno> {
+        open(PAGEMAP, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(|file| Pagemap { file })
+    }
+
+    /// Lists the pages between two addresses that are not write-protected, and protects them again in the same step, page by
+    /// page, until the end or until the list is full. When it returns, no processor can write one that was listed without the
+    /// kernel's notice. All of them have to be registered with a userfaultfd that has `WP_ASYNC`, else it fails with EPERM.
+    ///
+    /// A page that is not in the page table counts as not protected, unless a note there says that it is; listing it leaves
+    /// such a note, for which the kernel allocates the page table where there is none (seen on Linux 6.18).
+    pub(super) fn take_written(&self, start: usize, end: usize) -> Result<Scanned, Errno> {
+        let nothing = page_region { start: 0, end: 0, categories: 0 };
+        let mut scanned = Scanned { runs: [nothing; RUNS_MAX], count: 0, end: start };
+        let request = pm_scan_arg {
+            size: size_of::<pm_scan_arg>() as u64,
+            flags: u64::from(kernel::PM_SCAN_WP_MATCHING | kernel::PM_SCAN_CHECK_WPASYNC),
+            start: start as u64,
+            end: end as u64,
+            walk_end: 0,
+            vec: (&raw mut scanned.runs).expose_provenance() as u64,
+            vec_len: RUNS_MAX as u64,
+            max_pages: 0,
+            category_inverted: 0,
+            category_mask: u64::from(kernel::PAGE_IS_WRITTEN),
+            category_anyof_mask: 0,
+            return_mask: u64::from(kernel::PAGE_IS_WRITTEN),
+        };
+        // SAFETY: the request is declared below for this file. The kernel writes to `scanned.runs`, which lives longer than the
+        // call and of which there is no reference, at most as many as it has.
+        let (count, walk_end) = unsafe { ioctl(&self.file, Scan { request }) }?;
+        scanned.count = count.min(RUNS_MAX);
+        scanned.end = walk_end as usize;
+        Ok(scanned)
+    }
+}
+
+/// The request: how many runs it found, and up to where it looked.
+struct Scan {
+    request: pm_scan_arg,
+}
+
+// SAFETY: the opcode is that of a request which reads and writes this structure, and returns a count.
+unsafe impl Ioctl for Scan {
+    type Output = (usize, u64);
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        PAGEMAP_SCAN
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut self.request).cast()
+    }
+
+    unsafe fn output_from_ptr(count: IoctlOutput, request: *mut c_void) -> rustix::io::Result<(usize, u64)> {
+        // SAFETY: it is the pointer that `as_ptr` gave.
+        let walk_end = unsafe { (*request.cast::<pm_scan_arg>()).walk_end };
+        Ok((usize::try_from(count).unwrap_or(0), walk_end))
+    }
+}
