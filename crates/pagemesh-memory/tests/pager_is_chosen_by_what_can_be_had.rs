@@ -6,12 +6,13 @@
 
 mod common;
 
-use common::{Nothing, exits_with, fetch, load, region_at, remote_page, scenario, store};
+use common::{Nothing, can_have, exits_with, fetch, load, region_at, remote_page, scenario, store};
 use pagemesh_memory::uffd::{Features, Scope, Way};
 use pagemesh_memory::{
     Mapping, MappingError, MappingOptions, PAGE_BYTES, PagerChoiceError, PagerKind, RegionKey, UffdError,
-    choose, probe,
+    WriteTracking, WriteTrackingError, choose, probe,
 };
+use rustix::io::Errno;
 use std::sync::Arc;
 
 fn statement(code: u32, k: u32) -> libc::sock_filter {
@@ -42,6 +43,22 @@ fn refuse_userfaultfd(errno: i32) {
         refuse,
         allow,
     ];
+    confine(&mut filter);
+}
+
+/// Lets `PAGEMAP_SCAN` fail from now on as it does on a kernel that lacks it.
+fn refuse_scans() {
+    const SECOND_ARGUMENT_OFFSET: u32 = 24;
+    const PAGEMAP_SCAN: u32 = 0xC060_6610;
+    confine(&mut [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, SECOND_ARGUMENT_OFFSET),
+        unless_equal(PAGEMAP_SCAN),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOTTY.cast_unsigned()),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ]);
+}
+
+fn confine(filter: &mut [libc::sock_filter]) {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the program is complete and outlives the call, which copies it.
     let results = unsafe {
@@ -66,6 +83,10 @@ fn without_userfaultfd(refused: i32) {
     assert_eq!(load(&mapping, 7 * PAGE_BYTES + 1), remote_page(7)[1]);
     assert_eq!(sink.counts(), (1, 1));
 
+    let mapping = Mapping::new(options.track_writes(true), Arc::new(Nothing)).unwrap();
+    let why = WriteTrackingError::Pager { kind: PagerKind::Sigsegv };
+    assert_eq!((mapping.write_tracking(), mapping.tracks_writes()), (&WriteTracking::Refused(why), false));
+
     for kind in [PagerKind::Sigbus, PagerKind::Handler] {
         let Err(PagerChoiceError::Userfaultfd { asked, cause }) = choose(Some(kind)) else {
             panic!("{kind} cannot be had")
@@ -89,13 +110,36 @@ fn without_userfaultfd(refused: i32) {
     assert!(probe.openings.iter().all(|opening| opening.outcome.is_err()), "{:?}", probe.openings);
     assert!(probe.missing_features(PagerKind::Sigbus).contains(Features::SIGBUS));
     assert!(probe.improvements.len() >= 2, "{:?}", probe.improvements);
+    assert!(matches!(probe.write_tracking, Err(WriteTrackingError::Uffd(_))), "{:?}", probe.write_tracking);
 }
+
+/// What has to hold where the kernel does not list written pages: the writes are found by faults.
+fn without_scans() {
+    refuse_scans();
+    let options = MappingOptions::new(RegionKey(5), PAGE_BYTES).pager(PagerKind::Sigbus).track_writes(true);
+    let (mapping, sink) = region_at(options, fetch);
+    let why = WriteTrackingError::Scan { errno: Errno::NOTTY };
+    assert_eq!((mapping.write_tracking(), mapping.tracks_writes()), (&WriteTracking::Refused(why), false));
+    let _ = load(&mapping, 0);
+    store(&mapping, 0, 1);
+    assert_eq!(sink.counts(), (1, 1));
+    let probe = probe();
+    assert_eq!((probe.write_tracking, probe.choice.unwrap().kind), (Err(why), PagerKind::Sigbus));
+    let told = probe.improvements.iter().find(|one| one.gain.contains("tracked writes")).unwrap();
+    assert_eq!(told.command, "Linux 6.7 or newer");
+}
+
+/// The scenario of a kernel that cannot list written pages.
+const WITHOUT_SCANS: &str = "without scans";
 
 /// Where a process of its own begins. In an ordinary run of the tests there is no scenario to play.
 #[test]
 fn entry() {
     if let Some((_, scenario)) = scenario() {
-        without_userfaultfd(scenario.parse().expect("the number of an error"));
+        match scenario.as_str() {
+            WITHOUT_SCANS => without_scans(),
+            number => without_userfaultfd(number.parse().expect("the number of an error")),
+        }
         std::process::exit(42);
     }
 }
@@ -108,6 +152,13 @@ fn a_program_runs_where_userfaultfd_is_refused() {
 #[test]
 fn a_program_runs_where_there_is_no_userfaultfd() {
     exits_with(42, PagerKind::Sigsegv, "entry", &libc::ENOSYS.to_string());
+}
+
+#[test]
+fn a_region_tracks_no_writes_where_the_kernel_cannot_list_them() {
+    if can_have(PagerKind::Sigbus) {
+        exits_with(42, PagerKind::Sigbus, "entry", WITHOUT_SCANS);
+    }
 }
 
 #[test]
