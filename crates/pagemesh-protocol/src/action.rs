@@ -1,5 +1,6 @@
 //! What the engine asks its caller to do. Plain data: the engine performs nothing itself.
 
+use crate::engine::PinWait;
 use crate::ids::{NodeId, PageAddress, RegionId, Ticket};
 use crate::message::Message;
 use crate::region::RegionSpec;
@@ -20,8 +21,8 @@ pub enum Action {
         /// The page whose bytes go along.
         payload: Option<PageAddress>,
     },
-    /// Send `message` to another node with what differs between the bytes of `page` and its twin, which is over then. Nobody can
-    /// write the page.
+    /// Send `message` to another node with what differs between the bytes of `page` and its twin, which is over then; or, with
+    /// `keep_twin`, is from then on what was sent. Without it nobody can write the page.
     SendDiff {
         /// The receiver, never this node.
         to: NodeId,
@@ -29,6 +30,8 @@ pub enum Action {
         message: Message,
         /// The page.
         page: PageAddress,
+        /// Whether the page is still being written.
+        keep_twin: bool,
     },
     /// Keep a twin of this page, which nobody can write yet.
     MakeTwin(PageAddress),
@@ -73,6 +76,9 @@ pub enum Action {
     /// Others want a page that threads of this node were given and may not have touched yet. Let these run first, then call
     /// [`Engine::on_postponed`](crate::Engine::on_postponed); once for any number of these actions is enough.
     Postpone,
+    /// A demand of another node waits for pins of this node. Unless they end before, call
+    /// [`Engine::on_pins_expired`](crate::Engine::on_pins_expired) with this wait when the deadline for pins has passed.
+    AwaitUnpin(PinWait),
     /// A node said that it leaves; report it by [`Engine::on_peer_lost`](crate::Engine::on_peer_lost) when its
     /// connection is closed.
     Departed(NodeId),

@@ -21,7 +21,10 @@ mod region;
 mod sparse;
 
 pub use action::{Action, Actions, Failure, Outcome, PageOwner, RegionRefusal};
-pub use engine::{DirectoryEntry, DirectoryState, Engine, EngineConfig, Violation, barrier_home, lock_home};
+pub use engine::{
+    DirectoryEntry, DirectoryState, Engine, EngineConfig, PinHolder, PinId, PinWait, Violation, barrier_home,
+    lock_home,
+};
 pub use ids::{
     Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
 };

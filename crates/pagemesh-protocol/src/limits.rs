@@ -22,6 +22,8 @@ pub const NOTICES: usize = 1 << 22;
 pub const NEEDS_PER_PEER: usize = 16 * TICKETS;
 /// Intervals of one node: more than a node that releases every nanosecond ends in a century.
 pub const INTERVALS: u64 = 1 << 62;
+/// Pages that one node can have pinned at a time, each as often as it is pinned: 32 MiB, or 16 MiB twice.
+pub const PINS: usize = 8192;
 /// Regions of one mesh, over its whole life.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.
@@ -48,6 +50,7 @@ pub const REGION_ALIGN: u64 = 1 << 30;
 
 const _: () = assert!(NODES <= u64::BITS as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
+const _: () = assert!(PINS * 4096 >= 32 << 20);
 const _: () = assert!(REGIONS <= u16::MAX as usize);
 const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
 const _: () = assert!(TABLE_CHUNK.is_power_of_two());

@@ -163,7 +163,7 @@ fn words(action: &Action) -> String {
         Action::Protect(PAGE) => "Protect".into(),
         Action::Unmap(PAGE) => "Unmap".into(),
         Action::MakeTwin(PAGE) => "MakeTwin".into(),
-        Action::SendDiff { to, message: Message::Diff { page: PAGE, .. }, page: PAGE } => {
+        Action::SendDiff { to, message: Message::Diff { page: PAGE, .. }, page: PAGE, .. } => {
             format!("Diff to {}", place(*to))
         }
         Action::Complete { outcome: Outcome::Done, .. } => "Complete".into(),

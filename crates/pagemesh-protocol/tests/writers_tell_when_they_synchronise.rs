@@ -31,7 +31,8 @@ fn lock(home: u16) -> LockId {
 }
 
 fn send_diff(page: PageAddress, interval: u64, last: bool) -> Action {
-    Action::SendDiff { to: node(HOME), message: Message::Diff { page, interval, last }, page }
+    let message = Message::Diff { page, interval, last };
+    Action::SendDiff { to: node(HOME), message, page, keep_twin: false }
 }
 
 fn wrote(writer: u16, interval: u64, first: PageAddress, count: u32) -> Message {

@@ -15,6 +15,9 @@ pub enum Breach {
     /// A request was passed over, or a page was taken away before it was used.
     #[error("an unfair turn: {0}")]
     Turn(String),
+    /// A pinned page was taken before its deadline, or the end of its pin did not tell what became of it.
+    #[error("a pin failed: {0}")]
+    Pin(String),
     /// Nodes differ about the home of a page.
     #[error("a page has two homes: {0}")]
     Home(String),

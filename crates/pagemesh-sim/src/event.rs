@@ -1,7 +1,8 @@
 //! What is told to an engine, as plain data, and who waits for what.
 
 use pagemesh_protocol::{
-    Access, BarrierId, LockId, Message, NodeId, PageAddress, RegionId, RegionSpec, Ticket,
+    Access, BarrierId, LockId, Message, NodeId, PageAddress, PinHolder, PinId, PinWait, RegionId, RegionSpec,
+    Ticket,
 };
 
 /// Words of a simulated page: enough for several threads to share it falsely.
@@ -17,6 +18,9 @@ pub(crate) enum Event {
     Fault { ticket: Ticket, page: PageAddress, access: Access },
     Resumed { ticket: Ticket },
     Postponed,
+    Pin { ticket: Ticket, pin: PinId, holder: PinHolder, page: PageAddress, access: Access },
+    Unpin { pin: PinId },
+    PinsExpired { up_to: PinWait },
     OwnerQuery { ticket: Ticket, page: PageAddress },
     HomeQuery { ticket: Ticket, page: PageAddress },
     LockAcquire { ticket: Ticket, lock: LockId },
@@ -33,6 +37,11 @@ pub(crate) enum Event {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wanted {
     Page {
+        page: PageAddress,
+        access: Access,
+    },
+    Pin {
+        pin: PinId,
         page: PageAddress,
         access: Access,
     },

@@ -15,15 +15,20 @@ use pagemesh_protocol::{
 /// Engines, links and memory without threads and delays. Calls are made and messages delivered one by one, each
 /// followed by every check; writes are not simulated, so all pages stay zero.
 pub struct Lockstep {
-    world: World,
+    pub(crate) world: World,
     regions: u64,
 }
 
 impl Lockstep {
     /// A mesh of `nodes` nodes without a region.
     pub fn new(nodes: u16) -> Lockstep {
-        let options = Options { trace: TraceMode::Full, sabotage: None };
-        Lockstep { world: World::new(Config::bare(nodes), options), regions: 0 }
+        Lockstep::seeded(nodes, 0, TraceMode::Full)
+    }
+
+    /// As [`new`](Lockstep::new), where [`settle`](Lockstep::settle) delivers in an order that `seed` decides.
+    pub(crate) fn seeded(nodes: u16, seed: u64, trace: TraceMode) -> Lockstep {
+        let config = Config { seed, ..Config::bare(nodes) };
+        Lockstep { world: World::new(config, Options { trace, sabotage: None }), regions: 0 }
     }
 
     /// Creates a region from node 0 and delivers everything until it is mapped everywhere.
@@ -191,12 +196,12 @@ impl Lockstep {
         self.world.trace.into_lines()
     }
 
-    fn begin(&mut self, node: usize, wanted: Wanted) -> Ticket {
+    pub(crate) fn begin(&mut self, node: usize, wanted: Wanted) -> Ticket {
         let mut random = crate::random::Random::stream(self.world.counts.messages, 0);
         self.world.nodes[node].begin_call(Caller::Script, wanted, &mut random)
     }
 
-    fn feed(&mut self, node: usize, event: Event) -> Result<(), Breach> {
+    pub(crate) fn feed(&mut self, node: usize, event: Event) -> Result<(), Breach> {
         self.world.feed(node, event)?;
         self.world.check()
     }

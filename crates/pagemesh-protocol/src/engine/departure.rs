@@ -11,7 +11,7 @@ impl Engine {
         let nodes = self.config.nodes;
         match self.tickets.wait(ticket) {
             Wait::Idle => return,
-            Wait::Page { page, .. } => self.cancel_page_wait(ticket, page),
+            Wait::Page { page, purpose, .. } => self.cancel_page_wait(ticket, page, purpose),
             Wait::Resuming(_) => return self.resumed(ticket, out),
             Wait::Lock(lock) => {
                 self.send(lock_home(lock, nodes), Message::LockRelease { lock, ticket }, out);
@@ -56,6 +56,8 @@ impl Engine {
         for ticket in failed {
             self.fail(ticket, Failure::PeerLost(lost), out);
         }
+        // A transaction that lingered for pins may be over, and the next may have nothing in its way.
+        self.meet_awaited(out);
         self.end_leaving(out);
     }
 

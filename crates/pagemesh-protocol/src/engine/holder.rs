@@ -5,7 +5,7 @@ use super::coherence::{
     NO_SUCH_PAGE, NOT_ITS_HOME, NOT_OF_THIS_PROTOCOL, Pending, asked_access, granted, map,
 };
 use super::pages::LocalPage;
-use super::tickets::Wait;
+use super::tickets::{Purpose, Wait};
 use super::uses::Want;
 use super::{Engine, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
@@ -18,7 +18,7 @@ impl Engine {
         ticket: Ticket,
         page: PageAddress,
         access: Access,
-        held: bool,
+        purpose: Purpose,
         out: &mut Actions,
     ) {
         let local = self.pages.local(page).expect("a fault is reported for a page that is mapped");
@@ -36,13 +36,25 @@ impl Engine {
             });
             return;
         }
-        self.tickets.begin(ticket, Wait::Page { page, access, held, next: None });
+        self.tickets.begin(ticket, Wait::Page { page, access, purpose, next: None });
+        self.join_or_request(page, access, ticket.slot, out);
+    }
+
+    /// Has the call in `slot` wait for `page`: with those that wait already, or by a request.
+    pub(super) fn join_or_request(
+        &mut self,
+        page: PageAddress,
+        access: Access,
+        slot: u16,
+        out: &mut Actions,
+    ) {
+        let local = self.pages.local(page).expect("checked by the caller");
         if let Some(index) = local.pending {
             let pending = &mut self.coherence.pending[index as usize];
-            let first = pending.first.replace(ticket.slot);
-            self.tickets.link(ticket.slot, first);
+            let first = pending.first.replace(slot);
+            self.tickets.link(slot, first);
         } else {
-            self.request_page(page, access, ticket.slot, out);
+            self.request_page(page, access, slot, out);
         }
     }
 
@@ -130,17 +142,26 @@ impl Engine {
         let mut rest = None;
         let mut cursor = first;
         while let Some(slot) = cursor {
-            let (ticket, Wait::Page { page, access, held, next }) = self.tickets.slot(slot) else {
+            let (ticket, Wait::Page { page, access, purpose, next }) = self.tickets.slot(slot) else {
                 unreachable!("only calls that wait for a page are linked");
             };
             cursor = next;
             if !state.allows(access) {
                 self.tickets.link(slot, rest);
                 rest = Some(slot);
-            } else if held && outcome == Outcome::Done {
-                self.let_go(ticket, page, out);
-            } else {
-                self.complete(ticket, outcome, out);
+                continue;
+            }
+            match (purpose, outcome) {
+                (Purpose::Touch, Outcome::Done) => self.let_go(ticket, page, out),
+                (Purpose::Pin(pin), Outcome::Done) => {
+                    self.pin_arrived(page, pin);
+                    self.complete(ticket, outcome, out);
+                }
+                (Purpose::Pin(pin), _) => {
+                    self.pin_failed(page, pin);
+                    self.complete(ticket, outcome, out);
+                }
+                _ => self.complete(ticket, outcome, out),
             }
         }
         rest
@@ -263,6 +284,7 @@ impl Engine {
             _ => return Err("the grant does not fit the copy that is held"),
         }
         self.installed(page, local, state, None, out);
+        self.admit_pins(out);
         Ok(())
     }
 
@@ -325,8 +347,8 @@ impl Engine {
         if requester == self.config.node || requester.get() >= self.config.nodes {
             return Err("the copy cannot go to this requester");
         }
-        if self.must_wait(page) {
-            return self.postpone(page, from, Want::Fetch { request, access, requester });
+        if self.must_wait(page, access) {
+            return self.postpone(page, from, Want::Fetch { request, access, requester }, out);
         }
         self.supply(page, requester, request, access, out);
         Ok(())
@@ -353,6 +375,7 @@ impl Engine {
             }
             (Access::Read, state) => state,
         };
+        self.pins.take(page, access);
         self.pages.set_local(page, LocalPage { state, ..local });
         self.send_page(requester, Message::Data { page, request, access }, page, out);
     }
@@ -366,8 +389,8 @@ impl Engine {
         if local.state != PageState::Shared {
             return Err("there is no shared copy here to be dropped");
         }
-        if self.must_wait(page) {
-            return self.postpone(page, from, Want::Invalidate);
+        if self.must_wait(page, Access::Write) {
+            return self.postpone(page, from, Want::Invalidate, out);
         }
         self.drop_copy(page, from, out);
         Ok(())
@@ -395,7 +418,10 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn cancel_page_wait(&mut self, ticket: Ticket, page: PageAddress) {
+    pub(super) fn cancel_page_wait(&mut self, ticket: Ticket, page: PageAddress, purpose: Purpose) {
+        if let Purpose::Pin(pin) = purpose {
+            self.pin_failed(page, pin);
+        }
         let local = self.pages.local(page).expect("a call waits only for pages that are mapped");
         let Some(index) = local.pending else { return };
         let mut kept = None;

@@ -60,6 +60,7 @@ impl Engine {
             }
             if let Some(phase) = self.serve(page, request, out) {
                 self.begin_transaction(Transaction { page, request, phase, queue });
+                self.await_pins(out);
                 return;
             }
             self.coherence.open[request.node.index()] -= 1;
@@ -132,7 +133,7 @@ impl Engine {
     ) -> Option<Phase> {
         let Request { node, id: request, access } = asked;
         if supplier == self.config.node {
-            if self.must_wait(page) {
+            if self.must_wait(page, access) {
                 self.linger(page);
                 return Some(Phase::Lingering);
             }
@@ -227,6 +228,7 @@ impl Engine {
                 self.coherence.transactions[index as usize].phase = phase;
                 let entry = self.pages.entry(page);
                 self.pages.set_entry(page, DirectoryEntry { busy: Some(index), ..entry });
+                self.await_pins(out);
             }
             None => self.end_transaction(index, out),
         }

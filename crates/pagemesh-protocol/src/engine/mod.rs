@@ -17,6 +17,7 @@ mod locks;
 mod migration;
 mod notices;
 mod pages;
+mod pins;
 mod questions;
 mod queue;
 mod regions;
@@ -34,9 +35,10 @@ use crate::message::Message;
 use crate::region::RegionSpec;
 use notices::PageRun;
 use std::collections::VecDeque;
-use tickets::Wait;
+use tickets::{Purpose, Wait};
 
 pub use pages::{DirectoryEntry, DirectoryState};
+pub use pins::{PinHolder, PinId, PinWait};
 
 /// What an engine has to know from the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +53,8 @@ pub struct EngineConfig {
     pub locks: usize,
     /// Barriers in use at this home, at most [`limits::BARRIERS`].
     pub barriers: usize,
+    /// Pinned pages of this node, at most [`limits::PINS`].
+    pub pins: usize,
 }
 
 impl EngineConfig {
@@ -62,6 +66,7 @@ impl EngineConfig {
             tickets: limits::TICKETS,
             locks: limits::LOCKS,
             barriers: limits::BARRIERS,
+            pins: limits::PINS,
         }
     }
 }
@@ -95,6 +100,7 @@ pub struct Engine {
     coherence: coherence::Coherence,
     uses: uses::Uses,
     release: release::Release,
+    pins: pins::Pins,
     locks: locks::Locks,
     barriers: barriers::Barriers,
     agreements: regions::Agreements,
@@ -110,7 +116,7 @@ impl Engine {
         assert!(config.nodes as usize <= limits::NODES, "at most {} nodes", limits::NODES);
         assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
         assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
-        assert!(config.barriers <= limits::BARRIERS);
+        assert!(config.barriers <= limits::BARRIERS && config.pins <= limits::PINS);
         Engine {
             config,
             view: View::FIRST,
@@ -121,6 +127,7 @@ impl Engine {
             coherence: coherence::Coherence::new(config),
             uses: uses::Uses::new(config),
             release: release::Release::new(config),
+            pins: pins::Pins::new(config),
             locks: locks::Locks::new(config),
             barriers: barriers::Barriers::new(config),
             agreements: regions::Agreements::default(),
@@ -153,7 +160,7 @@ impl Engine {
         (self.home(page)? == self.config.node).then(|| self.pages.entry(page))
     }
 
-    /// Whether a demand for this node's copy of `page` waits until threads have used it.
+    /// Whether a demand for this node's copy of `page` waits until threads have used it or pins have ended.
     pub fn is_postponed(&self, page: PageAddress) -> bool {
         self.has_demands(page)
     }
@@ -174,25 +181,26 @@ impl Engine {
         self.pages.spec(region)
     }
 
-    /// Whether nothing is under way: no call waits, no request is outstanding, no transaction runs.
+    /// Whether nothing is under way: no call waits, no page is pinned, no request is outstanding, no transaction runs.
     pub fn is_quiet(&self) -> bool {
         self.tickets.all_idle()
             && self.coherence.is_quiet()
             && self.uses.is_quiet()
             && self.release.is_quiet()
+            && self.pins.is_empty()
             && self.loopback.is_empty()
     }
 
     /// The application touched a page of this node without the right to. `ticket` completes when it may try again; then
     /// [`on_resumed`](Engine::on_resumed) is to follow.
     pub fn on_fault(&mut self, ticket: Ticket, page: PageAddress, access: Access, out: &mut Actions) {
-        self.fault(ticket, page, access, true, out);
+        self.fault(ticket, page, access, Purpose::Touch, out);
         self.settle(out);
     }
 
     /// As [`on_fault`](Engine::on_fault), for a page that no thread is about to touch: others may have it at once.
     pub fn on_prefetch(&mut self, ticket: Ticket, page: PageAddress, access: Access, out: &mut Actions) {
-        self.fault(ticket, page, access, false, out);
+        self.fault(ticket, page, access, Purpose::Prefetch, out);
         self.settle(out);
     }
 
@@ -206,6 +214,42 @@ impl Engine {
     /// The answer to [`Action::Postpone`]: threads have had their chance to run.
     pub fn on_postponed(&mut self, out: &mut Actions) {
         self.postponed(out);
+        self.settle(out);
+    }
+
+    /// As [`on_fault`](Engine::on_fault), but the page stays from when `ticket` completes well until
+    /// [`on_unpin`](Engine::on_unpin): readable or, pinned for writing, writable, whatever others want. A pin takes its pages in the
+    /// order of their addresses, one after the other, each once. To be ended also when a page could not be had. The outcome is
+    /// [`Failure::Limit`] when as many pages are pinned as may be.
+    pub fn on_pin(
+        &mut self,
+        ticket: Ticket,
+        (pin, holder): (PinId, PinHolder),
+        page: PageAddress,
+        access: Access,
+        out: &mut Actions,
+    ) {
+        self.pin(ticket, (pin, holder), page, access, out);
+        self.settle(out);
+    }
+
+    /// `pin` is over: others may have its pages. Returns the first page that they had before, because
+    /// [`on_pins_expired`](Engine::on_pins_expired) had let them.
+    pub fn on_unpin(&mut self, pin: PinId, out: &mut Actions) -> Option<PageAddress> {
+        let taken = self.unpin(pin, out);
+        self.settle(out);
+        taken
+    }
+
+    /// Whether every page that `pin` got is still held for it.
+    pub fn holds(&self, pin: PinId) -> bool {
+        self.pin_holds(pin)
+    }
+
+    /// The patience of those whose waits began up to `up_to` ([`Action::AwaitUnpin`]) is over: pins hold the pages that they wait
+    /// for no longer. Waits that have ended since do not matter.
+    pub fn on_pins_expired(&mut self, up_to: PinWait, out: &mut Actions) {
+        self.pins_expired(up_to, out);
         self.settle(out);
     }
 

@@ -187,19 +187,26 @@ impl Engine {
             return;
         }
         let mut pages = std::mem::take(&mut self.release.dirty);
+        self.release.twins = 0;
         pages.sort_unstable();
         pages.dedup();
         let interval = self.release.notices.close(&pages);
         for page in &pages {
             let local = self.pages.local(*page).expect("a page that was written is mapped");
-            if local.state == PageState::Modified {
+            if self.is_written_on(*page) {
+                self.release.dirty.push(*page);
+                self.release.twins += usize::from(!self.is_home_of(*page));
+            } else if local.state == PageState::Modified {
                 out.push(Action::Protect(*page));
                 self.pages.set_local(*page, LocalPage { state: PageState::Shared, ..local });
             }
         }
         self.send_diffs(&mut pages, interval, out);
-        pages.clear();
-        (self.release.dirty, self.release.twins) = (pages, 0);
+    }
+
+    /// Whether the kernel may be writing `page` for a system call, so that it stays as it is over a release.
+    fn is_written_on(&self, page: PageAddress) -> bool {
+        self.page_state(page) == PageState::Modified && self.pins.block(page, Access::Read)
     }
 
     fn send_diffs(&mut self, pages: &mut Vec<PageAddress>, interval: u64, out: &mut Actions) {
@@ -211,8 +218,9 @@ impl Engine {
             let last = pages.get(place + 1).is_none_or(|next| home(next) != Some(to));
             if self.live.contains(to) {
                 let message = Message::Diff { page: *page, interval, last };
-                out.push(Action::SendDiff { to, message, page: *page });
-            } else {
+                let keep_twin = self.is_written_on(*page);
+                out.push(Action::SendDiff { to, message, page: *page, keep_twin });
+            } else if !self.is_written_on(*page) {
                 out.push(Action::DropTwin(*page));
             }
         }
@@ -244,6 +252,16 @@ impl Engine {
         let local = self.pages.local(page).expect("the page is in use");
         if let Some(index) = local.pending {
             self.coherence.pending[index as usize].outdated = true;
+        }
+        self.pins.take(page, Access::Write);
+        if local.state == PageState::Modified
+            && !self.is_home_of(page)
+            && let Some(place) = self.release.dirty.iter().position(|dirty| *dirty == page)
+        {
+            // Only a page that was pinned for writing is still being written here; its diff has gone.
+            self.release.dirty.swap_remove(place);
+            self.release.twins -= 1;
+            out.push(Action::DropTwin(page));
         }
         if local.state != PageState::Invalid {
             out.push(Action::Unmap(page));

@@ -1,14 +1,26 @@
 //! What every waiting call of this node waits for.
 
+use super::pins::PinId;
 use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, Ticket};
+
+/// What a page is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// A thread touches it next, and it is held until then.
+    Touch,
+    /// It may be touched some time.
+    Prefetch,
+    /// It stays for this pin.
+    Pin(PinId),
+}
 
 /// What a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
     /// Nothing: the slot is free.
     Idle,
-    /// A page, to be held for the thread once it is here; `next` is the slot of the next call that waits for it.
-    Page { page: PageAddress, access: Access, held: bool, next: Option<u16> },
+    /// A page; `next` is the slot of the next call that waits for it.
+    Page { page: PageAddress, access: Access, purpose: Purpose, next: Option<u16> },
     /// Nothing any more: it has the page, and its thread has not gone on yet.
     Resuming(PageAddress),
     /// The owner of a page, from the node that was asked.

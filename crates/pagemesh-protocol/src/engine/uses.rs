@@ -10,10 +10,12 @@
 //! With a home that serves in the order of arrival, this bounds every access: it is over after at most one service of each
 //! other node.
 //!
-//! Only calls that completed before the demand came are waited for, so nobody can hold a page by touching it again.
+//! Only calls that completed before the demand came are waited for, so nobody can hold a page by touching it again. Pins,
+//! which hold pages for longer, are told in `pins.rs`; the demands that wait for them stand in the same queue.
 
 use super::coherence::Phase;
 use super::pages::LocalPage;
+use super::pins::PinWait;
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Outcome};
@@ -34,10 +36,12 @@ pub(super) enum Want {
 
 /// A demand that waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Demand {
-    page: PageAddress,
+pub(super) struct Demand {
+    pub(super) page: PageAddress,
     home: NodeId,
     want: Want,
+    /// The number of its wait for pins, where it waits for some (`pins.rs`).
+    pub(super) wait: Option<PinWait>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ pub(super) struct Uses {
     /// For each call that was completed and whose thread has not gone on, its page.
     in_use: Vec<PageAddress>,
     /// In the order in which they came.
-    demands: Vec<Demand>,
+    pub(super) demands: Vec<Demand>,
 }
 
 impl Uses {
@@ -92,34 +96,84 @@ impl Engine {
         self.uses.demands_on(page) > 0
     }
 
-    /// Whether a demand for this node's copy of `page` has to wait, for threads or for an earlier one.
-    pub(super) fn must_wait(&self, page: PageAddress) -> bool {
-        self.uses.in_use.contains(&page) || self.has_demands(page)
+    /// Whether a demand for this node's copy of `page` has to wait, for threads, for pins, or for an earlier one.
+    pub(super) fn must_wait(&self, page: PageAddress, access: Access) -> bool {
+        self.uses.in_use.contains(&page) || self.has_demands(page) || self.pins.block(page, access)
     }
 
-    pub(super) fn postpone(&mut self, page: PageAddress, home: NodeId, want: Want) -> Handled {
+    pub(super) fn postpone(
+        &mut self,
+        page: PageAddress,
+        home: NodeId,
+        want: Want,
+        out: &mut Actions,
+    ) -> Handled {
         if self.uses.demands_on(page) >= limits::DEMANDS_FOR_ONE_COPY {
             return Err("more is wanted of one copy than a home can have under way");
         }
-        self.uses.demands.push(Demand { page, home, want });
+        self.uses.demands.push(Demand { page, home, want, wait: None });
+        self.await_pins(out);
         Ok(())
     }
 
     /// A transaction of this home lingers for this node's copy of `page`. One demand serves it and those after it.
     pub(super) fn linger(&mut self, page: PageAddress) {
-        let demand = Demand { page, home: self.config.node, want: Want::Own };
-        if !self.uses.demands.contains(&demand) {
-            self.uses.demands.push(demand);
+        let waits = self.uses.demands.iter().any(|demand| demand.page == page && demand.want == Want::Own);
+        if !waits {
+            self.uses.demands.push(Demand { page, home: self.config.node, want: Want::Own, wait: None });
         }
     }
 
     /// Meets the demands whose pages are in use no more.
     pub(super) fn postponed(&mut self, out: &mut Actions) {
-        while let Some(place) =
-            self.uses.demands.iter().position(|demand| !self.uses.in_use.contains(&demand.page))
-        {
-            let demand = self.uses.demands.remove(place);
-            self.meet(demand, out);
+        self.meet_ready(|_| true, out);
+    }
+
+    /// Meets the demands that waited for pins and need not any longer.
+    pub(super) fn meet_awaited(&mut self, out: &mut Actions) {
+        self.meet_ready(|demand| demand.wait.is_some(), out);
+    }
+
+    fn meet_ready(&mut self, may_go: impl Fn(&Demand) -> bool, out: &mut Actions) {
+        while let Some(page) = self.ready_page(&may_go) {
+            while let Some(place) = self.ready_demand(page) {
+                let demand = self.uses.demands.remove(place);
+                self.meet(demand, out);
+            }
+        }
+        self.await_pins(out);
+        self.admit_pins(out);
+    }
+
+    /// A page with a demand that `may_go`, and that nothing is in the way of.
+    fn ready_page(&self, may_go: impl Fn(&Demand) -> bool) -> Option<PageAddress> {
+        let ready = |demand: &&Demand| may_go(demand) && self.ready_demand(demand.page).is_some();
+        self.uses.demands.iter().find(ready).map(|demand| demand.page)
+    }
+
+    /// The place of the first demand for `page`, if nothing is in its way.
+    fn ready_demand(&self, page: PageAddress) -> Option<usize> {
+        if self.uses.in_use.contains(&page) {
+            return None;
+        }
+        let place = self.uses.demands.iter().position(|demand| demand.page == page)?;
+        (!self.is_blocked(&self.uses.demands[place])).then_some(place)
+    }
+
+    /// Whether pins are in the way of a demand.
+    pub(super) fn is_blocked(&self, demand: &Demand) -> bool {
+        self.demanded_access(demand).is_some_and(|access| self.pins.block(demand.page, access))
+    }
+
+    /// What the other node will have when the demand was met; `None` when it went meanwhile.
+    pub(super) fn demanded_access(&self, demand: &Demand) -> Option<Access> {
+        match demand.want {
+            Want::Fetch { access, .. } => Some(access),
+            Want::Invalidate => Some(Access::Write),
+            Want::Own => {
+                let index = self.pages.entry(demand.page).busy?;
+                Some(self.coherence.transactions[index as usize].request.access)
+            }
         }
     }
 
@@ -138,7 +192,7 @@ impl Engine {
 
     /// The demand was checked when it came; a copy that is gone since then is not asked for any more.
     fn meet(&mut self, demand: Demand, out: &mut Actions) {
-        let Demand { page, home, want } = demand;
+        let Demand { page, home, want, .. } = demand;
         match (want, self.page_state(page)) {
             (Want::Fetch { .. }, PageState::Invalid) => {}
             (Want::Fetch { request, access, requester }, _) => {
@@ -159,6 +213,7 @@ impl Engine {
     pub(super) fn drop_copy(&mut self, page: PageAddress, home: NodeId, out: &mut Actions) {
         let local = self.pages.local(page).expect("checked by the caller");
         out.push(Action::Unmap(page));
+        self.pins.take(page, Access::Write);
         self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
         self.send(home, Message::InvalidateAck { page }, out);
     }

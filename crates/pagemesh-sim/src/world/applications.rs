@@ -98,6 +98,7 @@ impl World {
         let ticket = self.nodes[at].begin_call(Caller::Thread(index), wanted, &mut self.schedule);
         let may_cancel = match wanted {
             Wanted::Page { .. }
+            | Wanted::Pin { .. }
             | Wanted::Lock(_)
             | Wanted::Owner { .. }
             | Wanted::Home { .. }

@@ -18,7 +18,7 @@ impl World {
         if let Outcome::Failed(failure) = outcome {
             self.counts.failed += 1;
             self.check_excuse(at, &call, failure)?;
-            if let Wanted::Page { page, .. } = call.wanted {
+            if let Wanted::Page { page, .. } | Wanted::Pin { page, .. } = call.wanted {
                 self.turns.gives_up(page, self.nodes[at].id);
             }
         } else {
@@ -26,6 +26,9 @@ impl World {
         }
         if matches!(call.wanted, Wanted::Page { .. }) && outcome == Outcome::Done {
             self.nodes[at].set_resuming(ticket, true);
+        }
+        if let (Wanted::Pin { pin, page, access }, Outcome::Done) = (call.wanted, outcome) {
+            self.pins.begins(at, pin, page, access);
         }
         self.observe_home_answer(at, &call, outcome)?;
         self.check_outcome(at, &call, outcome)?;
@@ -76,7 +79,10 @@ impl World {
         let wrong = || Err(Breach::Completion(format!("n{at}: {call:?} ends with {outcome:?}")));
         match (call.wanted, outcome) {
             (_, Outcome::Failed(_))
-            | (Wanted::Page { .. } | Wanted::Lock(_) | Wanted::Barrier(_), Outcome::Done) => Ok(()),
+            | (
+                Wanted::Page { .. } | Wanted::Pin { .. } | Wanted::Lock(_) | Wanted::Barrier(_),
+                Outcome::Done,
+            ) => Ok(()),
             (Wanted::Leave, Outcome::Done) if self.nodes.iter().all(|node| node.called_leave) => Ok(()),
             (Wanted::Region(_), Outcome::Region { region, spec }) => self.check_mapped(region, spec),
             (Wanted::Home { touched, .. }, Outcome::Home(None)) if touched => wrong(),
@@ -103,7 +109,7 @@ impl World {
             Failure::PeerLost(node) => dead(node),
             Failure::OwnerDied(node) => matches!(call.wanted, Wanted::Lock(_)) && dead(node),
             Failure::PageLost(node) => {
-                let Wanted::Page { page, .. } = call.wanted else {
+                let (Wanted::Page { page, .. } | Wanted::Pin { page, .. }) = call.wanted else {
                     return Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?}")));
                 };
                 // A copy may still be there while the order to hand it to the dead node is on its way, or waits for a thread.
@@ -167,7 +173,7 @@ impl World {
                 }
             }
             (Wanted::Page { .. } | Wanted::Lock(_), _) => thread.abort(),
-            (Wanted::Owner { .. } | Wanted::Home { .. } | Wanted::Leave, _) => {
+            (Wanted::Owner { .. } | Wanted::Home { .. } | Wanted::Pin { .. } | Wanted::Leave, _) => {
                 thread.plan.pop_front();
             }
         }

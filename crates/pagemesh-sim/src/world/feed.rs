@@ -80,6 +80,17 @@ impl World {
             Event::Fault { ticket, page, access } => engine.on_fault(ticket, page, access, out),
             Event::Resumed { ticket } => engine.on_resumed(ticket, out),
             Event::Postponed => engine.on_postponed(out),
+            Event::Pin { ticket, pin, holder, page, access } => {
+                engine.on_pin(ticket, (pin, holder), page, access, out);
+            }
+            Event::Unpin { pin } => {
+                let taken = engine.on_unpin(pin, out);
+                self.pins.ends(at, pin, taken)?;
+            }
+            Event::PinsExpired { up_to } => {
+                self.pins.expires(at, up_to);
+                engine.on_pins_expired(up_to, out);
+            }
             Event::HomeQuery { ticket, page } => engine.on_home_query(ticket, page, out),
             Event::OwnerQuery { ticket, page } => engine.on_owner_query(ticket, page, out),
             Event::LockAcquire { ticket, lock } => engine.on_lock_acquire(ticket, lock, out),

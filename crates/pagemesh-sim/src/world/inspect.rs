@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Nothing can happen any more: everything has to be over, and everybody to agree.
-    pub(super) fn check_end(&self) -> Result<(), Breach> {
+    pub(crate) fn check_end(&self) -> Result<(), Breach> {
         for thread in &self.threads {
             if thread.activity != Activity::Over {
                 let (index, node, activity) = (thread.index, thread.node, thread.activity);

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::event::{Event, Words};
 use crate::network::{Network, Parcel};
 use crate::node::Node;
+use crate::pins::PinBoard;
 use crate::random::Random;
 use crate::referee::Referee;
 use crate::run::Options;
@@ -33,6 +34,7 @@ const THREAD_STREAM: u64 = 100;
 /// Ticket slots of a simulated node: more than threads, few enough to be used again soon.
 const TICKETS: usize = 64;
 const BARRIERS: usize = 16;
+const PINS: usize = 64;
 
 /// All pages are checked once in so many steps; those that a step touched are checked at once.
 const FULL_CHECK_STEPS: u64 = 512;
@@ -114,6 +116,8 @@ pub(crate) struct World {
     pub(crate) ended: Vec<(usize, Ticket, Outcome)>,
     /// Requests that homes have heard and not served.
     pub(crate) turns: Turns,
+    /// Pages that are pinned.
+    pub(crate) pins: PinBoard,
     /// Calls made by hand that ended in the current event: nobody uses their pages.
     used: Vec<(usize, Ticket)>,
     /// The pages of calls made by hand are held until that is ended by hand too.
@@ -137,6 +141,7 @@ impl World {
             tickets: TICKETS,
             locks: config.lock_bound,
             barriers: BARRIERS,
+            pins: PINS,
             ..EngineConfig::new(NodeId::new(index), config.nodes)
         };
         let nodes = (0..config.nodes).map(|i| Node::new(node(i), config.blocked[i as usize].clone()));
@@ -155,6 +160,7 @@ impl World {
             time: 0,
             ended: Vec::new(),
             turns: Turns::new(config.nodes),
+            pins: PinBoard::new(config.nodes),
             used: Vec::new(),
             slow_threads: false,
             saboteur: Saboteur::new(options.sabotage, Random::stream(seed, SABOTAGE_STREAM)),

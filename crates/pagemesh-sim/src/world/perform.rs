@@ -26,6 +26,10 @@ impl World {
                 self.nodes[at].postponed_at = Some(self.time + self.pause());
                 Ok(())
             }
+            Action::AwaitUnpin(wait) => {
+                self.pins.awaited(at, wait);
+                Ok(())
+            }
             Action::MapRead(page) => self.give(at, page, &[Rights::None, Rights::Read], Rights::Read),
             Action::MapWrite(page) => self.give(at, page, &[Rights::None, Rights::Write], Rights::Write),
             Action::Unprotect(page) => self.give(at, page, &[Rights::Read], Rights::Write),
@@ -111,6 +115,7 @@ impl World {
 
     fn change(&mut self, at: usize, page: PageAddress, from: &[Rights], to: Rights) -> Result<(), Breach> {
         self.touched.push(page);
+        self.pins.rights_become(at, page, to)?;
         match self.nodes[at].copy_mut(page) {
             Some(copy) if from.contains(&copy.rights) => {
                 copy.rights = to;
