@@ -80,7 +80,7 @@ fn what_would_take_a_pinned_page_waits_for_the_end_of_the_pin() {
     for protocol in PROTOCOLS {
         for access in [Read, Write] {
             let mut subject = writer(protocol);
-            assert_eq!(subject.pins(1, access), [Action::MapWrite(PAGE), done(1)]);
+            assert_eq!(subject.pins(1, access), [done(1)]);
             assert_eq!(subject.hears(HOME, fetch(70, Write, OTHER)), [awaits(1)]);
             assert_eq!(subject.state(), PageState::Modified);
             assert_eq!(subject.postponed(), [], "time alone changes nothing");
@@ -95,7 +95,7 @@ fn what_would_take_a_pinned_page_waits_for_the_end_of_the_pin() {
 #[test]
 fn an_invalidation_waits_for_the_end_of_the_pin() {
     let mut subject = reader();
-    assert_eq!(subject.pins(1, Read), [Action::MapRead(PAGE), done(1)]);
+    assert_eq!(subject.pins(1, Read), [done(1)]);
     assert_eq!(subject.hears(HOME, INVALIDATE), [awaits(1)]);
     assert_eq!(subject.unpins(1), (None, vec![Action::Unmap(PAGE), send(HOME, INVALIDATE_ACK)]));
     assert!(subject.engine.is_quiet());
@@ -184,7 +184,7 @@ fn a_later_pin_may_find_the_page_still_here() {
     subject.pins_as(1, 1, Write);
     subject.hears(HOME, fetch(70, Read, OTHER));
     assert_eq!(subject.pins_as(2, 2, Read), []);
-    let went = vec![Action::Protect(PAGE), send_page(OTHER, data(70, Read)), Action::MapRead(PAGE), done(2)];
+    let went = vec![Action::Protect(PAGE), send_page(OTHER, data(70, Read)), done(2)];
     assert_eq!(subject.unpins(1), (None, went));
     assert_eq!(subject.hears(HOME, INVALIDATE), [awaits(2)]);
 }
@@ -194,7 +194,7 @@ fn a_thread_does_not_wait_for_its_own_pins() {
     let mut subject = writer(Protocol::WriteInvalidate);
     subject.pins_as(1, 1, Write);
     subject.hears(HOME, fetch(70, Write, OTHER));
-    assert_eq!(subject.pins_as(1, 2, Read), [Action::MapWrite(PAGE), done(2)]);
+    assert_eq!(subject.pins_as(1, 2, Read), [done(2)]);
     assert_eq!(subject.unpins(1), (None, vec![]));
     let gone = vec![Action::Unmap(PAGE), send_page(OTHER, data(70, Write))];
     assert_eq!(subject.unpins(2), (None, gone));
@@ -266,7 +266,7 @@ fn a_page_in_use_outlasts_the_deadline_until_it_was_used() {
     assert_eq!(subject.hears(HOME, fetch(70, Write, OTHER)), [awaits(1)]);
     assert_eq!(subject.expires(1), [], "a thread was given it and has not touched it");
     // What is pinned in the meantime gets its own time.
-    assert_eq!(subject.pins(3, Write), [Action::MapWrite(PAGE), done(3), awaits(2)]);
+    assert_eq!(subject.pins(3, Write), [done(3), awaits(2)]);
     assert_eq!(subject.resumes(1), [Action::Postpone]);
     assert_eq!(subject.postponed(), []);
     assert_eq!(subject.expires(2), [Action::Unmap(PAGE), send_page(OTHER, data(70, Write))]);
@@ -282,7 +282,7 @@ fn a_demand_that_waited_for_a_thread_then_waits_for_a_pin() {
     subject.hears(HOME, zero_grant(0, Write));
     subject.pins_as(1, 2, Read);
     assert_eq!(subject.hears(HOME, fetch(70, Read, OTHER)), [], "only the thread is in its way");
-    assert_eq!(subject.pins_as(1, 3, Write), [Action::MapWrite(PAGE), done(3), awaits(1)]);
+    assert_eq!(subject.pins_as(1, 3, Write), [done(3), awaits(1)]);
     assert_eq!(subject.resumes(1), [Action::Postpone]);
     assert_eq!(subject.postponed(), []);
     assert_eq!(subject.unpins(2), (None, vec![]));
@@ -340,7 +340,7 @@ fn a_lost_home_lets_those_go_on_who_waited_behind_it() {
     subject.pins_as(1, 1, Write);
     subject.hears(HOME, fetch(70, Write, OTHER));
     subject.pins_as(2, 2, Write);
-    assert_eq!(subject.loses(HOME), [Action::MapWrite(PAGE), done(2)]);
+    assert_eq!(subject.loses(HOME), [done(2)]);
 }
 
 #[test]

@@ -349,7 +349,11 @@ fn the_bounds_are_those_of_the_engine() {
         ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
         ("barriers in use at one home", limits::BARRIERS.to_string()),
         (
-            "demands of a home for one copy that wait for threads",
+            "pinned pages of one node, each counted as often as it is pinned",
+            format!("{} (32 MiB, or 16 MiB twice); more is an error", limits::PINS),
+        ),
+        (
+            "demands of a home for one copy that wait for threads or pins",
             format!("{}; more is a breach of the protocol", limits::DEMANDS_FOR_ONE_COPY),
         ),
         (

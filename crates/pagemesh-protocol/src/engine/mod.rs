@@ -217,7 +217,7 @@ impl Engine {
         self.settle(out);
     }
 
-    /// As [`on_fault`](Engine::on_fault), but the page stays from when `ticket` completes well until
+    /// As [`on_fault`](Engine::on_fault), but a page that is here already is not mapped anew, and the page stays from when `ticket` completes well until
     /// [`on_unpin`](Engine::on_unpin): readable or, pinned for writing, writable, whatever others want. A pin takes its pages in the
     /// order of their addresses, one after the other, each once. To be ended also when a page could not be had. The outcome is
     /// [`Failure::Limit`] when as many pages are pinned as may be.

@@ -209,7 +209,6 @@ impl Engine {
         };
         self.pins.add(Pinned { page, pin, holder, access, hold });
         if hold == Hold::Held {
-            out.push(super::coherence::map(page, local.state));
             out.push(Action::Complete { ticket, outcome: Outcome::Done });
             self.await_pins(out);
             return;
@@ -283,7 +282,6 @@ impl Engine {
             let local = self.pages.local(page).expect("it was pinned before");
             if local.state.allows(access) {
                 self.pins.set(page, pin, Hold::Held);
-                out.push(super::coherence::map(page, local.state));
                 self.complete(ticket, Outcome::Done, out);
             } else {
                 self.pins.set(page, pin, Hold::Coming);

@@ -54,7 +54,9 @@ pub(super) struct Uses {
 
 impl Uses {
     pub(super) fn new(config: EngineConfig) -> Uses {
-        Uses { in_use: Vec::with_capacity(config.tickets), demands: Vec::with_capacity(config.tickets) }
+        // A home has one demand a page under way; each is for a page that is in use or pinned.
+        let demands = Vec::with_capacity(config.tickets + config.pins);
+        Uses { in_use: Vec::with_capacity(config.tickets), demands }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -147,7 +149,9 @@ impl Engine {
 
     /// A page with a demand that `may_go`, and that nothing is in the way of.
     fn ready_page(&self, may_go: impl Fn(&Demand) -> bool) -> Option<PageAddress> {
-        let ready = |demand: &&Demand| may_go(demand) && self.ready_demand(demand.page).is_some();
+        let ready = |demand: &&Demand| {
+            may_go(demand) && !self.is_blocked(demand) && self.ready_demand(demand.page).is_some()
+        };
         self.uses.demands.iter().find(ready).map(|demand| demand.page)
     }
 
