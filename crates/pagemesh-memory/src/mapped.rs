@@ -1,6 +1,6 @@
 //! The memory behind a region: its file, and the ranges of addresses where the file is mapped.
 
-use crate::{MappingError, PAGE_BYTES, PageRange};
+use crate::{Access, MappingError, PAGE_BYTES, PageRange};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, ftruncate, memfd_create,
@@ -138,6 +138,20 @@ impl MappedRange {
             // SAFETY: as above; the value is not looked at, so it does not matter who writes it.
             unsafe { start.add(page * PAGE_BYTES).read_volatile() };
         }
+    }
+
+    /// Whether a system call could use all of `pages` now, in one call of the kernel.
+    pub(crate) fn is_accessible(&self, pages: PageRange, access: Access) -> bool {
+        if pages.is_empty() {
+            return true;
+        }
+        let advice = match access {
+            Access::Read => Advice::LinuxPopulateRead,
+            Access::Write => Advice::LinuxPopulateWrite,
+        };
+        let start = self.start.wrapping_add(pages.first() as usize * PAGE_BYTES);
+        // SAFETY: the range is ours; this has the kernel do what a system call's access would, and changes no byte.
+        unsafe { madvise(start.cast(), pages.count() as usize * PAGE_BYTES, advice) }.is_ok()
     }
 
     pub(crate) fn start(&self) -> *mut u8 {

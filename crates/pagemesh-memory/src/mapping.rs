@@ -4,7 +4,7 @@ use crate::mapped::{MappedRange, Memory};
 use crate::pager::{
     self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerError, PagerKind, WriteTracking,
 };
-use crate::{FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
+use crate::{Access, FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
 use rustix::io::Errno;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -197,6 +197,17 @@ impl Mapping {
     /// Says what the app view allows.
     pub fn pager(&self) -> &dyn Pager {
         &*self.parts.pager
+    }
+
+    /// Whether system calls can use all of `pages` of the app view now, without a fault (`MADV_POPULATE_READ` and `_WRITE`, Linux
+    /// 5.14; on an older kernel the answer is no). With the `handler` pager this waits for pages that are absent, as a system
+    /// call does. A page that was granted may have lost its mapping to the kernel, or to a pager that ran out of mappings.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn is_accessible(&self, pages: PageRange, access: Access) -> bool {
+        assert!(pages.end() <= self.pages(), "{pages} of a region of {} pages", self.pages());
+        self.parts.app.is_accessible(pages, access)
     }
 
     /// Which pager it has, and why.

@@ -12,8 +12,8 @@ pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost.
 pub const DEMANDS_FOR_ONE_COPY: usize = NODES;
-/// Twins of one node at a time: 4 MiB. With one more page to be written it ends the interval by itself. This also bounds what
-/// one event may send.
+/// Twins of one node at a time: 4 MiB. With one more page to be written it ends the interval by itself. With [`PINS`]
+/// this bounds what one event may send.
 pub const TWINS: usize = 1024;
 /// Runs of pages that one node keeps write notices of. There are never more than pages that were written since all nodes last
 /// knew of each other's writes.

@@ -43,6 +43,7 @@ pub struct Config {
     pub(crate) join_timeout: Duration,
     pub(crate) fault_timeout: Duration,
     pub(crate) wait_timeout: Duration,
+    pub(crate) pin_deadline: Duration,
     pub(crate) spin: Duration,
     pub(crate) pager: Option<PagerKind>,
 }
@@ -67,6 +68,7 @@ impl Config {
             join_timeout: Duration::from_secs(30),
             fault_timeout: Duration::from_secs(30),
             wait_timeout: Duration::from_mins(10),
+            pin_deadline: Duration::from_secs(1),
             spin: Duration::ZERO,
             pager: None,
         }
@@ -79,7 +81,7 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_SPIN_US` and `PAGEMESH_PAGER` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US` and `PAGEMESH_PAGER` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -120,6 +122,7 @@ impl Config {
         config.join_timeout = millis("PAGEMESH_JOIN_TIMEOUT_MS", config.join_timeout)?;
         config.fault_timeout = millis("PAGEMESH_FAULT_TIMEOUT_MS", config.fault_timeout)?;
         config.wait_timeout = millis("PAGEMESH_WAIT_TIMEOUT_MS", config.wait_timeout)?;
+        config.pin_deadline = millis("PAGEMESH_PIN_MS", config.pin_deadline)?;
         if let Some(text) = get("PAGEMESH_SPIN_US") {
             let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
             config.spin = Duration::from_micros(micros);
@@ -161,6 +164,14 @@ impl Config {
     #[must_use]
     pub fn wait_timeout(mut self, timeout: Duration) -> Config {
         self.wait_timeout = timeout;
+        self
+    }
+
+    /// How long another node waits for a page that this node has pinned (1 s); then it gets the page all the same, and the end of the
+    /// pin says so.
+    #[must_use]
+    pub fn pin_deadline(mut self, deadline: Duration) -> Config {
+        self.pin_deadline = deadline;
         self
     }
 
@@ -218,6 +229,7 @@ mod tests {
             ("PAGEMESH_NODES", "4"),
             ("PAGEMESH_COORDINATOR", "127.0.0.1:7000"),
             ("PAGEMESH_JOIN_TIMEOUT_MS", "1500"),
+            ("PAGEMESH_PIN_MS", "250"),
             ("PAGEMESH_SPIN_US", "50"),
         ])
         .unwrap();
@@ -225,6 +237,7 @@ mod tests {
         assert_eq!(config.coordinator, "127.0.0.1:7000".parse().unwrap());
         assert!(config.listen_address.is_loopback());
         assert_eq!(config.join_timeout, Duration::from_millis(1500));
+        assert_eq!(config.pin_deadline, Duration::from_millis(250));
         assert_eq!(config.spin, Duration::from_micros(50));
     }
 

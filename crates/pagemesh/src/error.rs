@@ -230,6 +230,71 @@ pub enum AccessError {
     },
 }
 
+/// Why shared memory could not be pinned, or did not stay pinned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// A page could not be had, or this node has left its mesh.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A deadline took a page from the pin.
+    #[error(
+        "page {page} of region {region:?} went while it was pinned: another node had waited for it for {after:?}; what was done with it since does not count; pin for a shorter time, or set a longer deadline"
+    )]
+    Taken {
+        /// The region.
+        region: String,
+        /// The first page that went.
+        page: u64,
+        /// The deadline for pins.
+        after: Duration,
+    },
+    /// More than one node can have pinned.
+    #[error(
+        "{pages} pages of region {region:?} were to be pinned; one node can have {limit} at a time, counted as often as each is pinned; unpin some, or pin parts one after the other"
+    )]
+    TooMany {
+        /// The region.
+        region: String,
+        /// What was asked for, pages.
+        pages: u64,
+        /// The most that one node can have pinned, pages.
+        limit: usize,
+    },
+    /// The range does not lie in the region.
+    #[error("bytes {start}..{end} of region {region:?} were to be pinned, which has {region_bytes}")]
+    OutOfBounds {
+        /// The region.
+        region: String,
+        /// First byte asked for.
+        start: usize,
+        /// The byte after the last.
+        end: usize,
+        /// Its size.
+        region_bytes: usize,
+    },
+    /// The addresses are not all in one region.
+    #[error(
+        "no region holds all of the {bytes} bytes at address {address:#x}; give a range within one region"
+    )]
+    NoRegion {
+        /// First address.
+        address: usize,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// Nobody has pinned just this range.
+    #[error(
+        "the {bytes} bytes at address {address:#x} are not pinned; unpin just what was pinned, once each"
+    )]
+    NotPinned {
+        /// First address.
+        address: usize,
+        /// How many bytes.
+        bytes: usize,
+    },
+}
+
 /// Why waiting for others failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

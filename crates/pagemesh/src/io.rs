@@ -1,7 +1,7 @@
 //! Regions as files: reading and writing through private buffers.
 //!
 //! A system call does not fault shared pages in. `read(2)` into a page that is not here returns `EFAULT`, or a short count when
-//! some pages before it are; `write(2)` from one likewise. [`RegionCursor`] copies through the caller's private buffer instead,
+//! some pages before it are; `write(2)` from one likewise. [`Region::pin`] holds pages for such a call. [`RegionCursor`] copies through the caller's private buffer instead,
 //! and so works with every file and socket.
 
 use crate::{AccessError, Region};

@@ -3,8 +3,8 @@
 use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
-    Barrier, Config, DepartureKind, JoinError, Lock, NodeId, Placement, Protocol, Region, RegionError,
-    RegionOptions, Stats, SyncError,
+    Access, Barrier, Config, DepartureKind, JoinError, Lock, NodeId, PinError, Placement, Protocol, Region,
+    RegionError, RegionOptions, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
 use pagemesh_protocol::{RegionName, RegionSpec};
@@ -96,6 +96,41 @@ impl Mesh {
         let (placement, protocol) = (Placement::Cyclic, Protocol::WriteInvalidate);
         let spec = RegionSpec { name: RegionName::new(name)?, pages: 0, placement, protocol, address: 0 };
         self.runtime.open_region(false, spec, Some(timeout))
+    }
+
+    /// As [`Region::pin`], by address: the range may lie in any region that is mapped here, but in one. It stays pinned until
+    /// [`unpin_address`](Mesh::unpin_address). Ranges that overlap, and equal ones, may be pinned by any number of threads; a
+    /// thread that pins several takes them in the order of their addresses.
+    ///
+    /// # Errors
+    /// As [`Region::pin`], and when no region holds the whole range.
+    pub fn pin_address(&self, address: usize, bytes: usize, access: Access) -> Result<(), PinError> {
+        let region = self.runtime.region_at(address, bytes).ok_or(PinError::NoRegion { address, bytes })?;
+        let start = address - region.base();
+        let pin = region.pin_bytes(start..start + bytes, access)?;
+        self.runtime.record_pin((address, bytes), region.id(), pin);
+        Ok(())
+    }
+
+    /// Ends the newest pin of just this range: one of this thread, or else one of another.
+    ///
+    /// # Errors
+    /// When this range is not pinned, when a deadline had taken a page of it, or when this node has left.
+    pub fn unpin_address(&self, address: usize, bytes: usize) -> Result<(), PinError> {
+        let (id, pin) =
+            self.runtime.forget_pin(address, bytes).ok_or(PinError::NotPinned { address, bytes })?;
+        let region = self.runtime.region_at(address, bytes).filter(|region| region.id() == id);
+        // A region goes only with the whole mesh.
+        region.map_or(Err(PinError::NoRegion { address, bytes }), |region| region.unpin(pin))
+    }
+
+    /// Where the byte at `address` of a region is to be found by system calls while it is pinned; see [`PinGuard::io_pointer`].
+    /// `None` for addresses outside every region.
+    ///
+    /// [`PinGuard::io_pointer`]: crate::PinGuard::io_pointer
+    pub fn io_pointer(&self, address: usize) -> Option<*mut u8> {
+        let region = self.runtime.region_at(address, 1)?;
+        Some(region.io_pointer_at(address - region.base()))
     }
 
     /// The lock named `id`.

@@ -1,11 +1,14 @@
 //! Regions: named ranges of shared memory.
 
-use crate::runtime::Runtime;
+use crate::runtime::{CallFailure, Runtime};
 use crate::{
-    AccessError, NodeId, PageState, Placement, Plain, Protocol, RegionCursor, RegionError, SharedSlice,
+    AccessError, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol, RegionCursor,
+    RegionError, SharedSlice,
 };
 use pagemesh_memory::{AccessFault, Mapping};
-use pagemesh_protocol::{Access, Outcome, PageAddress, PageOwner, RegionId, RegionSpec};
+use pagemesh_protocol::{
+    Access, Failure, Outcome, PageAddress, PageOwner, PinId, RegionId, RegionSpec, limits,
+};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,7 +56,7 @@ impl RegionOptions {
 ///
 /// It starts as zeros. Plain loads and stores through [`base`](Region::base) work, from any thread; they are as atomic and
 /// ordered across nodes as across the threads of one machine. System calls do not fault pages in: they return `EFAULT` (or
-/// a short count) for pages that are not here. Forked children do not inherit it.
+/// a short count) for pages that are not here, unless they are [pinned](Region::pin). Forked children do not inherit it.
 #[derive(Clone)]
 pub struct Region {
     runtime: Arc<Runtime>,
@@ -164,6 +167,63 @@ impl Region {
         self.runtime
             .acquire_many(pages, access)
             .map_err(|(page, failed)| failed.into_access_error(&self.runtime, &self.spec, page))
+    }
+
+    /// Gets the pages of `bytes` to this node and keeps them until the guard is dropped: readable, or writable and nowhere else. For
+    /// system calls, which do not fault pages in; see [`PinGuard`].
+    ///
+    /// # Errors
+    /// When the range does not lie in the region, when a page cannot be had, or when more than 8192 pages would be pinned on this node,
+    /// counted as often as each is pinned (16 MiB twice over).
+    pub fn pin(&self, bytes: Range<usize>, access: Access) -> Result<PinGuard, PinError> {
+        let pin = self.pin_bytes(bytes.clone(), access)?;
+        Ok(PinGuard::new(self.clone(), bytes, access, pin))
+    }
+
+    /// As [`pin`](Region::pin), to be ended by [`unpin`](Region::unpin).
+    pub(crate) fn pin_bytes(&self, bytes: Range<usize>, access: Access) -> Result<PinId, PinError> {
+        let Range { start, end } = bytes;
+        let region_bytes = self.bytes();
+        if start > end || end > region_bytes {
+            return Err(PinError::OutOfBounds { region: self.name().to_owned(), start, end, region_bytes });
+        }
+        let first = (start / 4096) as u64;
+        let pages = first..if start == end { first } else { end.div_ceil(4096) as u64 };
+        let count = pages.end - pages.start;
+        let too_many =
+            || PinError::TooMany { region: self.name().to_owned(), pages: count, limit: limits::PINS };
+        if count > limits::PINS as u64 {
+            return Err(too_many());
+        }
+        self.runtime.pin(self.id, pages, access).map_err(|(page, failed)| match failed {
+            CallFailure::Failed(Failure::Limit(_)) => too_many(),
+            failed => failed.into_access_error(&self.runtime, &self.spec, page).into(),
+        })
+    }
+
+    /// Ends a pin.
+    pub(crate) fn unpin(&self, pin: PinId) -> Result<(), PinError> {
+        let region = self.name().to_owned();
+        match self.runtime.unpin(pin) {
+            Ok(None) => Ok(()),
+            Ok(Some(page)) => {
+                Err(PinError::Taken { region, page: page.page, after: self.runtime.pin_deadline() })
+            }
+            Err(_) => Err(AccessError::Closed { region }.into()),
+        }
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn id(&self) -> RegionId {
+        self.id
+    }
+
+    /// Byte `offset` in the service view. The byte after the last is somewhere too.
+    pub(crate) fn io_pointer_at(&self, offset: usize) -> *mut u8 {
+        self.mapping.service().page_pointer(0).wrapping_add(offset)
     }
 
     /// Prefetches the pages of these bytes, which lie in the region.

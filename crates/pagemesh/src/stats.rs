@@ -51,6 +51,10 @@ counters! {
     lock_acquires,
     /// Barriers passed.
     barrier_waits,
+    /// Ranges pinned.
+    pins,
+    /// Pins from which a deadline took a page.
+    pins_taken,
     /// Time that threads spent waiting for pages, nanoseconds.
     fault_wait_ns,
 }

@@ -157,7 +157,7 @@ impl fmt::Debug for Switch {
 
 impl Switch {
     /// A switch of node `node` over the streams of a mesh: `streams[peer]`, `None` for the node itself (and for any
-    /// peer that is not there). The streams are made non-blocking. Reserves, without touching it, about 32 MiB of
+    /// peer that is not there). The streams are made non-blocking. Reserves, without touching it, about 96 MiB of
     /// address space for each link's send buffers.
     ///
     /// # Errors

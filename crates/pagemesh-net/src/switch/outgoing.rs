@@ -14,7 +14,7 @@ use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
 
 /// Bytes that may wait in a link's queue. A peer that falls further behind is dropped: it has stopped receiving. As
 /// much again may be on its way from the other buffer of the link into the socket.
-pub const TX_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+pub const TX_LIMIT_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes in order, from the front of a memory block that is reserved once. The block comes zeroed from the system,
 /// so what was never used takes no memory.

@@ -244,8 +244,8 @@ impl World {
                     let load = payload.map_or(Load::Nothing, |page| Load::Page(self.copy(node, page).cells));
                     self.send(node, to, message, load);
                 }
-                Action::SendDiff { to, message, page } => {
-                    let load = self.make_diff(node, page)?;
+                Action::SendDiff { to, message, page, keep_twin } => {
+                    let load = self.make_diff(node, page, keep_twin)?;
                     self.report.diffs += 1;
                     self.send(node, to, message, load);
                 }
@@ -276,11 +276,13 @@ impl World {
         &mut self.nodes[node].pages[page.region.index()][page.page as usize]
     }
 
-    fn make_diff(&mut self, node: usize, page: PageAddress) -> Result<Load, String> {
+    fn make_diff(&mut self, node: usize, page: PageAddress, keep: bool) -> Result<Load, String> {
         let whole = self.fault == Some(Fault::WholePage);
         let copy = self.copy(node, page);
         let twin = copy.twin.take().ok_or_else(|| format!("node {node} has no twin of {page:?}"))?;
-        if copy.rights == Rights::Write {
+        if keep {
+            copy.twin = Some(copy.cells);
+        } else if copy.rights == Rights::Write {
             return Err(format!("node {node} makes a diff of {page:?}, which can be written"));
         }
         let changed = (0..CELLS).filter(|cell| whole || copy.cells[*cell] != twin[*cell]);

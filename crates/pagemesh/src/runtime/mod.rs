@@ -10,6 +10,7 @@
 
 mod calls;
 mod failure;
+mod pins;
 mod receive;
 mod shard;
 mod twins;
@@ -19,7 +20,8 @@ use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
 };
 use calls::{Call, Calls};
-use failure::{CallFailure, Failures};
+pub(crate) use failure::CallFailure;
+use failure::Failures;
 use pagemesh_memory::{Chosen, Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
@@ -72,6 +74,7 @@ pub(crate) struct Runtime {
     retired: Mutex<Vec<Arc<Mapping>>>,
     /// Demands wait until threads have touched the pages that they were given.
     postponed: AtomicBool,
+    pinning: pins::Pinning,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
 }
@@ -125,6 +128,7 @@ impl Runtime {
             failures: Mutex::default(),
             retired: Mutex::default(),
             postponed: AtomicBool::new(false),
+            pinning: pins::Pinning::new(config.pin_deadline),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
         });

@@ -130,7 +130,8 @@ pub(super) fn serve(runtime: &Runtime) {
             std::thread::sleep(FIRST_TOUCH);
             runtime.event(Engine::on_postponed);
         }
-        if let Err(error) = runtime.switch.wait_service(None, &mut receiver) {
+        let until_deadline = runtime.expire_pins();
+        if let Err(error) = runtime.switch.wait_service(until_deadline, &mut receiver) {
             tracing::error!(%error, "cannot wait for the peers any more; treating them all as lost");
             runtime.switch.close_all();
             for peer in (0..runtime.nodes).filter(|peer| *peer != runtime.node.get()) {

@@ -65,6 +65,18 @@ impl Shard {
         self.mappings.get(region.index())?.clone()
     }
 
+    /// The region that holds all of these addresses.
+    pub(super) fn mapping_at(&self, address: usize, bytes: usize) -> Option<(RegionId, Arc<Mapping>)> {
+        let holds = |mapping: &Mapping| {
+            let offset = address.checked_sub(mapping.base());
+            offset.is_some_and(|offset| offset <= mapping.bytes() && bytes <= mapping.bytes() - offset)
+        };
+        self.mappings.iter().enumerate().find_map(|(index, mapping)| {
+            let mapping = mapping.as_ref().filter(|mapping| holds(mapping))?;
+            Some((RegionId(index as u16), mapping.clone()))
+        })
+    }
+
     /// Gives the engine an event and performs its actions. `load` came with the event.
     pub(super) fn run<R>(
         &mut self,
@@ -94,7 +106,9 @@ impl Shard {
                 Action::Send { to, message, payload } => {
                     self.send(runtime, to, &message, payload);
                 }
-                Action::SendDiff { to, message, page } => self.send_diff(runtime, to, &message, page),
+                Action::SendDiff { to, message, page, keep_twin } => {
+                    self.send_diff(runtime, to, &message, (page, keep_twin));
+                }
                 Action::MakeTwin(page) => refused |= !self.make_twin(page),
                 Action::DropTwin(page) => self.twins.drop_twin(page),
                 Action::Protect(first) | Action::Unmap(first) => {
@@ -121,6 +135,7 @@ impl Shard {
                     departures.said_goodbye = departures.said_goodbye.with(node);
                 }
                 Action::Postpone => runtime.postpone(),
+                Action::AwaitUnpin(wait) => runtime.await_unpin(wait),
                 ref on_page => refused |= !self.change_page(runtime, load, on_page),
             }
         }
@@ -148,10 +163,16 @@ impl Shard {
         self.twins.make(page, mapping.service())
     }
 
-    fn send_diff(&mut self, runtime: &Runtime, to: NodeId, message: &Message, page: PageAddress) {
+    fn send_diff(
+        &mut self,
+        runtime: &Runtime,
+        to: NodeId,
+        message: &Message,
+        (page, keep_twin): (PageAddress, bool),
+    ) {
         let mut diff = [0; DIFF_MOST];
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
-        let length = self.twins.take_diff(page, mapping.service(), &mut diff);
+        let length = self.twins.take_diff(page, keep_twin, mapping.service(), &mut diff);
         count(&runtime.counters.diffs_sent);
         runtime.counters.diff_bytes.fetch_add(length as u64, Ordering::Relaxed);
         let mut bytes = [0; Message::MAX_BYTES];

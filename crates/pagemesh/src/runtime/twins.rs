@@ -1,8 +1,12 @@
 //! The twins of the pages that this node is writing in release regions.
 
+use pagemesh_memory::diff::patch;
 use pagemesh_memory::{DiffBytes, PAGE_BYTES, ServiceView, Twin, TwinPool};
 use pagemesh_protocol::{PageAddress, limits};
 use std::collections::HashMap;
+
+/// Pages that are pinned for writing keep their twins beyond those that the engine counts.
+const MOST: usize = limits::TWINS + limits::PINS;
 
 /// The twins; nothing is set aside before the first is made.
 #[derive(Debug, Default)]
@@ -15,8 +19,8 @@ impl Twins {
     /// Reserves the room, before the first fault that needs it: a thread in a fault handler should not. False when there is none.
     pub(super) fn prepare(&mut self) -> bool {
         if self.pool.is_none() {
-            self.of.reserve(limits::TWINS);
-            self.pool = TwinPool::new(limits::TWINS * PAGE_BYTES)
+            self.of.reserve(MOST);
+            self.pool = TwinPool::new(MOST * PAGE_BYTES)
                 .inspect_err(|error| tracing::error!(%error, "no place for twins"))
                 .ok();
         }
@@ -34,20 +38,29 @@ impl Twins {
         true
     }
 
-    /// Writes to `out` what differs between `page` and its twin, and ends the twin. Returns the length.
+    /// Writes to `out` what differs between `page` and its twin, and ends the twin; or, to keep it, makes it what was sent.
+    /// Returns the length.
     ///
     /// # Panics
     /// When the page has no twin: what was written to it would be lost without a word.
     pub(super) fn take_diff(
         &mut self,
         page: PageAddress,
+        keep: bool,
         service: &ServiceView,
         out: &mut DiffBytes,
     ) -> usize {
         let (pool, twin) =
             self.pool.as_mut().zip(self.of.remove(&page)).expect("a page that is written has a twin");
         let length = service.diff_page(page.page, pool.bytes(&twin), out);
-        pool.put(twin);
+        if keep {
+            if length > 0 {
+                patch(pool.bytes_mut(&twin), &out[..length]).expect("the diff was just made");
+            }
+            self.of.insert(page, twin);
+        } else {
+            pool.put(twin);
+        }
         length
     }
 

@@ -124,12 +124,23 @@ pub struct Node {
 
 impl Node {
     pub fn start(test: &str, node: usize, nodes: usize, coordinator: SocketAddr) -> Node {
+        Node::start_with(test, node, nodes, coordinator, &[])
+    }
+
+    pub fn start_with(
+        test: &str,
+        node: usize,
+        nodes: usize,
+        coordinator: SocketAddr,
+        variables: &[(&str, &str)],
+    ) -> Node {
         let mut child = program(SETTING.get())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, test)
             .env("PAGEMESH_NODE", node.to_string())
             .env("PAGEMESH_NODES", nodes.to_string())
             .env("PAGEMESH_COORDINATOR", coordinator.to_string())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -194,8 +205,13 @@ impl Drop for Node {
 
 /// Starts `nodes` nodes that play `test`.
 pub fn start(test: &str, nodes: usize) -> Vec<Node> {
+    start_with(test, nodes, &[])
+}
+
+/// As [`start`], with more in their environment.
+pub fn start_with(test: &str, nodes: usize, variables: &[(&str, &str)]) -> Vec<Node> {
     let coordinator = free_address();
-    (0..nodes).map(|node| Node::start(test, node, nodes, coordinator)).collect()
+    (0..nodes).map(|node| Node::start_with(test, node, nodes, coordinator, variables)).collect()
 }
 
 /// Starts `nodes` nodes that play `test`, and returns what each said.

@@ -1,0 +1,309 @@
+//! Pins: getting the pages in order, and the deadline for those that others wait for.
+//!
+//! The engine counts the waits for pins and knows no time; here is kept when which of them is too long. The service thread
+//! watches it: it sleeps no longer than until the next deadline.
+
+use super::failure::CallFailure;
+use super::{Runtime, lock};
+use crate::stats::count;
+use pagemesh_memory::PageRange;
+use pagemesh_protocol::{Access, PageAddress, PinHolder, PinId, PinWait, RegionId};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Deadlines are kept apart this finely, in parts of the whole: a wait may be met later by one part, never earlier.
+const PARTS: u32 = 8;
+/// Room for the deadlines that can be ahead at a time, twice over: nothing is allocated on the threads that add to them.
+const MARKS: usize = 4 * PARTS as usize;
+
+/// Waits that began at about the same time.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    began: Instant,
+    due: Instant,
+    up_to: PinWait,
+}
+
+/// When the waits for this node's pins are too long.
+#[derive(Debug)]
+struct Deadlines {
+    after: Duration,
+    marks: VecDeque<Mark>,
+}
+
+impl Deadlines {
+    /// A wait begins. True when it is the only one.
+    fn add(&mut self, wait: PinWait, now: Instant) -> bool {
+        // A deadline beyond the end of time never passes.
+        let Some(due) = now.checked_add(self.after) else { return false };
+        let full = self.marks.len() >= MARKS;
+        match self.marks.back_mut() {
+            Some(last) if full || now.saturating_duration_since(last.began) < self.after / PARTS => {
+                last.due = due;
+                last.up_to = last.up_to.max(wait);
+                false
+            }
+            _ => {
+                self.marks.push_back(Mark { began: now, due, up_to: wait });
+                self.marks.len() == 1
+            }
+        }
+    }
+
+    /// The newest wait that is too long, and the time until the next will be.
+    fn pass(&mut self, now: Instant) -> (Option<PinWait>, Option<Duration>) {
+        let mut passed = None;
+        while let Some(mark) = self.marks.front().copied().filter(|mark| mark.due <= now) {
+            passed = Some(mark.up_to);
+            self.marks.pop_front();
+        }
+        (passed, self.marks.front().map(|mark| mark.due.saturating_duration_since(now)))
+    }
+}
+
+/// A range of addresses that is pinned until it is unpinned by its address.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    address: usize,
+    bytes: usize,
+    holder: PinHolder,
+    region: RegionId,
+    pin: PinId,
+}
+
+/// A node's pins.
+#[derive(Debug)]
+pub(super) struct Pinning {
+    newest: AtomicU64,
+    deadlines: Mutex<Deadlines>,
+    records: Mutex<Vec<Record>>,
+}
+
+impl Pinning {
+    /// Others wait `deadline` for a pin to end.
+    pub(super) fn new(deadline: Duration) -> Pinning {
+        let deadlines = Deadlines { after: deadline, marks: VecDeque::with_capacity(MARKS) };
+        Pinning { newest: AtomicU64::new(0), deadlines: Mutex::new(deadlines), records: Mutex::default() }
+    }
+}
+
+/// The calling thread, as a holder of pins.
+fn this_thread() -> PinHolder {
+    PinHolder(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() as u64)
+}
+
+impl Runtime {
+    /// How long another node waits for a pin to end.
+    pub(crate) fn pin_deadline(&self) -> Duration {
+        lock(&self.pinning.deadlines).after
+    }
+
+    /// Gets the right to `access` all of `pages`, and keeps it until [`unpin`](Runtime::unpin).
+    pub(crate) fn pin(
+        &self,
+        region: RegionId,
+        pages: Range<u64>,
+        access: Access,
+    ) -> Result<PinId, (PageAddress, CallFailure)> {
+        let deadline = Instant::now() + self.fault_timeout;
+        loop {
+            self.fetch_ahead(region, pages.clone(), access)?;
+            let pin = PinId(self.pinning.newest.fetch_add(1, Ordering::Relaxed));
+            let first = PageAddress::new(region, pages.start);
+            let got = self.pin_in_order(pin, region, pages.clone(), access);
+            let holds = self.event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
+            if got.is_ok() && holds {
+                self.map_anew(pin, region, pages, access)?;
+                count(&self.counters.pins);
+                return Ok(pin);
+            }
+            self.end_pin(pin).map_err(|closed| (first, closed))?;
+            got?;
+            // A deadline took the first pages while the last were waited for.
+            if Instant::now() >= deadline {
+                return Err((first, CallFailure::TimedOut(self.fault_timeout)));
+            }
+        }
+    }
+
+    /// Many requests at a time for what is not here, before anything is held: what then comes in order is mostly here.
+    fn fetch_ahead(
+        &self,
+        region: RegionId,
+        pages: Range<u64>,
+        access: Access,
+    ) -> Result<(), (PageAddress, CallFailure)> {
+        let all = || pages.clone().map(|page| PageAddress::new(region, page));
+        let absent: Vec<PageAddress> = {
+            let shard = lock(&self.shard);
+            all().filter(|page| !shard.engine.page_state(*page).allows(access)).collect()
+        };
+        // A single page is got by its pin just as well.
+        if absent.len() > 1 { self.acquire_many(absent.into_iter(), access) } else { Ok(()) }
+    }
+
+    /// One page after the other, in the order of their addresses: so pins of different nodes never wait for each other.
+    fn pin_in_order(
+        &self,
+        pin: PinId,
+        region: RegionId,
+        pages: Range<u64>,
+        access: Access,
+    ) -> Result<(), (PageAddress, CallFailure)> {
+        let name = (pin, this_thread());
+        for page in pages.map(|page| PageAddress::new(region, page)) {
+            self.call(self.fault_timeout, |engine, ticket, out| {
+                engine.on_pin(ticket, name, page, access, out);
+            })
+            .map_err(|failed| (page, failed))?;
+        }
+        Ok(())
+    }
+
+    /// Pages that are held may have lost their mapping in the app view, where only a fault would bring it back.
+    fn map_anew(
+        &self,
+        pin: PinId,
+        region: RegionId,
+        pages: Range<u64>,
+        access: Access,
+    ) -> Result<(), (PageAddress, CallFailure)> {
+        let at = |page| PageAddress::new(region, page);
+        let mapping = lock(&self.shard).mapping(region).ok_or((at(pages.start), CallFailure::Closed))?;
+        let wanted = match access {
+            Access::Read => pagemesh_memory::Access::Read,
+            Access::Write => pagemesh_memory::Access::Write,
+        };
+        if mapping.is_accessible(PageRange::new(pages.start, pages.end - pages.start), wanted) {
+            return Ok(());
+        }
+        let shard = lock(&self.shard);
+        if !shard.engine.holds(pin) {
+            return Ok(());
+        }
+        let refused = pages.clone().find(|page| mapping.pager().map(PageRange::one(*page), wanted).is_err());
+        drop(shard);
+        let Some(page) = refused else { return Ok(()) };
+        self.end_pin(pin).map_err(|closed| (at(page), closed))?;
+        Err((at(page), CallFailure::Mapping))
+    }
+
+    fn end_pin(&self, pin: PinId) -> Result<Option<PageAddress>, CallFailure> {
+        let taken = self.event(|engine, out| engine.on_unpin(pin, out));
+        self.switch.flush();
+        taken.ok_or(CallFailure::Closed)
+    }
+
+    /// Ends a pin; tells which page a deadline had taken from it. Fails when this node has left, and in a forked child, which has no
+    /// part in the mesh.
+    pub(crate) fn unpin(&self, pin: PinId) -> Result<Option<PageAddress>, CallFailure> {
+        if std::process::id() != self.process {
+            return Err(CallFailure::Closed);
+        }
+        let taken = self.end_pin(pin)?;
+        if taken.is_some() {
+            count(&self.counters.pins_taken);
+        }
+        Ok(taken)
+    }
+
+    /// Whether all pages of `pin` are still here for it.
+    pub(crate) fn holds(&self, pin: PinId) -> bool {
+        self.event(|engine, _| engine.holds(pin)).unwrap_or(false)
+    }
+
+    /// Remembers a pin by its range of addresses.
+    pub(crate) fn record_pin(&self, (address, bytes): (usize, usize), region: RegionId, pin: PinId) {
+        let holder = this_thread();
+        lock(&self.pinning.records).push(Record { address, bytes, holder, region, pin });
+    }
+
+    /// Forgets the newest pin of just this range, one of this thread rather than one of another.
+    pub(crate) fn forget_pin(&self, address: usize, bytes: usize) -> Option<(RegionId, PinId)> {
+        let holder = this_thread();
+        let mut records = lock(&self.pinning.records);
+        let fits = |record: &Record| (record.address, record.bytes) == (address, bytes);
+        let own = records.iter().rposition(|record| fits(record) && record.holder == holder);
+        let place = own.or_else(|| records.iter().rposition(fits))?;
+        let Record { region, pin, .. } = records.remove(place);
+        Some((region, pin))
+    }
+
+    /// A demand begins to wait for pins: the service thread sees to it that it does not wait too long.
+    pub(super) fn await_unpin(&self, wait: PinWait) {
+        if lock(&self.pinning.deadlines).add(wait, Instant::now()) {
+            self.switch.wake_service();
+        }
+    }
+
+    /// Lets go of pages that others have waited for too long. Returns the time until this is to be done again.
+    pub(super) fn expire_pins(&self) -> Option<Duration> {
+        let (passed, next) = {
+            let mut deadlines = lock(&self.pinning.deadlines);
+            if deadlines.marks.is_empty() {
+                return None;
+            }
+            deadlines.pass(Instant::now())
+        };
+        if let Some(up_to) = passed {
+            self.event(|engine, out| engine.on_pins_expired(up_to, out));
+        }
+        next
+    }
+
+    /// The region that holds all of these addresses.
+    pub(crate) fn region_at(self: &Arc<Self>, address: usize, bytes: usize) -> Option<crate::Region> {
+        let shard = lock(&self.shard);
+        let (id, mapping) = shard.mapping_at(address, bytes)?;
+        let spec = shard.engine.region(id)?;
+        Some(crate::Region::new(self.clone(), mapping, id, spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_met_after_its_deadline_and_soon_after() {
+        let after = Duration::from_millis(800);
+        let mut deadlines = Deadlines { after, marks: VecDeque::with_capacity(MARKS) };
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let begins: Vec<u64> = (0..200).map(|number| number * 7).collect();
+        let mut met = Vec::new();
+        for millis in 0..4000 {
+            for (number, _) in begins.iter().enumerate().filter(|(_, begin)| **begin == millis) {
+                let only = deadlines.add(PinWait(number as u64), at(millis));
+                assert_eq!(only, number == 0, "the service thread is woken for the first only");
+            }
+            let (passed, next) = deadlines.pass(at(millis));
+            if let Some(PinWait(up_to)) = passed {
+                met.extend((met.len() as u64..=up_to).map(|_| millis));
+            }
+            assert!(next.is_none_or(|next| next <= after));
+            assert!(deadlines.marks.len() < MARKS / 2, "few marks are needed");
+        }
+        assert_eq!(met.len(), begins.len());
+        for (begin, met) in begins.iter().zip(met) {
+            assert!((800..=900).contains(&(met - begin)), "a wait from {begin} was met at {met}");
+        }
+    }
+
+    #[test]
+    fn deadlines_of_any_length_are_kept() {
+        let now = Instant::now();
+        let mut never = Deadlines { after: Duration::MAX, marks: VecDeque::with_capacity(MARKS) };
+        assert!(!never.add(PinWait(1), now));
+        assert_eq!(never.pass(now), (None, None));
+        let mut at_once = Deadlines { after: Duration::ZERO, marks: VecDeque::with_capacity(MARKS) };
+        for number in 0..100 {
+            at_once.add(PinWait(number), now);
+        }
+        assert!(at_once.marks.len() <= MARKS);
+        assert_eq!(at_once.pass(now), (Some(PinWait(99)), None));
+    }
+}
