@@ -17,7 +17,8 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh-ffi", &["pagemesh"]),
     ("pagemesh-demos", &["pagemesh"]),
     ("pagemesh-bench", &["pagemesh"]),
-    ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench"]),
+    ("pagemesh-litmus", &["pagemesh"]),
+    ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus"]),
 ];
 
 /// Crates whose work is `unsafe`.
