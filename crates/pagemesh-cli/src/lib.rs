@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod consistency;
 pub mod demo;
 pub mod doctor;
 pub mod run;

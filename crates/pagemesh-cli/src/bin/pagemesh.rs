@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use pagemesh_cli::bench::{self, BenchArguments};
+use pagemesh_cli::consistency::{
+    self, HistoryArguments, HistoryNodeArguments, LitmusArguments, LitmusNodeArguments,
+};
 use pagemesh_cli::demo::{self, DemoArguments};
 use pagemesh_cli::doctor::{self, DoctorArguments};
 use pagemesh_cli::run::{self, RunArguments};
@@ -32,6 +35,16 @@ enum Command {
     Doctor(DoctorArguments),
     /// What pagemesh costs, as ratios to a baseline of the same run
     Bench(BenchArguments),
+    /// Litmus tests on real processes: no outcome may be seen that the processor's memory model forbids
+    Litmus(LitmusArguments),
+    /// One node of the litmus tests; started by `litmus`
+    #[command(hide = true)]
+    LitmusNode(LitmusNodeArguments),
+    /// Random programs on real processes, whose recorded operations must fit the memory model
+    History(HistoryArguments),
+    /// One node of a history; started by `history`
+    #[command(hide = true)]
+    HistoryNode(HistoryNodeArguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +57,10 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(arguments),
         Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
+        Command::Litmus(arguments) => consistency::litmus(&arguments),
+        Command::LitmusNode(arguments) => consistency::litmus_node(&arguments),
+        Command::History(arguments) => consistency::history(&arguments),
+        Command::HistoryNode(arguments) => consistency::history_node(&arguments),
     }
 }
 
