@@ -11,9 +11,6 @@ use std::io::Write;
 use std::sync::atomic::{Ordering, fence};
 use std::thread;
 
-/// One thread in so many instructions pauses before it.
-const PAUSES: usize = 8;
-
 /// The longest pause is 2 to this power, in microseconds: about the time that a page needs to come.
 const PAUSE_POWERS: usize = 6;
 
@@ -153,7 +150,7 @@ impl Stage<'_> {
             }
             let mut register = instance * each;
             for instruction in program {
-                if random.once_in(PAUSES) {
+                if random.once_in(plan.pauses) {
                     let most = 1 << random.below(PAUSE_POWERS);
                     pause(1 + random.below(most * 1000) as u64);
                 }

@@ -29,9 +29,9 @@ pub fn summary(verdicts: &[Verdict], protocols: &[&str]) -> String {
     text
 }
 
-/// Every outcome of a test: how often it was seen apart and together, and what the models say of it.
-pub fn outcomes(verdict: &Verdict, protocol: &str) -> String {
-    let mut text = format!("\n{} with {protocol}\n{:>12} {:>12}\n", verdict.test.name, "apart", "together");
+/// Every outcome of a test below `heading`: how often it was seen apart and together, and what the models say of it.
+pub fn outcomes(verdict: &Verdict, heading: &str) -> String {
+    let mut text = format!("\n{heading}\n{:>12} {:>12}\n", "apart", "together");
     for outcome in verdict.seen.keys().chain(verdict.unseen()) {
         let count = verdict.seen.get(outcome).copied().unwrap_or_default();
         let remark = if !verdict.allowed.contains(outcome) {
@@ -43,6 +43,16 @@ pub fn outcomes(verdict: &Verdict, protocol: &str) -> String {
         };
         let described = verdict.test.describe(outcome);
         let _ = writeln!(text, "{:>12} {:>12}   {described}{remark}", count.apart, count.together);
+    }
+    text
+}
+
+/// The outcomes that a test may have, and which of them take store buffers.
+pub fn allowed(verdict: &Verdict) -> String {
+    let mut text = format!("{}: {} outcomes are allowed\n", verdict.test.name, verdict.allowed.len());
+    for outcome in &verdict.allowed {
+        let remark = if verdict.sequential.contains(outcome) { "" } else { "   store buffers" };
+        let _ = writeln!(text, "    {}{remark}", verdict.test.describe(outcome));
     }
     text
 }

@@ -48,7 +48,7 @@ struct What {
     /// Run only these, with their variants: SB, MP, IRIW+fences and so on; `--list` names them
     shapes: Vec<String>,
     /// Executions of each test with each protocol
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     iterations: u32,
     /// Run only with this protocol
     #[arg(long)]
@@ -82,7 +82,7 @@ pub(super) fn start(arguments: &LitmusArguments) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = arguments.what.protocols().into_iter().map(ProtocolName::name).collect();
     if arguments.list {
         for test in run.tests {
-            print!("{}", table::outcomes(&Verdict::new(test, 0), "nothing run"));
+            print!("{}", table::allowed(&Verdict::new(test, 0)));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -111,7 +111,8 @@ pub(super) fn start(arguments: &LitmusArguments) -> anyhow::Result<ExitCode> {
         let count = verdict.forbidden().count();
         forbidden += count;
         if arguments.outcomes || count > 0 {
-            print!("{}", table::outcomes(verdict, names[verdict.protocol]));
+            let heading = format!("{} with {}", verdict.test.name, names[verdict.protocol]);
+            print!("{}", table::outcomes(verdict, &heading));
         }
     }
     if forbidden > 0 {
