@@ -76,6 +76,8 @@ pub struct RoundPlan {
     pub order: Vec<u32>,
     /// Threads play in step, by the clock: so long does each step take, in nanoseconds. Otherwise each goes as fast as it can.
     pub step_ns: Option<u64>,
+    /// Threads of one node wait a moment for each other before each instance.
+    pub together: bool,
     /// Each thread pauses before one in so many of its instructions: often where others are to come between two of them, hardly
     /// ever where two threads are to do something at the same instant.
     pub pauses: usize,
@@ -108,6 +110,7 @@ impl RoundPlan {
             judge: random.below(nodes),
             order,
             step_ns: [None, None, Some(30_000), Some(100_000)][random.below(4)],
+            together: random.once_in(2),
             pauses: [2, 8, 8, 100][random.below(4)],
             seed: random.word(),
             instances_per_page,

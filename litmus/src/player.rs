@@ -8,7 +8,7 @@ use crate::results::{Part, Record};
 use anyhow::Result;
 use pagemesh::{Mesh, Placement, Protocol, RegionOptions, SharedSlice};
 use std::io::Write;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::thread;
 
 /// The longest pause is 2 to this power, in microseconds: about the time that a page needs to come.
@@ -16,6 +16,9 @@ const PAUSE_POWERS: usize = 6;
 
 /// Instances that the threads of a round in step play before they wait for each other's time.
 const STEP_INSTANCES: usize = 8;
+
+/// How often a thread looks for others of its node before it goes on without them: some microseconds.
+const COMPANY_LOOKS: usize = 300;
 
 /// The first step begins at a multiple of this, in nanoseconds; leaving a barrier together takes less.
 const STEP_START_NS: u64 = 1_000_000;
@@ -64,6 +67,32 @@ enum Turn {
     Start = 4,
     /// The threads are done.
     Done = 5,
+}
+
+/// The threads of one node in a round. They can see each other's progress, which those of other nodes cannot.
+struct Company {
+    threads: usize,
+    arrived: AtomicUsize,
+}
+
+impl Company {
+    fn new(threads: usize) -> Company {
+        Company { threads, arrived: AtomicUsize::new(0) }
+    }
+
+    /// Comes to instance number `turn`, and waits a moment for the others: where each has a processor, they go on within
+    /// some ten nanoseconds of each other.
+    fn wait(&self, turn: usize) {
+        let all = (turn + 1) * self.threads;
+        let mut arrived = self.arrived.fetch_add(1, Ordering::Relaxed) + 1;
+        for _ in 0..COMPANY_LOOKS {
+            if arrived >= all {
+                break;
+            }
+            std::hint::spin_loop();
+            arrived = self.arrived.load(Ordering::Relaxed);
+        }
+    }
 }
 
 /// Where the threads meet.
@@ -123,9 +152,12 @@ impl Stage<'_> {
     fn run_threads(&self, test: &Litmus, plan: &RoundPlan) -> Result<Vec<(Part, Vec<u8>)>> {
         let here = self.mesh.node().index();
         let mine = plan.places.iter().enumerate().filter(|(_, place)| **place == here);
+        let company = &Company::new(mine.clone().count());
         thread::scope(|scope| {
             let threads: Vec<_> = mine
-                .map(|(thread, _)| (thread, scope.spawn(move || self.run_thread(test, plan, thread))))
+                .map(|(thread, _)| {
+                    (thread, scope.spawn(move || self.run_thread(test, plan, thread, company)))
+                })
                 .collect();
             let joined = threads.into_iter().map(|(thread, running)| {
                 let observed = running.join().expect("a playing thread does not panic")?;
@@ -136,7 +168,13 @@ impl Stage<'_> {
     }
 
     /// Plays one thread of all instances; returns what it observed, by instance.
-    fn run_thread(&self, test: &Litmus, plan: &RoundPlan, thread: usize) -> Result<Vec<u8>> {
+    fn run_thread(
+        &self,
+        test: &Litmus,
+        plan: &RoundPlan,
+        thread: usize,
+        company: &Company,
+    ) -> Result<Vec<u8>> {
         let mut random = Random::part(plan.seed, &[thread as u64]);
         let program = &test.threads[thread];
         let each = test.observations(thread);
@@ -147,6 +185,9 @@ impl Stage<'_> {
         for (turn, instance) in plan.order.iter().map(|instance| *instance as usize).enumerate() {
             if let Some(step_ns) = plan.step_ns.filter(|_| turn.is_multiple_of(STEP_INSTANCES)) {
                 wait_until(begin_ns + (turn / STEP_INSTANCES) as u64 * step_ns);
+            }
+            if plan.together {
+                company.wait(turn);
             }
             let mut register = instance * each;
             for instruction in program {
