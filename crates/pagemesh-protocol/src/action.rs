@@ -105,7 +105,7 @@ pub enum Outcome {
 }
 
 /// Who has the authoritative copy of a page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum PageOwner {
     /// Nobody has touched it yet: it is zero.
     Nobody,
@@ -139,7 +139,7 @@ pub enum Failure {
 }
 
 /// Why a region cannot be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum RegionRefusal {
     /// It exists with another size.

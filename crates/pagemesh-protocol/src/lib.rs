@@ -8,6 +8,9 @@
 //!
 //! An [`Engine`] instance is one shard: everything in it is keyed by page, lock or barrier, so a node with many
 //! cores can run several.
+//!
+//! The feature `verification` adds what only checkers need: a canonical form of an engine's state, and faults to be
+//! planted in one. `pagemesh-sim` turns it on; nothing that ships does.
 #![forbid(unsafe_code)]
 
 mod action;
@@ -25,6 +28,8 @@ pub use engine::{
     DirectoryEntry, DirectoryState, Engine, EngineConfig, PinHolder, PinId, PinWait, Violation, barrier_home,
     lock_home,
 };
+#[cfg(feature = "verification")]
+pub use engine::{Name, Planted};
 pub use ids::{
     Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
 };

@@ -16,7 +16,7 @@ pub enum Payload {
 }
 
 /// What one node says to another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum Message {
     /// To the home: grant me `access` to the page.

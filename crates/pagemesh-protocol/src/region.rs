@@ -48,7 +48,7 @@ impl fmt::Debug for RegionName {
 }
 
 /// What all nodes agree on about a region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct RegionSpec {
     /// Its name.
     pub name: RegionName,

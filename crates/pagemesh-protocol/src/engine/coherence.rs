@@ -46,7 +46,7 @@ pub(super) struct Pending {
 }
 
 /// A request as the home sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) struct Request {
     pub(super) node: NodeId,
     pub(super) id: RequestId,
@@ -60,7 +60,7 @@ impl Waiter for Request {
 }
 
 /// What a transaction waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Phase {
     /// The anchor, which has told others that this node is the home, has still to tell this node.
     Settling,
@@ -118,7 +118,7 @@ pub(super) fn decide(protocol: Protocol, entry: &DirectoryEntry, asked: Request,
 /// The requests of this node, and as a home the transactions on its pages.
 #[derive(Clone, Debug)]
 pub(super) struct Coherence {
-    next_request: u32,
+    pub(super) next_request: u32,
     pub(super) pending: Slab<Pending>,
     pub(super) transactions: Slab<Transaction>,
     pub(super) queued: Arena<Request>,

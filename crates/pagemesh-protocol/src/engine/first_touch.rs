@@ -11,6 +11,7 @@
 
 use super::coherence::{NOT_ANCHOR_HERE, NOT_ITS_ANCHOR, Phase, Request, Transaction};
 use super::pages::DirectoryEntry;
+use super::planted::Planted;
 use super::queue::Queue;
 use super::{Engine, Handled};
 use crate::action::Actions;
@@ -27,7 +28,8 @@ impl Engine {
         out: &mut Actions,
     ) -> Handled {
         self.check_anchor_here(page)?;
-        let home = self.pages.home(page)?.unwrap_or(from);
+        let settled = self.pages.home(page)?.filter(|_| !self.planted(Planted::SettleHomeTwice));
+        let home = settled.unwrap_or(from);
         self.pages.settle_home(page, home);
         self.send(from, Message::HomeNamed { page, request, home }, out);
         Ok(())
@@ -78,7 +80,7 @@ impl Engine {
             self.coherence.pending.remove(index);
             self.page_without_home(page, local, home, pending.first, out);
         }
-        if home == self.config.node {
+        if home == self.config.node && !self.planted(Planted::ForgetEarlyRequests) {
             self.serve_settled(page, out);
         }
         Ok(())

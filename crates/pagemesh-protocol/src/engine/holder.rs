@@ -5,12 +5,14 @@ use super::coherence::{
     NO_SUCH_PAGE, NOT_ITS_HOME, NOT_OF_THIS_PROTOCOL, Pending, asked_access, granted, map,
 };
 use super::pages::LocalPage;
+use super::planted::{Planted, swap_last};
 use super::tickets::{Purpose, Wait};
 use super::uses::Want;
 use super::{Engine, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId, Ticket};
 use crate::message::Message;
+use crate::placement::Protocol;
 
 impl Engine {
     pub(super) fn fault(
@@ -190,7 +192,9 @@ impl Engine {
         let index = local.pending.expect("an answer is taken only for a pending request");
         let pending = self.coherence.pending.remove(index as usize);
         self.pages.set_local(page, LocalPage { state, pending: None });
-        if let Some((home, message)) = done {
+        if let Some((home, message)) = done
+            && !self.planted(Planted::ForgetReport)
+        {
             self.send(home, message, out);
         }
         // A writer that came while a read was under way still needs its upgrade.
@@ -199,7 +203,7 @@ impl Engine {
             let begun = self.begin_writing(page, out);
             let outcome = begun.map_or_else(Outcome::Failed, |()| Outcome::Done);
             self.complete_list(Some(writers), PageState::Modified, outcome, out);
-        } else {
+        } else if !self.planted(Planted::ForgetJoinedWriter) {
             self.request_page(page, Access::Write, writers, out);
         }
     }
@@ -242,7 +246,9 @@ impl Engine {
             out.push(Action::Fill(page));
             self.install_release(page, access, out);
         } else {
-            out.push(Action::Fill(page));
+            if access == Access::Write || !self.planted(Planted::StaleRefetch) {
+                out.push(Action::Fill(page));
+            }
             out.push(map(page, state));
         }
         let done = (from != home).then_some((home, Message::Done { page, request, installed: true }));
@@ -365,6 +371,13 @@ impl Engine {
     ) {
         let local = self.pages.local(page).expect("checked by the caller");
         let state = match (access, local.state) {
+            (Access::Write, state)
+                if self.pages.protocol(page) == Protocol::Migration
+                    && self.planted(Planted::KeepMigratedCopy) =>
+            {
+                state
+            }
+            (Access::Read, state) if self.planted(Planted::DowngradeStaysWritable) => state,
             (Access::Write, _) => {
                 out.push(Action::Unmap(page));
                 PageState::Invalid
@@ -378,6 +391,9 @@ impl Engine {
         self.pins.take(page, access);
         self.pages.set_local(page, LocalPage { state, ..local });
         self.send_page(requester, Message::Data { page, request, access }, page, out);
+        if self.planted(Planted::SendBeforeProtect) {
+            swap_last(out);
+        }
     }
 
     pub(super) fn invalidate(&mut self, from: NodeId, page: PageAddress, out: &mut Actions) -> Handled {
@@ -390,6 +406,9 @@ impl Engine {
             return Err("there is no shared copy here to be dropped");
         }
         if self.must_wait(page, Access::Write) {
+            if self.planted(Planted::AckBeforeDrop) {
+                self.send(from, Message::InvalidateAck { page }, out);
+            }
             return self.postpone(page, from, Want::Invalidate, out);
         }
         self.drop_copy(page, from, out);
@@ -409,9 +428,16 @@ impl Engine {
         }
         // Once the bytes have come, a Done is on its way ahead of any answer.
         let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
+        if self.planted(Planted::IgnoreRecall) {
+            return Ok(());
+        }
         self.send(from, Message::Done { page, request, installed: false }, out);
+        if self.planted(Planted::AnswerRecallTwice) {
+            self.send(from, Message::Done { page, request, installed: false }, out);
+        }
         // The bytes may still come, on another link: asked for under a new name, they are told apart.
-        let again = self.coherence.fresh_request();
+        let keeps = self.planted(Planted::RecallKeepsNumber);
+        let again = if keeps { request } else { self.coherence.fresh_request() };
         let index = local.pending.expect("it waits for an answer") as usize;
         self.coherence.pending[index].request = again;
         self.send(from, Message::PageRequest { page, request: again, access: pending.access }, out);

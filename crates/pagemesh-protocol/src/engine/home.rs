@@ -5,6 +5,7 @@ use super::coherence::{
     Decision, NOT_HOME_HERE, NOT_OF_THIS_PROTOCOL, Phase, Request, Transaction, asked_access, decide, owned,
 };
 use super::pages::{DirectoryEntry, DirectoryState};
+use super::planted::{Planted, push_first};
 use super::queue::Queue;
 use super::{Engine, Handled};
 use crate::action::Actions;
@@ -40,8 +41,13 @@ impl Engine {
         }
         match self.pages.entry(page).busy {
             Some(index) => {
+                let newest_first = self.planted(Planted::ServeNewestFirst);
                 let queue = &mut self.coherence.transactions[index as usize].queue;
-                self.coherence.queued.push(queue, request);
+                if newest_first {
+                    push_first(&mut self.coherence.queued, queue, request);
+                } else {
+                    self.coherence.queued.push(queue, request);
+                }
             }
             None if home.is_none() => self.settle_first(page, request, out),
             None => self.serve_all(page, request, Queue::default(), out),
@@ -99,6 +105,11 @@ impl Engine {
                 self.answer(node, Message::Grant { page, request, access, zero: false }, out);
                 None
             }
+            Decision::Invalidate(missing)
+                if self.planted(Planted::MoveWithoutInvalidate) && !entry.holders.contains(node) =>
+            {
+                self.move_copy(page, asked, missing.lowest().unwrap_or(node), out)
+            }
             Decision::Invalidate(missing) => {
                 for sharer in missing.iter() {
                     self.send(sharer, Message::Invalidate { page }, out);
@@ -114,6 +125,11 @@ impl Engine {
         let entry = self.pages.entry(page);
         let holders = entry.holders.and(self.live);
         let state = match entry.state {
+            DirectoryState::Modified(owner)
+                if !holders.contains(owner) && self.planted(Planted::ZeroLostPage) =>
+            {
+                DirectoryState::Untouched
+            }
             DirectoryState::Modified(owner) if !holders.contains(owner) => DirectoryState::Lost(owner),
             DirectoryState::Shared(owner) if !holders.contains(owner) => {
                 holders.lowest().map_or(DirectoryState::Lost(owner), DirectoryState::Shared)
@@ -150,6 +166,10 @@ impl Engine {
     fn settle_entry(&mut self, page: PageAddress, asked: Request, others: NodeSet) {
         let entry = self.pages.entry(page);
         let (state, holders) = match (asked.access, entry.state) {
+            (Access::Write, DirectoryState::Modified(owner)) if self.planted(Planted::KeepOldOwner) => {
+                (DirectoryState::Modified(owner), NodeSet::only(owner))
+            }
+            (Access::Read, state) if self.planted(Planted::ForgetSharer) => (state, others),
             (Access::Write, _) => (DirectoryState::Modified(asked.node), NodeSet::only(asked.node)),
             (Access::Read, DirectoryState::Shared(owner) | DirectoryState::Modified(owner)) => {
                 let owner = if others.contains(self.config.node) { self.config.node } else { owner };
@@ -176,6 +196,9 @@ impl Engine {
         let entry = self.pages.entry(ended.page);
         self.pages.set_entry(ended.page, DirectoryEntry { busy: None, ..entry });
         let mut queue = ended.queue;
+        if self.planted(Planted::SkipQueuedRequest) {
+            self.coherence.queued.pop(&mut queue);
+        }
         if let Some(next) = self.coherence.queued.pop(&mut queue) {
             self.serve_all(ended.page, next, queue, out);
         }
@@ -195,10 +218,14 @@ impl Engine {
     }
 
     fn sharer_gone(&mut self, index: u32, sharer: NodeId, missing: NodeSet, out: &mut Actions) {
-        let missing = missing.without(sharer);
+        let mut missing = missing.without(sharer);
         let Transaction { page, request: asked, .. } = self.coherence.transactions[index as usize];
         let entry = self.pages.entry(page);
-        let holders = entry.holders.without(sharer);
+        let mut holders = entry.holders.without(sharer);
+        if self.planted(Planted::GrantBeforeLastAck) {
+            holders = missing.iter().fold(holders, NodeSet::without);
+            missing = NodeSet::EMPTY;
+        }
         let state = match entry.state {
             DirectoryState::Shared(owner) if owner == sharer => {
                 holders.lowest().map_or(DirectoryState::Lost(sharer), DirectoryState::Shared)
@@ -289,7 +316,9 @@ impl Engine {
                 self.deny_unsettled(index, lost, out);
             }
             Phase::Lingering if asked.node == lost => self.resume(index, asked, page, out),
-            Phase::Invalidating { missing } if missing.contains(lost) => {
+            Phase::Invalidating { missing }
+                if missing.contains(lost) && !self.planted(Planted::AwaitLostSharer) =>
+            {
                 self.sharer_gone(index, lost, missing, out);
             }
             Phase::Moving { from } | Phase::Recalling { from } if asked.node == lost => {

@@ -3,6 +3,7 @@
 //! A taker asks the home and waits; the home grants, and on release grants to the next. A lock whose holder was lost
 //! is set free, and the next taker is told so instead of being granted.
 
+use super::planted::{Planted, push_first};
 use super::queue::{Arena, Queue, Waiter};
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled, lock_home, scramble};
@@ -37,7 +38,7 @@ impl Hasher for NumberHasher {
 pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
 /// A waiting call of some node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) struct Caller {
     pub(super) node: NodeId,
     pub(super) ticket: Ticket,
@@ -49,25 +50,25 @@ impl Waiter for Caller {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Holder {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) enum Holder {
     Caller(Caller),
     /// Nobody: the holder died, and no taker was told yet.
     Died(NodeId),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Lock {
-    holder: Holder,
-    queue: Queue,
+pub(super) struct Lock {
+    pub(super) holder: Holder,
+    pub(super) queue: Queue,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Locks {
     bound: usize,
     /// Locks that are held, waited for, or left behind by a dead holder; free ones take no room.
-    used: NumberMap<LockId, Lock>,
-    queued: Arena<Caller>,
+    pub(super) used: NumberMap<LockId, Lock>,
+    pub(super) queued: Arena<Caller>,
 }
 
 impl Locks {
@@ -115,6 +116,8 @@ impl Engine {
         }
         let caller = Caller { node: from, ticket };
         let full = self.locks.used.len() >= self.locks.bound;
+        let twice = self.planted(Planted::DoubleLockGrant);
+        let newest_first = self.planted(Planted::LockNewestFirst);
         match self.locks.used.get_mut(&lock) {
             None if full => {
                 self.send(from, Message::SyncRefused { ticket }, out);
@@ -133,6 +136,8 @@ impl Engine {
             Some(_) if self.locks.queued.len() >= limits::WAITING_AT_ONE_HOME => {
                 self.send(from, Message::SyncRefused { ticket }, out);
             }
+            Some(_) if twice => self.send(from, Message::LockGrant { lock, ticket, died: None }, out),
+            Some(used) if newest_first => push_first(&mut self.locks.queued, &mut used.queue, caller),
             Some(used) => self.locks.queued.push(&mut used.queue, caller),
         }
         Ok(())
@@ -150,10 +155,11 @@ impl Engine {
             return Err("this node is not the home of the lock");
         }
         let caller = Caller { node: from, ticket };
+        let forgets = self.planted(Planted::GrantCancelledLock);
         let Some(used) = self.locks.used.get_mut(&lock) else { return Ok(()) };
         if used.holder == Holder::Caller(caller) {
             self.pass_lock(lock, out);
-        } else {
+        } else if !forgets {
             self.locks.queued.remove_where(&mut used.queue, |waiting| *waiting == caller);
         }
         Ok(())
@@ -173,10 +179,11 @@ impl Engine {
     pub(super) fn mend_locks(&mut self, lost: NodeId, out: &mut Actions) {
         let mut all: Vec<LockId> = self.locks.used.keys().copied().collect();
         all.sort_unstable();
+        let keeps = self.planted(Planted::KeepDeadLockHolder);
         for lock in all {
             let Some(used) = self.locks.used.get_mut(&lock) else { continue };
             self.locks.queued.remove_node(&mut used.queue, lost);
-            if !matches!(used.holder, Holder::Caller(holder) if holder.node == lost) {
+            if keeps || !matches!(used.holder, Holder::Caller(holder) if holder.node == lost) {
                 continue;
             }
             let Some(told) = self.locks.queued.pop(&mut used.queue) else {

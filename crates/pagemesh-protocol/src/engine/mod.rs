@@ -18,12 +18,15 @@ mod migration;
 mod notices;
 mod pages;
 mod pins;
+mod planted;
 mod questions;
 mod queue;
 mod regions;
 mod release;
 mod tickets;
 mod uses;
+#[cfg(feature = "verification")]
+mod verification;
 mod write_invalidate;
 
 use crate::action::{Action, Actions, Failure, Outcome};
@@ -39,6 +42,8 @@ use tickets::{Purpose, Wait};
 
 pub use pages::{DirectoryEntry, DirectoryState};
 pub use pins::{PinHolder, PinId, PinWait};
+#[cfg(feature = "verification")]
+pub use {planted::Planted, verification::Name};
 
 /// What an engine has to know from the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +110,8 @@ pub struct Engine {
     barriers: barriers::Barriers,
     agreements: regions::Agreements,
     loopback: VecDeque<Message>,
+    #[cfg(feature = "verification")]
+    planted: Option<planted::Planted>,
 }
 
 impl Engine {
@@ -132,6 +139,8 @@ impl Engine {
             barriers: barriers::Barriers::new(config),
             agreements: regions::Agreements::default(),
             loopback: VecDeque::with_capacity(limits::NODES * 2),
+            #[cfg(feature = "verification")]
+            planted: None,
         }
     }
 
@@ -527,7 +536,7 @@ impl Engine {
 
     /// Answers a page request; this node's own at once, so that the next request finds what was granted.
     fn answer(&mut self, to: NodeId, message: Message, out: &mut Actions) {
-        if to == self.config.node {
+        if to == self.config.node && !self.planted(planted::Planted::AnswerSelfLate) {
             self.handle(to, &message, out).expect("a home keeps to its own protocol");
         } else {
             self.send(to, message, out);

@@ -9,7 +9,7 @@ use crate::region::RegionSpec;
 use crate::sparse::Sparse;
 
 /// What the home knows of a page's copies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum DirectoryState {
     /// Nobody has a copy and nobody ever had: the page is zero.
     Untouched,
@@ -86,8 +86,8 @@ impl LocalPage {
 }
 
 #[derive(Clone, Debug)]
-struct Region {
-    spec: RegionSpec,
+pub(super) struct Region {
+    pub(super) spec: RegionSpec,
     local: Sparse<u32>,
     directory: Sparse<[u64; 2]>,
     /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
@@ -99,7 +99,7 @@ struct Region {
 pub(super) struct Pages {
     node: NodeId,
     nodes: u16,
-    regions: Vec<Option<Region>>,
+    pub(super) regions: Vec<Option<Region>>,
 }
 
 impl Pages {

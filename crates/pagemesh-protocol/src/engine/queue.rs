@@ -60,6 +60,17 @@ impl<T: Waiter> Arena<T> {
         Some(link.item)
     }
 
+    /// Who waits in one queue, in order.
+    #[cfg(feature = "verification")]
+    pub(super) fn iter(&self, queue: Queue) -> impl Iterator<Item = T> {
+        let mut next = queue.first;
+        std::iter::from_fn(move || {
+            let link = &self.links[next? as usize];
+            next = link.next;
+            Some(link.item)
+        })
+    }
+
     /// Takes out every item that `unwanted` picks, in order; returns how many.
     pub(super) fn remove_where(&mut self, queue: &mut Queue, mut unwanted: impl FnMut(&T) -> bool) -> usize {
         let mut kept = Queue::default();

@@ -5,6 +5,7 @@
 //! as a home of it at once, so that a faster node's requests find it ready.
 
 use super::locks::Caller;
+use super::planted::Planted;
 use super::tickets::Wait;
 use super::{Engine, Handled};
 use crate::action::{Action, Actions, Failure, Outcome, RegionRefusal};
@@ -17,7 +18,7 @@ use crate::region::RegionSpec;
 const NOT_COORDINATOR: &str = "this node is not the coordinator";
 const NOT_FROM_COORDINATOR: &str = "it is not the coordinator";
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Phase {
     /// These nodes have not yet answered the proposal of this round.
     Agreeing { round: u16, missing: NodeSet },
@@ -28,7 +29,7 @@ enum Phase {
 }
 
 /// A region as the coordinator knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Agreement {
     spec: RegionSpec,
     /// The address was asked for: there is no other round.
@@ -37,7 +38,7 @@ struct Agreement {
     waiting: Vec<Caller>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Agreements {
     regions: Vec<Agreement>,
     /// Those who wait for a region that nobody has created yet.
@@ -200,6 +201,10 @@ impl Engine {
         if matches!(spec.placement, Placement::Single(node) if node.get() >= self.config.nodes) {
             return Err("the placement names a node that is not in the mesh");
         }
+        if self.pages.spec(region).is_some() && self.planted(Planted::KeepOldAddress) {
+            self.send(from, Message::RegionMapped { region, round, mapped: true }, out);
+            return Ok(());
+        }
         if self.pages.spec(region).is_some() {
             self.pages.remove(region);
             out.push(Action::UnmapRegion(region));
@@ -237,6 +242,7 @@ impl Engine {
         if self.config.node != NodeId::COORDINATOR {
             return Err(NOT_COORDINATOR);
         }
+        let few_enough = usize::from(self.planted(Planted::RegionReadyEarly));
         let agreement =
             self.agreements.regions.get_mut(region.index()).ok_or("no such region was proposed")?;
         let Phase::Agreeing { round: current, missing } = agreement.phase else { return Ok(()) };
@@ -251,7 +257,7 @@ impl Engine {
             return Ok(());
         }
         let missing = missing.without(from);
-        if missing.is_empty() {
+        if missing.len() <= few_enough {
             agreement.phase = Phase::Ready;
             let spec = agreement.spec;
             for Caller { node, ticket } in std::mem::take(&mut agreement.waiting) {

@@ -101,6 +101,12 @@ impl Release {
         }
     }
 
+    /// Whether no page of a release region was ever written or told of.
+    #[cfg(feature = "verification")]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.is_quiet() && self.dirty.is_empty() && self.notices.held() == 0
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.needs.is_empty() && self.waiting.is_empty()
     }

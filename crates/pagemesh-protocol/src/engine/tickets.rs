@@ -4,7 +4,7 @@ use super::pins::PinId;
 use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, Ticket};
 
 /// What a page is waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Purpose {
     /// A thread touches it next, and it is held until then.
     Touch,
@@ -15,7 +15,7 @@ pub(super) enum Purpose {
 }
 
 /// What a call waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Wait {
     /// Nothing: the slot is free.
     Idle,

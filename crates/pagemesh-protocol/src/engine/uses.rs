@@ -16,6 +16,7 @@
 use super::coherence::Phase;
 use super::pages::LocalPage;
 use super::pins::PinWait;
+use super::planted::Planted;
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Outcome};
@@ -24,7 +25,7 @@ use crate::limits;
 use crate::message::Message;
 
 /// What is wanted of a copy of this node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Want {
     /// To be sent to `requester`, and no more rights than its access leaves.
     Fetch { request: RequestId, access: Access, requester: NodeId },
@@ -35,11 +36,11 @@ pub(super) enum Want {
 }
 
 /// A demand that waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) struct Demand {
     pub(super) page: PageAddress,
     home: NodeId,
-    want: Want,
+    pub(super) want: Want,
     /// The number of its wait for pins, where it waits for some (`pins.rs`).
     pub(super) wait: Option<PinWait>,
 }
@@ -47,7 +48,7 @@ pub(super) struct Demand {
 #[derive(Clone, Debug)]
 pub(super) struct Uses {
     /// For each call that was completed and whose thread has not gone on, its page.
-    in_use: Vec<PageAddress>,
+    pub(super) in_use: Vec<PageAddress>,
     /// In the order in which they came.
     pub(super) demands: Vec<Demand>,
 }
@@ -100,7 +101,9 @@ impl Engine {
 
     /// Whether a demand for this node's copy of `page` has to wait, for threads, for pins, or for an earlier one.
     pub(super) fn must_wait(&self, page: PageAddress, access: Access) -> bool {
-        self.uses.in_use.contains(&page) || self.has_demands(page) || self.pins.block(page, access)
+        let in_use =
+            self.uses.in_use.contains(&page) || self.has_demands(page) || self.pins.block(page, access);
+        in_use && !self.planted(Planted::TakeBeforeUse)
     }
 
     pub(super) fn postpone(
@@ -216,9 +219,11 @@ impl Engine {
 
     pub(super) fn drop_copy(&mut self, page: PageAddress, home: NodeId, out: &mut Actions) {
         let local = self.pages.local(page).expect("checked by the caller");
-        out.push(Action::Unmap(page));
-        self.pins.take(page, Access::Write);
-        self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        if local.pending.is_none() || !self.planted(Planted::LoseUpgradeRace) {
+            out.push(Action::Unmap(page));
+            self.pins.take(page, Access::Write);
+            self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        }
         self.send(home, Message::InvalidateAck { page }, out);
     }
 }

@@ -1,0 +1,152 @@
+//! Faults that are planted in an engine on purpose, to show that the checks see them.
+//!
+//! Each is one line where the fault would be made, behind [`Engine::planted`]. Without the feature `verification` that is
+//! a constant `false`, and neither the lines nor a field for them are in the program; with it, an engine is sound
+//! until [`Engine::plant`] is called on it.
+
+use super::Engine;
+use super::queue::{Arena, Queue, Waiter};
+use crate::action::{Action, Actions};
+
+/// A fault to plant: what the engine gets wrong.
+#[cfg_attr(
+    not(feature = "verification"),
+    expect(unreachable_pub, reason = "it is public with the feature only")
+)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Planted {
+    /// A home grants a write when the first of several sharers has dropped its copy.
+    GrantBeforeLastAck,
+    /// A home does not write down that a reader has a copy.
+    ForgetSharer,
+    /// A writer's request takes the owner's copy while other sharers keep theirs.
+    MoveWithoutInvalidate,
+    /// A sharer whose own upgrade is under way keeps its copy when it is told to drop it.
+    LoseUpgradeRace,
+    /// A node that reads a page anew takes the bytes that it had before.
+    StaleRefetch,
+    /// A sharer whose thread still uses its copy says at once that the copy is gone.
+    AckBeforeDrop,
+    /// A home forgets the next request of a page's queue.
+    SkipQueuedRequest,
+    /// A page's queue is served from its end.
+    ServeNewestFirst,
+    /// An owner that sends its copy for reading keeps the right to write.
+    DowngradeStaysWritable,
+    /// An owner sends its bytes before it gives up the right to write them.
+    SendBeforeProtect,
+    /// A holder of a page that migrates keeps its copy when it has sent it.
+    KeepMigratedCopy,
+    /// After a write the directory still names the owner before.
+    KeepOldOwner,
+    /// What a home grants itself comes after it has served the next request.
+    AnswerSelfLate,
+    /// A writer that joined the request of a reader is forgotten.
+    ForgetJoinedWriter,
+    /// A requester does not report that a third node's copy has come.
+    ForgetReport,
+    /// A copy is given up before the thread that waited for it has used it.
+    TakeBeforeUse,
+    /// A lock that is held is granted to the next who asks.
+    DoubleLockGrant,
+    /// A lock passes to the last who asked.
+    LockNewestFirst,
+    /// A call that gave up waiting for a lock is granted it.
+    GrantCancelledLock,
+    /// A barrier opens when one is still missing.
+    BarrierOneEarly,
+    /// A lock is not set free when its holder dies.
+    KeepDeadLockHolder,
+    /// A page that was lost with its owner comes back as zeros.
+    ZeroLostPage,
+    /// A requester does not answer whether a lost supplier's copy has come.
+    IgnoreRecall,
+    /// A requester answers that twice.
+    AnswerRecallTwice,
+    /// A requester asks anew under the old number, so that it takes bytes which come late.
+    RecallKeepsNumber,
+    /// A home waits for the acknowledgement of a sharer that was lost.
+    AwaitLostSharer,
+    /// An anchor names everyone who asks as the home of the page.
+    SettleHomeTwice,
+    /// A node that was the home before it knew forgets who asked meanwhile.
+    ForgetEarlyRequests,
+    /// A node keeps a region where it was when another address is agreed on.
+    KeepOldAddress,
+    /// A region counts as mapped everywhere when one node has not answered.
+    RegionReadyEarly,
+}
+
+#[cfg(feature = "verification")]
+impl Planted {
+    /// All of them.
+    pub const ALL: [Planted; 30] = [
+        Planted::GrantBeforeLastAck,
+        Planted::ForgetSharer,
+        Planted::MoveWithoutInvalidate,
+        Planted::LoseUpgradeRace,
+        Planted::StaleRefetch,
+        Planted::AckBeforeDrop,
+        Planted::SkipQueuedRequest,
+        Planted::ServeNewestFirst,
+        Planted::DowngradeStaysWritable,
+        Planted::SendBeforeProtect,
+        Planted::KeepMigratedCopy,
+        Planted::KeepOldOwner,
+        Planted::AnswerSelfLate,
+        Planted::ForgetJoinedWriter,
+        Planted::ForgetReport,
+        Planted::TakeBeforeUse,
+        Planted::DoubleLockGrant,
+        Planted::LockNewestFirst,
+        Planted::GrantCancelledLock,
+        Planted::BarrierOneEarly,
+        Planted::KeepDeadLockHolder,
+        Planted::ZeroLostPage,
+        Planted::IgnoreRecall,
+        Planted::AnswerRecallTwice,
+        Planted::RecallKeepsNumber,
+        Planted::AwaitLostSharer,
+        Planted::SettleHomeTwice,
+        Planted::ForgetEarlyRequests,
+        Planted::KeepOldAddress,
+        Planted::RegionReadyEarly,
+    ];
+}
+
+#[cfg(feature = "verification")]
+impl Engine {
+    /// From now on this engine has the fault.
+    pub fn plant(&mut self, fault: Planted) {
+        self.planted = Some(fault);
+    }
+
+    /// Whether this engine has the fault.
+    pub(super) fn planted(&self, fault: Planted) -> bool {
+        self.planted == Some(fault)
+    }
+}
+
+#[cfg(not(feature = "verification"))]
+impl Engine {
+    /// No engine has a fault.
+    #[expect(clippy::unused_self, reason = "with the feature it is a question to this engine")]
+    pub(super) const fn planted(&self, _fault: Planted) -> bool {
+        false
+    }
+}
+
+/// Queues `item` before all others.
+pub(super) fn push_first<T: Waiter>(arena: &mut Arena<T>, queue: &mut Queue, item: T) {
+    let others: Vec<T> = std::iter::from_fn(|| arena.pop(queue)).collect();
+    for item in std::iter::once(item).chain(others) {
+        arena.push(queue, item);
+    }
+}
+
+/// Makes a page's bytes leave before its rights are taken away.
+pub(super) fn swap_last(out: &mut Actions) {
+    if let [.., rights @ (Action::Protect(_) | Action::Unmap(_)), send @ Action::Send { .. }] = &mut out[..] {
+        std::mem::swap(rights, send);
+    }
+}

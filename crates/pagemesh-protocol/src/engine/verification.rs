@@ -1,0 +1,156 @@
+//! What a model checker needs: to tell whether two engines will behave alike, and to keep names that are never used again
+//! from making them differ.
+//!
+//! Two things in an engine's memory mean nothing: at which index of a table something stands, and which name was drawn for
+//! a request or a call, as long as it is another than those that somebody still knows. The first is left out here. The
+//! second is for the checker, which sees all nodes: it gives each event a name that nobody knows
+//! ([`Engine::names`], [`Engine::set_next_request`]), so that the states of a mesh that runs for ever are finitely many.
+
+use super::pages::Region;
+use super::queue::{Arena, Queue, Waiter};
+use super::uses::Want;
+use super::{Engine, EngineConfig};
+use crate::ids::{NodeId, PageAddress, RegionId, RequestId, Ticket};
+use std::hash::{Hash, Hasher};
+
+/// A name that an engine has in mind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Name {
+    /// A page request of this node.
+    Request(NodeId, RequestId),
+    /// A call of this node.
+    Call(NodeId, Ticket),
+}
+
+impl Engine {
+    /// Feeds `hasher` with everything that decides what this engine does from now on, and nothing else. Two engines of the
+    /// same node whose bytes are equal behave alike, up to the names of requests that they have yet to draw.
+    ///
+    /// Every field is named here, so that a new one cannot be forgotten.
+    pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
+        let Engine {
+            config: EngineConfig { node: _, nodes: _, tickets: _, locks: _, barriers: _, pins: _ },
+            view,
+            live,
+            leaving,
+            tickets,
+            pages,
+            coherence,
+            uses,
+            release,
+            pins,
+            locks,
+            barriers,
+            agreements,
+            loopback,
+            planted: _,
+        } = self;
+        debug_assert!(loopback.is_empty(), "between events nothing waits in it");
+        assert!(release.is_untouched() && pins.is_empty(), "intervals and pins are not modelled");
+        (view, live, leaving, agreements, &coherence.open).hash(hasher);
+        for (ticket, wait) in tickets.waiting() {
+            (ticket, wait).hash(hasher);
+        }
+        u32::MAX.hash(hasher);
+        for (index, region) in pages.regions.iter().enumerate() {
+            let region = region.as_ref();
+            region.map(|region| region.spec).hash(hasher);
+            if let Some(region) = region {
+                self.hash_pages(RegionId(index as u16), region, hasher);
+            }
+        }
+        // Only whether a page is in it counts, and how often.
+        let mut in_use = uses.in_use.clone();
+        in_use.sort_unstable();
+        (in_use, &uses.demands).hash(hasher);
+        let mut held: Vec<_> = locks.used.iter().collect();
+        held.sort_unstable_by_key(|(lock, _)| **lock);
+        for (lock, used) in held {
+            (true, lock, used.holder).hash(hasher);
+            hash_queue(&locks.queued, used.queue, hasher);
+        }
+        false.hash(hasher);
+        let mut entered: Vec<_> = barriers.used.iter().collect();
+        entered.sort_unstable_by_key(|(barrier, _)| **barrier);
+        for (barrier, used) in entered {
+            (true, barrier, used.participants, used.arrived).hash(hasher);
+            hash_queue(&barriers.queued, used.queue, hasher);
+        }
+    }
+
+    fn hash_pages(&self, id: RegionId, region: &Region, hasher: &mut impl Hasher) {
+        for page in (0..region.spec.pages).map(|page| PageAddress::new(id, page)) {
+            let home = self.home(page);
+            let local = self.pages.local(page).expect("the region is mapped");
+            (home, local.state, local.pending.is_some()).hash(hasher);
+            if let Some(index) = local.pending {
+                let pending = self.coherence.pending[index as usize];
+                (pending.asked, pending.claims, pending.request, pending.access, pending.first).hash(hasher);
+            }
+            if home.is_some_and(|home| home != self.config.node) {
+                continue;
+            }
+            let entry = self.pages.entry(page);
+            (entry.state, entry.holders, entry.busy.is_some()).hash(hasher);
+            if let Some(index) = entry.busy {
+                let transaction = self.coherence.transactions[index as usize];
+                (transaction.request, transaction.phase).hash(hasher);
+                hash_queue(&self.coherence.queued, transaction.queue, hasher);
+            }
+        }
+    }
+
+    /// Calls `visit` with every name that this engine has in mind, some of them more than once.
+    pub fn names(&self, mut visit: impl FnMut(Name)) {
+        let node = self.config.node;
+        let coherence = &self.coherence;
+        for (_, pending) in &coherence.pending {
+            visit(Name::Request(node, pending.request));
+        }
+        for (_, transaction) in &coherence.transactions {
+            visit(Name::Request(transaction.request.node, transaction.request.id));
+            for queued in coherence.queued.iter(transaction.queue) {
+                visit(Name::Request(queued.node, queued.id));
+            }
+        }
+        for demand in &self.uses.demands {
+            if let Want::Fetch { request, requester, .. } = demand.want {
+                visit(Name::Request(requester, request));
+            }
+        }
+        for (ticket, _) in self.tickets.waiting() {
+            visit(Name::Call(node, ticket));
+        }
+        for lock in self.locks.used.values() {
+            if let super::locks::Holder::Caller(holder) = lock.holder {
+                visit(Name::Call(holder.node, holder.ticket));
+            }
+            for queued in self.locks.queued.iter(lock.queue) {
+                visit(Name::Call(queued.node, queued.ticket));
+            }
+        }
+        for barrier in self.barriers.used.values() {
+            for queued in self.barriers.queued.iter(barrier.queue) {
+                visit(Name::Call(queued.node, queued.ticket));
+            }
+        }
+    }
+
+    /// The name of the next page request that this engine makes; those after it follow by number. It must be one that no
+    /// engine and no message has in mind.
+    pub fn set_next_request(&mut self, request: RequestId) {
+        self.coherence.next_request = request.0;
+    }
+
+    /// The name that the next page request would have.
+    pub fn next_request(&self) -> RequestId {
+        RequestId(self.coherence.next_request)
+    }
+}
+
+fn hash_queue<T: Waiter + Hash>(arena: &Arena<T>, queue: Queue, hasher: &mut impl Hasher) {
+    for item in arena.iter(queue) {
+        (true, item).hash(hasher);
+    }
+    false.hash(hasher);
+}
