@@ -17,6 +17,7 @@ mod breach;
 mod config;
 mod event;
 mod lockstep;
+pub mod model;
 mod network;
 mod node;
 mod pinners;

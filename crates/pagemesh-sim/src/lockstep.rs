@@ -28,7 +28,8 @@ impl Lockstep {
     /// As [`new`](Lockstep::new), where [`settle`](Lockstep::settle) delivers in an order that `seed` decides.
     pub(crate) fn seeded(nodes: u16, seed: u64, trace: TraceMode) -> Lockstep {
         let config = Config { seed, ..Config::bare(nodes) };
-        Lockstep { world: World::new(config, Options { trace, sabotage: None }), regions: 0 }
+        let options = Options { trace, ..Options::default() };
+        Lockstep { world: World::new(config, options), regions: 0 }
     }
 
     /// Creates a region from node 0 and delivers everything until it is mapped everywhere.

@@ -35,7 +35,8 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn run_one(seed: u64, trace: bool) -> anyhow::Result<ExitCode> {
-    let options = Options { trace: if trace { TraceMode::Full } else { TraceMode::Off }, sabotage: None };
+    let trace = if trace { TraceMode::Full } else { TraceMode::Off };
+    let options = Options { trace, ..Options::default() };
     let mut out = std::io::stdout().lock();
     match run(seed, options) {
         Ok(report) => {

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::sabotage::Sabotage;
 use crate::trace::TraceMode;
 use crate::world::{Counts, World};
+use pagemesh_protocol::Planted;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,8 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub struct Options {
     /// How much is written down.
     pub trace: TraceMode,
-    /// A fault to plant.
+    /// A fault to plant in the simulated machine.
     pub sabotage: Option<Sabotage>,
+    /// A fault to plant in every engine.
+    pub planted: Option<Planted>,
 }
 
 /// A run in which every guarantee held.
@@ -75,7 +78,7 @@ pub fn run_config(config: &Config, options: Options) -> Result<Report, Box<Faile
     Err(Box::new(Failed { config: config.clone(), counts: world.counts, breach, trace }))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

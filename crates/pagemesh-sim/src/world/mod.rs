@@ -144,13 +144,19 @@ impl World {
             pins: PINS,
             ..EngineConfig::new(NodeId::new(index), config.nodes)
         };
-        let nodes = (0..config.nodes).map(|i| Node::new(node(i), config.blocked[i as usize].clone()));
+        let mut nodes: Vec<Node> =
+            (0..config.nodes).map(|i| Node::new(node(i), config.blocked[i as usize].clone())).collect();
+        if let Some(fault) = options.planted {
+            for node in &mut nodes {
+                node.engine.plant(fault);
+            }
+        }
         let threads = (0..config.nodes as usize * config.threads)
             .map(|i| Thread::new(&config, i, Random::stream(seed, THREAD_STREAM + i as u64)));
         let mut losses = config.losses.clone();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.step));
         World {
-            nodes: nodes.collect(),
+            nodes,
             threads: threads.collect(),
             network: Network::new(config.nodes as usize, config.timing, Random::stream(seed, NETWORK_STREAM)),
             truth: Truth::default(),

@@ -1,0 +1,23 @@
+//! Random runs find what is likely. In a small mesh everything that can happen can be looked at, so that nothing rests on
+//! luck: the real engine, in every order of messages, threads and one death.
+
+use pagemesh_sim::model::{check, small_plans};
+
+/// Far more than any of these has: a mesh that goes beyond it has states without end.
+const BOUND: usize = 1_000_000;
+
+#[test]
+fn every_state_of_small_meshes_is_right() {
+    let mut states = 0;
+    for plan in small_plans() {
+        match check(&plan, BOUND) {
+            Ok(found) => {
+                assert!(found.complete, "{plan}: more than {BOUND} states");
+                println!("{plan}: {} states, {} transitions", found.states, found.transitions);
+                states += found.states;
+            }
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    println!("{states} states in all");
+}
