@@ -6,10 +6,10 @@
 //! second is for the checker, which sees all nodes: it gives each event a name that nobody knows
 //! ([`Engine::names`], [`Engine::set_next_request`]), so that the states of a mesh that runs for ever are finitely many.
 
+use super::Engine;
 use super::pages::Region;
 use super::queue::{Arena, Queue, Waiter};
 use super::uses::Want;
-use super::{Engine, EngineConfig};
 use crate::ids::{NodeId, PageAddress, RegionId, RequestId, Ticket};
 use std::hash::{Hash, Hasher};
 
@@ -24,12 +24,13 @@ pub enum Name {
 
 impl Engine {
     /// Feeds `hasher` with everything that decides what this engine does from now on, and nothing else. Two engines of the
-    /// same node whose bytes are equal behave alike, up to the names of requests that they have yet to draw.
+    /// same node whose bytes are equal behave alike, up to the names of requests that they have yet to draw, and to the order
+    /// in which they mend several pages after one loss.
     ///
     /// Every field is named here, so that a new one cannot be forgotten.
     pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
         let Engine {
-            config: EngineConfig { node: _, nodes: _, tickets: _, locks: _, barriers: _, pins: _ },
+            config: _,
             view,
             live,
             leaving,

@@ -1,6 +1,7 @@
 //! One node of a checked mesh: the real engine, what its pages hold, and what its threads wait for.
 
 use super::plan::Plan;
+use super::turns::Turns;
 use pagemesh_protocol::{
     Access, BarrierId, Engine, EngineConfig, NodeId, PageAddress, PageState, RegionId, Ticket,
 };
@@ -91,6 +92,8 @@ pub(super) struct Local {
     pub(super) threads: Vec<Thread>,
     /// The engine has asked for a time in which threads run.
     pub(super) postponing: bool,
+    /// What it has heard as a home and not yet answered.
+    pub(super) turns: Turns,
 }
 
 impl Local {
@@ -113,13 +116,14 @@ impl Local {
             copies: vec![copy; plan.pages as usize],
             threads: vec![thread; plan.threads],
             postponing: false,
+            turns: Turns::new(plan),
         }
     }
 
     /// Feeds `hasher` with all that decides what happens next.
     pub(super) fn hash(&self, hasher: &mut impl Hasher) {
         self.engine.hash_behaviour(hasher);
-        (&self.copies, &self.threads, self.postponing).hash(hasher);
+        (&self.copies, &self.threads, self.postponing, &self.turns).hash(hasher);
     }
 
     /// Everything that this node can do by itself; tickets and who is last are the caller's to fill in.

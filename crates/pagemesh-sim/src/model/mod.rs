@@ -7,7 +7,7 @@
 //! In every state: a page has one writer or many readers (one holder, where it migrates); whoever may read has the bytes
 //! that were written last, by the checker's own book; nobody doubts a page's home; a lock has one holder; nobody passes a
 //! barrier before all have come; a page is not taken from a thread before it has used it; a call fails only for a
-//! reason. While nothing about a page is under way, its home knows exactly who has it. When nothing at all is under way, nobody
+//! reason; requests of other nodes are served in the order in which their home has heard them. While nothing about a page is under way, its home knows exactly who has it. When nothing at all is under way, nobody
 //! waits but for a lock that somebody holds or for others to come to a barrier, and no engine has work left. From every
 //! state what is under way comes to an end.
 //!
@@ -26,6 +26,7 @@ mod search;
 mod step;
 mod store;
 mod trace;
+mod turns;
 
 pub use plan::Plan;
 pub use plans::{full_plans, hunting_plans, small_plans};

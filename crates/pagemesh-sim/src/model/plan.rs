@@ -127,6 +127,11 @@ impl Plan {
         fitting.expect("a hash of all numbers meets every home")
     }
 
+    /// The index of a lock.
+    pub(super) fn lock_index(&self, lock: LockId) -> Option<usize> {
+        (0..self.locks.len()).find(|index| self.lock(*index) == lock)
+    }
+
     /// Threads of the whole mesh: so many make the barrier full.
     pub(super) fn participants(&self) -> u32 {
         self.nodes as u32 * self.threads as u32
@@ -145,7 +150,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { nodes, threads, pages, locks, mortal, .. } = self;
-        write!(f, "{nodes} nodes x {pages} pages")?;
+        write!(f, "{nodes} nodes x {pages} {}", plural(*pages, "page"))?;
         if *threads > 1 {
             write!(f, ", {threads} threads each")?;
         }
@@ -164,7 +169,7 @@ impl fmt::Display for Plan {
             _ => write!(f, ", first-touch")?,
         }
         if !locks.is_empty() {
-            write!(f, ", {} lock(s)", locks.len())?;
+            write!(f, ", {} {}", locks.len(), plural(locks.len() as u64, "lock"))?;
         }
         for (has, what) in
             [(self.barrier, "barrier"), (self.prefetch, "prefetch"), (self.cancel, "giving up")]
@@ -177,11 +182,15 @@ impl fmt::Display for Plan {
             write!(f, ", a death")?;
         }
         if let Some(operations) = self.operations {
-            write!(f, ", {operations} operations a thread")?;
+            write!(f, ", {operations} {} a thread", plural(operations as u64, "operation"))?;
         }
         match self.planted {
             Some(fault) => write!(f, ", with {fault:?}"),
             None => Ok(()),
         }
     }
+}
+
+fn plural(count: u64, one: &str) -> String {
+    if count == 1 { one.to_owned() } else { format!("{one}s") }
 }

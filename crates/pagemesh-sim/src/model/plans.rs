@@ -21,6 +21,7 @@ pub fn small_plans() -> Vec<Plan> {
         }
         plans.push(Plan::new(3, 1).of(protocol, AT_FIRST).with_barrier());
         plans.push(Plan::new(2, 1).of(protocol, AT_FIRST).lock_at_first());
+        plans.push(Plan::new(2, 2).of(protocol, AT_FIRST).lock_at_first());
         plans.push(Plan::new(3, 1).of(protocol, AT_FIRST).any_may_die());
     }
     plans.push(
@@ -31,6 +32,7 @@ pub fn small_plans() -> Vec<Plan> {
             .operations(2)
             .any_may_die(),
     );
+    plans.push(Plan::new(3, 1).of(Migration, AT_FIRST).lock_at_first().operations(1).any_may_die());
     plans.push(Plan::new(2, 2).of(WriteInvalidate, AT_FIRST).with_prefetch());
     plans.push(Plan::new(2, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die().with_barrier());
     plans.push(Plan::new(3, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die());
@@ -43,17 +45,24 @@ pub fn full_plans() -> Vec<Plan> {
     use Protocol::{Migration, WriteInvalidate};
     let mut plans = small_plans();
     for protocol in [WriteInvalidate, Migration] {
+        plans.push(Plan::new(2, 2).of(protocol, Placement::FirstTouch).lock_at_first());
         for placement in [AT_FIRST, Placement::FirstTouch] {
             let one_page = Plan::new(3, 1).of(protocol, placement);
             plans.push(one_page.clone().lock_at_first());
             plans.push(one_page.clone().with_prefetch().any_may_die());
-            plans.push(one_page.clone().lock_at_first().with_cancel().operations(2).any_may_die());
             plans.push(one_page.threads(2));
-            plans.push(Plan::new(2, 2).of(protocol, placement).lock_at_first());
-            plans.push(Plan::new(3, 2).of(protocol, placement));
             plans.push(Plan::new(4, 1).of(protocol, placement));
         }
+        plans.push(Plan::new(3, 2).of(protocol, AT_FIRST));
     }
+    plans.push(
+        Plan::new(3, 1)
+            .of(WriteInvalidate, AT_FIRST)
+            .lock_at_first()
+            .with_cancel()
+            .operations(2)
+            .any_may_die(),
+    );
     plans
 }
 
@@ -66,6 +75,7 @@ pub fn hunting_plans() -> Vec<Plan> {
         Plan::new(3, 1).of(migration, AT_FIRST),
         Plan::new(3, 1).of(Protocol::WriteInvalidate, first_touch),
         Plan::new(2, 1).threads(2),
+        Plan::new(3, 1).of(migration, AT_FIRST).lock_at_first().operations(1),
         Plan::new(2, 1).lock_at_first().with_cancel().operations(2),
         Plan::new(2, 1).of(migration, AT_FIRST).lock_at_first().any_may_die(),
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).any_may_die(),

@@ -53,6 +53,7 @@ impl<'a> Step<'a> {
         request: RequestId,
     ) -> Result<(), Breach> {
         self.local.engine.set_next_request(request);
+        self.local.hear(self.plan, event, parcel);
         let mut out = Actions::new();
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(event, parcel, &mut out)));
         told.unwrap_or_else(|panic| Err(Breach::Panic(crate::run::panic_text(panic.as_ref()))))?;
@@ -60,7 +61,9 @@ impl<'a> Step<'a> {
             self.local.engine.next_request().0 <= request.0 + REQUESTS_AN_EVENT,
             "an event made more requests than were thought of"
         );
+        self.local.end_turns(&out);
         for action in &out {
+            self.local.check_turn(self.plan, action)?;
             self.perform(action)?;
         }
         self.check()
@@ -184,9 +187,7 @@ impl<'a> Step<'a> {
                 self.local.postponing = true;
                 Ok(())
             }
-            Action::MapRegion { .. } | Action::UnmapRegion(_) | Action::Departed(_) => {
-                Err(Breach::Action(format!("{}: {action:?}, which nothing asked for", self.name())))
-            }
+            ref other => Err(Breach::Action(format!("{}: {other:?}, which nothing asked for", self.name()))),
         }
     }
 
