@@ -4,7 +4,7 @@
 //! This is the `sigbus` pager with two differences: a page that is granted for reading is not protected but *clean*, that is, a
 //! store to it runs and makes it written; and it remembers which pages are granted. It has to, for two reasons. The
 //! kernel counts pages that are not in the page table as written, and makes notes in page tables for them when they are
-//! listed: so only page tables that have granted pages are looked at, and only granted pages are told. And the kernel may
+//! listed: so only page tables that had granted pages are looked at, and an absent page is only told if it was granted. And the kernel may
 //! take a page out of the page table by itself, to swap it out, and forgets with it that it was written: so a granted page
 //! that has to be granted again counts as written.
 
@@ -163,11 +163,14 @@ impl TrackingPager {
                 pages: rest,
                 errno,
             })?;
-            for (first, end) in scanned.runs() {
-                self.granted.runs(self.pages(first, end), |run| {
-                    count += run.count();
-                    written(run);
-                });
+            let mut tell = |run: PageRange| {
+                count += run.count();
+                written(run);
+            };
+            for run in scanned.runs() {
+                let pages = self.pages(run.start, run.end);
+                // What is in the page table was granted, also when another thread is unmapping and mapping it at this moment.
+                if run.present { tell(pages) } else { self.granted.runs(pages, &mut tell) }
             }
             if scanned.end <= start {
                 return Err(PagerError::Busy { call: CALL, pages: rest, tries: 1 });
@@ -184,7 +187,6 @@ impl Pager for TrackingPager {
     }
 
     fn map(&self, pages: PageRange, access: Access) -> Result<(), PagerError> {
-        // Remembered before they can be written: a harvest at any moment in between tells one page too many, not one too few.
         match access {
             Access::Read => self.granted.insert(pages, |run, before| {
                 if before {
@@ -193,12 +195,11 @@ impl Pager for TrackingPager {
                 } else {
                     self.pager.map(run, Access::Read)
                 }
-            }),
-            Access::Write => {
-                self.granted.insert(pages, |_, _| Ok(()))?;
-                self.pager.map(pages, Access::Write)
-            }
+            })?,
+            Access::Write => self.pager.map(pages, Access::Write)?,
         }
+        // Once more: another thread that unmaps them may have forgotten them before they were entered.
+        self.granted.insert(pages, |_, _| Ok(()))
     }
 
     fn unprotect(&self, pages: PageRange) -> Result<(), PagerError> {
@@ -210,7 +211,7 @@ impl Pager for TrackingPager {
     }
 
     fn unmap(&self, pages: PageRange) -> Result<(), PagerError> {
-        // Forgotten first: a thread that maps the page anew in between is remembered after that.
+        // Forgotten first: a thread that maps a page anew remembers it after it is entered.
         self.granted.remove(pages);
         self.pager.unmap(pages)
     }

@@ -34,10 +34,23 @@ pub(super) struct Scanned {
     pub(super) end: usize,
 }
 
+/// Neighbouring pages that may have been written.
+pub(super) struct ScannedRun {
+    /// Address of the first byte.
+    pub(super) start: usize,
+    /// Address behind the last.
+    pub(super) end: usize,
+    /// Whether they are in the page table, and so were written.
+    pub(super) present: bool,
+}
+
 impl Scanned {
-    /// First address and the address behind the last of each run of pages that may have been written.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.runs[..self.count].iter().map(|run| (run.start as usize, run.end as usize))
+    pub(super) fn runs(&self) -> impl Iterator<Item = ScannedRun> {
+        self.runs[..self.count].iter().map(|run| ScannedRun {
+            start: run.start as usize,
+            end: run.end as usize,
+            present: run.categories & u64::from(kernel::PAGE_IS_PRESENT) != 0,
+        })
     }
 }
 
@@ -67,7 +80,7 @@ impl Pagemap {
             category_inverted: 0,
             category_mask: u64::from(kernel::PAGE_IS_WRITTEN),
             category_anyof_mask: 0,
-            return_mask: u64::from(kernel::PAGE_IS_WRITTEN),
+            return_mask: u64::from(kernel::PAGE_IS_WRITTEN | kernel::PAGE_IS_PRESENT),
         };
         // SAFETY: the request is declared below for this file. The kernel writes to `scanned.runs`, which lives longer than the
         // call and of which there is no reference, at most as many as it has.
