@@ -1,5 +1,6 @@
 //! What can go wrong in a simulated run: one variant for each guarantee.
 
+use crate::history::Disorder;
 use pagemesh_protocol::Violation;
 
 /// A guarantee that did not hold, and where.
@@ -27,6 +28,9 @@ pub enum Breach {
     /// A readable copy is not the latest.
     #[error("stale bytes: {0}")]
     Data(String),
+    /// What the threads read cannot have happened in any order.
+    #[error("not sequentially consistent: {0}")]
+    Order(#[from] Disorder),
     /// The home's directory does not tell who has copies.
     #[error("the directory is wrong: {0}")]
     Directory(String),

@@ -6,7 +6,7 @@ use pagemesh_protocol::{
 };
 
 /// Words of a simulated page: enough for several threads to share it falsely.
-pub(crate) const WORDS: usize = 4;
+pub(crate) const WORDS: usize = 8;
 
 /// The bytes of a page.
 pub(crate) type Words = [u64; WORDS];
@@ -16,6 +16,7 @@ pub(crate) type Words = [u64; WORDS];
 pub(crate) enum Event {
     Message { from: NodeId, message: Message, payload: Option<Words> },
     Fault { ticket: Ticket, page: PageAddress, access: Access },
+    Prefetch { ticket: Ticket, page: PageAddress, access: Access },
     Resumed { ticket: Ticket },
     Postponed,
     Pin { ticket: Ticket, pin: PinId, holder: PinHolder, page: PageAddress, access: Access },
@@ -67,8 +68,24 @@ pub(crate) enum Wanted {
 pub(crate) enum Caller {
     /// A simulated application thread, by its index.
     Thread(usize),
+    /// A thread that does not wait for it.
+    Background,
     /// The node itself, or a test that drives the world by hand.
     Script,
+}
+
+impl Event {
+    /// The page that the event is about.
+    pub(crate) fn page(&self) -> Option<PageAddress> {
+        match self {
+            Event::Message { message, .. } => page_of(message),
+            Event::Fault { page, .. }
+            | Event::Prefetch { page, .. }
+            | Event::OwnerQuery { page, .. }
+            | Event::HomeQuery { page, .. } => Some(*page),
+            _ => None,
+        }
+    }
 }
 
 /// The page that a message is about.

@@ -1,12 +1,15 @@
-//! Runs seeds, or one seed with its trace.
+//! Runs seeds, one seed with its trace, or a failing seed made smaller.
 
 #![forbid(unsafe_code)]
 
+mod campaign;
+
+use campaign::Campaign;
 use clap::Parser;
-use pagemesh_sim::{Counts, Options, TraceMode, run};
+use pagemesh_sim::{Failed, Options, Sabotage, TraceMode, run, shrink};
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Simulates whole meshes of coherence engines and checks every step.
 #[derive(Parser, Debug)]
@@ -18,25 +21,43 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0, conflicts_with = "seed")]
     start: u64,
+    /// On how many cores.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "seed")]
+    jobs: u16,
     /// Runs this seed only.
     #[arg(long)]
     seed: Option<u64>,
     /// Prints every event of the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Makes the run smaller if it fails, and prints every event of the small one.
+    #[arg(long, requires = "seed", conflicts_with = "trace")]
+    shrink: bool,
+    /// Plants this fault in the simulated machine: the run has to fail.
+    #[arg(long, value_parser = parse_sabotage)]
+    plant: Option<Sabotage>,
+}
+
+fn parse_sabotage(name: &str) -> Result<Sabotage, String> {
+    Sabotage::named(name).ok_or_else(|| {
+        let names: Vec<String> = Sabotage::ALL.iter().map(|sabotage| format!("{sabotage:?}")).collect();
+        format!("there is no such fault; there are {}", names.join(", "))
+    })
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    // An assertion that fails inside an engine is a breach like others, and is told with its trace.
+    std::panic::set_hook(Box::new(|_| {}));
     match arguments.seed {
-        Some(seed) => run_one(seed, arguments.trace),
-        None => run_many(arguments.start, arguments.seeds),
+        Some(seed) => run_one(seed, &arguments),
+        None => run_many(&arguments),
     }
 }
 
-fn run_one(seed: u64, trace: bool) -> anyhow::Result<ExitCode> {
-    let trace = if trace { TraceMode::Full } else { TraceMode::Off };
-    let options = Options { trace, ..Options::default() };
+fn run_one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let trace = if arguments.trace { TraceMode::Full } else { TraceMode::Off };
+    let options = Options { trace, sabotage: arguments.plant, planted: None };
     let mut out = std::io::stdout().lock();
     match run(seed, options) {
         Ok(report) => {
@@ -46,6 +67,10 @@ fn run_one(seed: u64, trace: bool) -> anyhow::Result<ExitCode> {
             writeln!(out, "seed {seed}: every guarantee held; {:?}", report.counts)?;
             Ok(ExitCode::SUCCESS)
         }
+        Err(failed) if arguments.shrink => {
+            tell_failure(&mut out, &failed, options)?;
+            Ok(ExitCode::FAILURE)
+        }
         Err(failed) => {
             writeln!(out, "{failed}")?;
             Ok(ExitCode::FAILURE)
@@ -53,32 +78,48 @@ fn run_one(seed: u64, trace: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_many(start: u64, count: u64) -> anyhow::Result<ExitCode> {
+fn run_many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let mut told = began;
-    let mut sum = Counts::default();
+    let options = Options { trace: TraceMode::Off, sabotage: arguments.plant, planted: None };
+    let (start, count) = (arguments.start, arguments.seeds);
+    let (tally, failed) = Campaign { start, count, jobs: arguments.jobs as usize, options }.run()?;
     let mut out = std::io::stdout().lock();
-    for done in 0..count {
-        match run(start.wrapping_add(done), Options::default()) {
-            Ok(report) => sum.add(&report.counts),
-            Err(failed) => {
-                writeln!(out, "{failed}")?;
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        if told.elapsed() >= Duration::from_secs(1) {
-            told = Instant::now();
-            eprintln!("{} of {count} seeds, {} steps", done + 1, sum.steps);
-        }
-    }
     let seconds = began.elapsed().as_secs_f64();
-    let rate = count as f64 / seconds;
-    let Counts { steps, messages, lost, passed_max, .. } = sum;
+    let rate = tally.runs as f64 / seconds;
+    writeln!(out, "{tally}")?;
+    if let Some(failed) = failed {
+        writeln!(out, "{} seeds from {start} held, in {seconds:.1} s; then one failed", tally.runs)?;
+        tell_failure(&mut out, &failed, options)?;
+        return Ok(ExitCode::FAILURE);
+    }
+    writeln!(out, "{count} seeds from {start}: every guarantee held; {seconds:.1} s, {rate:.0} seeds/s")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The failure, made as small as possible, and how to see it again.
+fn tell_failure(out: &mut impl Write, failed: &Failed, options: Options) -> anyhow::Result<()> {
+    let seed = failed.config.seed;
+    writeln!(out, "seed {seed} failed at step {}: {}", failed.counts.steps, failed.breach)?;
+    let small = shrink(failed, options);
+    let config = &small.failed.config;
     writeln!(
         out,
-        "{count} seeds from {start}: every guarantee held; {steps} steps, {messages} messages, {lost} nodes lost, \
-         nobody waited for more than {passed_max} others, \
-         {seconds:.1} s, {rate:.0} seeds/s"
+        "smaller, after {} runs, at step {}: {}",
+        small.runs, small.failed.counts.steps, small.failed.breach
     )?;
-    Ok(ExitCode::SUCCESS)
+    writeln!(out, "configuration: {config:?}")?;
+    for (thread, program) in config.programs.iter().enumerate() {
+        for line in program.lines() {
+            writeln!(out, "thread {thread} of n{}: {line}", thread / config.threads)?;
+        }
+    }
+    writeln!(out, "  step     time node page   state    event")?;
+    for line in &small.failed.trace {
+        writeln!(out, "{line}")?;
+    }
+    let plant = options.sabotage.map_or_else(String::new, |sabotage| format!(" --plant {sabotage:?}"));
+    let command = format!("cargo run --release -p pagemesh-sim -- --seed {seed}{plant}");
+    writeln!(out, "again, small: {command} --shrink")?;
+    writeln!(out, "again, whole: {command} --trace")?;
+    Ok(())
 }

@@ -25,8 +25,12 @@ pub(crate) struct Network {
     random: Random,
     /// By sender times nodes plus receiver: parcels, and when each may arrive, in microseconds.
     links: Vec<VecDeque<(u64, Parcel)>>,
+    /// When the first parcel of each link may arrive; `u64::MAX` where there is none.
+    heads: Vec<u64>,
     /// How much slower than others a link is.
     slowness: Vec<u64>,
+    /// Whether a link's connection is broken: what is sent on it is gone.
+    broken: Vec<bool>,
     parcels: usize,
 }
 
@@ -41,7 +45,24 @@ impl Network {
                 if slow_end || slow_link { timing.slow_factor } else { 1 }
             })
             .collect();
-        Network { nodes, timing, random, links: vec![VecDeque::new(); count], slowness, parcels: 0 }
+        let links = vec![VecDeque::new(); count];
+        let heads = vec![u64::MAX; count];
+        Network { nodes, timing, random, links, heads, slowness, broken: vec![false; count], parcels: 0 }
+    }
+
+    /// From now on no message takes much longer than others.
+    pub(crate) fn calm(&mut self) {
+        self.timing = self.timing.calm();
+        self.slowness.fill(1);
+    }
+
+    /// Nothing more can be sent on this link.
+    pub(crate) fn break_off(&mut self, link: usize) {
+        self.broken[link] = true;
+    }
+
+    pub(crate) fn is_broken(&self, link: usize) -> bool {
+        self.broken[link]
     }
 
     pub(crate) fn link(&self, from: usize, to: usize) -> usize {
@@ -72,11 +93,16 @@ impl Network {
         let at = earliest.max(now + extra + self.delay(link));
         self.links[link].push_back((at, parcel));
         self.parcels += 1;
+        self.note_head(link);
+    }
+
+    fn note_head(&mut self, link: usize) {
+        self.heads[link] = self.links[link].front().map_or(u64::MAX, |(at, _)| *at);
     }
 
     /// When the first parcel of each link may arrive.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.links.iter().enumerate().filter_map(|(link, queue)| Some((link, queue.front()?.0)))
+        self.heads.iter().copied().enumerate().filter(|(_, at)| *at < u64::MAX)
     }
 
     pub(crate) fn first(&self, link: usize) -> Option<Parcel> {
@@ -86,6 +112,7 @@ impl Network {
     pub(crate) fn pop(&mut self, link: usize) -> Option<Parcel> {
         let (_, parcel) = self.links[link].pop_front()?;
         self.parcels -= 1;
+        self.note_head(link);
         Some(parcel)
     }
 
@@ -94,6 +121,7 @@ impl Network {
         let kept = kept.min(self.links[link].len());
         let lost: Vec<Parcel> = self.links[link].drain(kept..).map(|(_, parcel)| parcel).collect();
         self.parcels -= lost.len();
+        self.note_head(link);
         lost
     }
 

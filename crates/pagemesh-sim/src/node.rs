@@ -22,6 +22,15 @@ impl Rights {
             PageState::Modified => Rights::Write,
         }
     }
+
+    /// The name of the page state that gives these rights.
+    pub(crate) fn state(self) -> &'static str {
+        match self {
+            Rights::None => "INVALID",
+            Rights::Read => "SHARED",
+            Rights::Write => "MODIFIED",
+        }
+    }
 }
 
 /// A page of one node: the bytes of its service view and the rights of its app view.
@@ -62,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) alive: bool,
     pub(crate) said_goodbye: bool,
+    /// Nothing happens in it before this time, microseconds.
+    pub(crate) paused_until: u64,
     /// When it lets others have pages that its threads may have used by then, microseconds.
     pub(crate) postponed_at: Option<u64>,
     /// When it announces that it leaves, microseconds; `None` before the end of the program and after the call.
@@ -87,6 +98,7 @@ impl Node {
             engine: Engine::new(config),
             alive: true,
             said_goodbye: false,
+            paused_until: 0,
             postponed_at: None,
             leave_at: None,
             called_leave: false,

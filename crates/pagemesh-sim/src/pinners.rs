@@ -373,7 +373,7 @@ impl Run {
             }
         }
         if access == Access::Write {
-            let (value, word) = (world.truth.fresh_value(), self.random.index(WORDS));
+            let (value, word) = (world.truth.fresh_value(0), self.random.index(WORDS));
             if let Some(copy) = world.nodes[at].copy_mut(page) {
                 copy.words[word] = value;
             }

@@ -92,7 +92,7 @@ impl fmt::Display for Failed {
         for line in &self.trace {
             writeln!(f, "{line}")?;
         }
-        write!(f, "again: cargo run -p pagemesh-sim -- --seed {seed} --trace")
+        write!(f, "again: cargo run --release -p pagemesh-sim -- --seed {seed} --trace")
     }
 }
 

@@ -51,6 +51,11 @@ impl Sabotage {
         Sabotage::DoubleLockGrant,
         Sabotage::EarlyBarrierRelease,
     ];
+
+    /// The fault of this name, as it is spelled here.
+    pub fn named(name: &str) -> Option<Sabotage> {
+        Sabotage::ALL.into_iter().find(|sabotage| format!("{sabotage:?}") == name)
+    }
 }
 
 /// Decides when a planted fault happens.

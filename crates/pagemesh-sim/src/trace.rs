@@ -41,13 +41,6 @@ impl Trace {
         }
     }
 
-    /// Adds to the last line.
-    pub(crate) fn extend(&mut self, text: impl FnOnce() -> String) {
-        if let Some(last) = self.lines.back_mut() {
-            last.push_str(&text());
-        }
-    }
-
     pub(crate) fn into_lines(self) -> Vec<String> {
         self.lines.into()
     }

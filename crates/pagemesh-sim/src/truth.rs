@@ -24,6 +24,14 @@ pub(crate) struct Truth {
     values: u64,
 }
 
+/// Bits of a word that a program may choose; the others make it unlike any that was written before.
+const PAYLOAD_BITS: u32 = 20;
+
+/// What a program put into a word.
+pub(crate) const fn payload(word: u64) -> u64 {
+    word & ((1 << PAYLOAD_BITS) - 1)
+}
+
 impl Truth {
     /// Makes room for a region that starts as zeros.
     pub(crate) fn add(&mut self, region: RegionId, pages: u64) {
@@ -44,10 +52,11 @@ impl Truth {
         self.regions.get_mut(page.region.index())?.get_mut(page.page as usize)
     }
 
-    /// A value that nobody wrote before.
-    pub(crate) fn fresh_value(&mut self) -> u64 {
+    /// A value that nobody wrote before and that carries `payload`.
+    pub(crate) fn fresh_value(&mut self, payload: u64) -> u64 {
+        debug_assert!(payload >> PAYLOAD_BITS == 0, "it fits");
         self.values += 1;
-        self.values << 16
+        self.values << PAYLOAD_BITS | payload
     }
 
     /// All pages of all regions that were ever proposed.

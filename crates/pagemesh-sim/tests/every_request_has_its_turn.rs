@@ -4,7 +4,7 @@
 //! fails the run by itself.
 
 use pagemesh_protocol::{Access, NodeId, Outcome, PageAddress, Placement, Protocol, Ticket};
-use pagemesh_sim::{Breach, Config, Lockstep, Options, Timing, run_config};
+use pagemesh_sim::{Breach, Config, FaultPlan, Lockstep, Options, PATTERNS, Pattern, Timing, run_config};
 
 const NODES: u16 = 5;
 const ROUNDS: usize = 40;
@@ -108,13 +108,14 @@ fn in_random_runs_on_one_page_every_access_takes_one_fault() {
     for seed in 0..60 {
         let mut config = Config::draw(seed);
         // Everyone on one page, and nothing that gives up or asks for what it has.
-        config.weights = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        config.workload.weights = PATTERNS.map(|pattern| u32::from(pattern == Pattern::Hot));
+        config.workload.operations = 14;
         config.nodes = 4;
+        config.threads = 3;
+        config.regions.truncate(1);
         config.blocked = vec![Vec::new(); 4];
-        config.losses.clear();
-        config.cancel_percent = 0;
-        config.spurious_percent = 0;
-        config.operations = 14;
+        config.faults = FaultPlan::default();
+        config.early_leavers.clear();
         config.timing = Timing { slow_node: None, ..config.timing };
         for plan in &mut config.regions {
             plan.protocol = Protocol::Migration;
@@ -122,6 +123,7 @@ fn in_random_runs_on_one_page_every_access_takes_one_fault() {
                 plan.placement = Placement::Single(NodeId::new(0));
             }
         }
+        config.draw_programs();
         match run_config(&config, Options::default()) {
             Ok(report) => {
                 assert!(report.counts.retries_max <= 1, "seed {seed}: {:?}", report.counts);

@@ -3,9 +3,11 @@
 use super::World;
 use crate::breach::Breach;
 use crate::event::{Caller, Wanted};
+use crate::history::Deed;
 use crate::node::Call;
+use crate::program::{COMMON_BARRIER, Step};
 use crate::sabotage::Sabotage;
-use crate::thread::{Activity, COMMON_BARRIER, Step};
+use crate::thread::Activity;
 use pagemesh_protocol::{
     Failure, Outcome, PageOwner, PageState, RegionRefusal, Ticket, barrier_home, lock_home,
 };
@@ -24,7 +26,8 @@ impl World {
         } else {
             self.counts.completed += 1;
         }
-        if matches!(call.wanted, Wanted::Page { .. }) && outcome == Outcome::Done {
+        let waited = call.caller != Caller::Background;
+        if waited && matches!(call.wanted, Wanted::Page { .. }) && outcome == Outcome::Done {
             self.nodes[at].set_resuming(ticket, true);
         }
         if let (Wanted::Pin { pin, page, access }, Outcome::Done) = (call.wanted, outcome) {
@@ -47,6 +50,7 @@ impl World {
                 Ok(())
             }
             Caller::Thread(thread) => self.resume(thread, &call, outcome),
+            Caller::Background => Ok(()),
         }
     }
 
@@ -66,7 +70,14 @@ impl World {
             (Wanted::Barrier(barrier), Outcome::Done) if barrier_home(barrier, self.config.nodes) == id => {
                 self.referee.released(barrier, applicant)
             }
-            (Wanted::Lock(_) | Wanted::Barrier(_), Outcome::Failed(_)) => {
+            // Of others' refusals the referee hears what the home sends.
+            (Wanted::Lock(lock), Outcome::Failed(_)) if lock_home(lock, self.config.nodes) == id => {
+                self.referee.refused(applicant);
+                Ok(())
+            }
+            (Wanted::Barrier(barrier), Outcome::Failed(_))
+                if barrier_home(barrier, self.config.nodes) == id =>
+            {
                 self.referee.refused(applicant);
                 Ok(())
             }
@@ -95,7 +106,9 @@ impl World {
             (Wanted::Owner { touched, .. }, Outcome::Owner(owner)) => match owner {
                 PageOwner::Nobody if touched => wrong(),
                 PageOwner::Node(node) if node.index() >= self.nodes.len() => wrong(),
-                PageOwner::Lost(node) if self.nodes[node.index()].alive => wrong(),
+                PageOwner::Lost(node) if self.nodes[node.index()].alive && !self.is_cut_off(node.index()) => {
+                    wrong()
+                }
                 _ => Ok(()),
             },
             _ => wrong(),
@@ -104,7 +117,10 @@ impl World {
 
     /// A failure needs a reason outside the engine.
     fn check_excuse(&self, at: usize, call: &Call, failure: Failure) -> Result<(), Breach> {
-        let dead = |node: pagemesh_protocol::NodeId| !self.nodes[node.index()].alive;
+        // Of two that have lost each other each takes the other for dead, and tells third ones so.
+        let dead = |node: pagemesh_protocol::NodeId| {
+            !self.nodes[node.index()].alive || self.is_cut_off(node.index())
+        };
         let excused = match failure {
             Failure::PeerLost(node) => dead(node),
             Failure::OwnerDied(node) => matches!(call.wanted, Wanted::Lock(_)) && dead(node),
@@ -118,7 +134,7 @@ impl World {
                     .nodes
                     .iter()
                     .any(|node| node.alive && node.engine.page_state(page) != PageState::Invalid);
-                dead(node) && !(settled && copies)
+                dead(node) && !(settled && copies && self.severed.is_empty())
             }
             Failure::Limit(_) => matches!(call.wanted, Wanted::Lock(_)) && self.config.lock_bound == 1,
             Failure::RegionRefused(RegionRefusal::AddressTaken { .. }) => {
@@ -134,13 +150,14 @@ impl World {
 
     /// The thread goes on.
     fn resume(&mut self, index: usize, call: &Call, outcome: Outcome) -> Result<(), Breach> {
-        let at = self.time + self.pause();
+        let at = self.time + self.pause(self.threads[index].node);
         let participants = self.threads.len();
         let thread = &mut self.threads[index];
         if !matches!(thread.activity, Activity::Waiting { ticket, .. } if ticket == call.ticket) {
             return Err(Breach::Completion(format!("thread {index} does not wait for {call:?}")));
         }
         thread.activity = Activity::Ready(at);
+        thread.ended = Some(call.ticket);
         match (call.wanted, outcome) {
             // Tried again; the page is held until then.
             (Wanted::Page { .. }, Outcome::Done) => {
@@ -152,18 +169,29 @@ impl World {
             // A lock whose holder died is free again, and this thread was only told.
             (Wanted::Lock(_), Outcome::Failed(Failure::OwnerDied(_))) => {}
             (Wanted::Lock(lock), Outcome::Done) => {
-                self.referee.takes(lock, index)?;
                 if let Some(Step::Lock(place)) = thread.plan.pop_front() {
                     thread.locks.push((place, call.ticket));
                 }
+                let trusted = self.is_trusted(lock);
+                self.referee.takes(lock, index, trusted)?;
+                if trusted {
+                    self.record(index, Deed::Acquire(lock));
+                }
             }
             (Wanted::Barrier(barrier), _) => {
-                thread.plan.pop_front();
+                let step = thread.plan.pop_front();
+                let met = outcome == Outcome::Done;
                 if barrier == COMMON_BARRIER {
                     thread.generation += 1;
-                    if outcome == Outcome::Done {
+                    thread.met_all = met;
+                    if met {
                         self.referee.passes(thread.generation - 1, participants)?;
                     }
+                }
+                let turn = thread.turns.get(&barrier).copied().unwrap_or_default();
+                let timed = matches!(step, Some(Step::Barrier { timed: true, .. }));
+                if met && !timed && !self.config.has_losses() {
+                    self.record(index, Deed::Pass(barrier, turn));
                 }
             }
             (Wanted::Region(plan), outcome) => {

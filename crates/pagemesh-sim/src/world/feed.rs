@@ -5,30 +5,26 @@ use crate::breach::Breach;
 use crate::event::{Event, Wanted, Words, page_of};
 use crate::node::Rights;
 use crate::sabotage::Sabotage;
+use crate::text;
 use pagemesh_protocol::{Action, Actions, Message, PageAddress, View};
-use std::fmt::Write;
 
 impl World {
     /// Tells the engine of node `at` what happened and performs what it asks for.
     pub(crate) fn feed(&mut self, at: usize, event: Event) -> Result<(), Breach> {
-        let (time, step) = (self.time, self.counts.steps);
-        self.trace.line(|| format!("{step:>5} {time:>7}us n{at} {}", describe(&event)));
         let cancelled = match event {
             Event::Cancel { ticket } => self.nodes[at].end_call(ticket).map(|call| call.wanted),
             _ => None,
         };
         self.referee.hears(self.nodes[at].id, &event, cancelled);
         self.note_request(at, &event);
-        if let Event::Resumed { ticket } = event {
+        if let Event::Resumed { ticket } | Event::Cancel { ticket } = event {
             self.nodes[at].set_resuming(ticket, false);
         }
         let mut actions = std::mem::take(&mut self.actions);
         actions.clear();
-        self.tell_engine(at, &event, &mut actions)?;
-        if self.trace.is_on() && !actions.is_empty() {
-            let text = self.describe_actions(at, &actions);
-            self.trace.extend(|| text);
-        }
+        let told = self.tell_engine(at, &event, &mut actions);
+        self.trace_event(at, &event, &actions);
+        told?;
         self.plant_early_send(&mut actions);
         let payload = match event {
             Event::Message { message, payload: Some(words), .. } => page_of(&message).map(|p| (p, words)),
@@ -57,7 +53,7 @@ impl World {
             Event::Message { message: Message::HomeNamed { page, home, .. }, .. } if home == node.id => {
                 self.turns.asks(page, home);
             }
-            Event::Fault { ticket, page, access } => {
+            Event::Fault { ticket, page, access } | Event::Prefetch { ticket, page, access } => {
                 let joins = node.waiting().any(|call| {
                     call.ticket != ticket
                         && matches!(call.wanted, Wanted::Page { page: other, .. } if other == page)
@@ -78,6 +74,7 @@ impl World {
         match *event {
             Event::Message { from, message, .. } => engine.on_message(from, View::FIRST, &message, out)?,
             Event::Fault { ticket, page, access } => engine.on_fault(ticket, page, access, out),
+            Event::Prefetch { ticket, page, access } => engine.on_prefetch(ticket, page, access, out),
             Event::Resumed { ticket } => engine.on_resumed(ticket, out),
             Event::Postponed => engine.on_postponed(out),
             Event::Pin { ticket, pin, holder, page, access } => {
@@ -127,7 +124,9 @@ impl World {
         payload: Option<(PageAddress, Words)>,
     ) -> Result<(), Breach> {
         for action in actions {
-            if self.config.interleave_percent > 0 && self.schedule.chance(self.config.interleave_percent) {
+            if self.config.faults.interleave_percent > 0
+                && self.schedule.chance(self.config.faults.interleave_percent)
+            {
                 self.interlope(at)?;
             }
             self.perform(at, action, payload)?;
@@ -135,44 +134,34 @@ impl World {
         Ok(())
     }
 
-    /// The actions, and for each page that they change, its rights before and the state after.
-    fn describe_actions(&self, at: usize, actions: &Actions) -> String {
-        let mut text = String::from(" =>");
-        for action in actions {
-            let _ = match action {
-                Action::Send { to, message, payload } => {
-                    write!(text, " [to {to:?}: {message:?}{}]", if payload.is_some() { " +page" } else { "" })
-                }
-                Action::MapRegion { region, round, spec } => {
-                    write!(text, " MapRegion({}, round {round}, {:#x})", region.0, spec.address)
-                }
-                other => write!(text, " {other:?}"),
-            };
-            if let Action::MapRead(page)
-            | Action::MapWrite(page)
-            | Action::Unprotect(page)
-            | Action::Protect(page)
-            | Action::Unmap(page) = action
-            {
-                let before = self.nodes[at].rights(*page);
-                let after = self.nodes[at].engine.page_state(*page);
-                let _ = write!(text, "({before:?}->{after})");
-            }
+    /// One line: step, time, node, page, its state before and after, what happened, what the engine wants done.
+    fn trace_event(&mut self, at: usize, event: &Event, actions: &Actions) {
+        if !self.trace.is_on() {
+            return;
         }
-        text
+        let (time, step, node) = (self.time, self.counts.steps, &self.nodes[at]);
+        let page = event.page().or_else(|| actions.iter().find_map(text::action_page));
+        let name = page.map_or_else(|| "-".to_owned(), |page| format!("{page:?}"));
+        // The actions are not performed yet: the rights are still those before the event.
+        let states = page.map(|page| (node.rights(page), Rights::of(node.engine.page_state(page))));
+        let states = match states {
+            Some((before, after)) if before == after => before.state().to_owned(),
+            Some((before, after)) => format!("{}->{}", before.state(), after.state()),
+            None => "-".to_owned(),
+        };
+        let mut line = format!("{step:>6} {time:>8}us n{at} {name:<6} {states:<17} {}", text::event(event));
+        if !actions.is_empty() {
+            line.push_str(" =>");
+        }
+        for action in actions {
+            line.push(' ');
+            line.push_str(&text::action(action));
+        }
+        self.trace.line(|| line);
     }
 
     /// Whether the application of node `at` may do this.
     pub(super) fn allowed(&self, at: usize, page: PageAddress, needed: Rights) -> bool {
         self.nodes[at].rights(page) >= needed
-    }
-}
-
-fn describe(event: &Event) -> String {
-    match event {
-        Event::Message { from, message, payload } => {
-            format!("<- {from:?}: {message:?}{}", if payload.is_some() { " +page" } else { "" })
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -28,7 +28,7 @@ impl World {
             return;
         }
         let (time, step) = (self.time, self.counts.steps);
-        self.trace.line(|| format!("{step:>5} {time:>7}us n{index} goes: {manner:?}"));
+        self.trace.line(|| format!("{step:>6} {time:>8}us n{index} goes: {manner:?}"));
         if self.nodes[index].called_leave {
             self.counts.left += 1;
         } else {
@@ -45,7 +45,7 @@ impl World {
         }
         for other in (0..self.nodes.len()).filter(|other| *other != index) {
             self.cut_link(other, index, 0);
-            if self.nodes[other].alive {
+            if self.nodes[other].alive && !self.are_severed(index, other) {
                 self.close_link(index, other, manner);
             }
         }
@@ -64,12 +64,17 @@ impl World {
                 self.network.push(link, self.time, 0, parcel);
             }
         }
+        self.report_closure(index, other);
+    }
+
+    /// Node `to` will learn that `from` is lost.
+    pub(super) fn report_closure(&mut self, from: usize, to: usize) {
         let extra = if self.config.timing.unordered { 0 } else { self.schedule.below(LEASE_US) };
-        self.network.push(link, self.time, extra, Parcel::Closed);
+        self.network.push(self.network.link(from, to), self.time, extra, Parcel::Closed);
         self.closures += 1;
     }
 
-    fn cut_link(&mut self, from: usize, to: usize, kept: usize) {
+    pub(super) fn cut_link(&mut self, from: usize, to: usize, kept: usize) {
         let link = self.network.link(from, to);
         for parcel in self.network.cut(link, kept) {
             match parcel {
@@ -94,6 +99,20 @@ impl World {
 
     /// A node may leave, and goes some time later.
     pub(super) fn may_leave(&mut self, index: usize) {
-        self.nodes[index].leave_at = Some(self.time + self.pause());
+        self.nodes[index].leave_at = Some(self.time + self.pause(index));
+    }
+
+    /// A node whose threads are through may leave before the others.
+    pub(super) fn leave_early(&mut self, index: usize) {
+        let through = self
+            .threads
+            .iter()
+            .filter(|thread| thread.node == index)
+            .all(|thread| thread.activity == Activity::Over);
+        let node = &self.nodes[index];
+        let wants = self.config.early_leavers.contains(&node.id.get());
+        if wants && through && node.alive && !node.called_leave && node.leave_at.is_none() {
+            self.nodes[index].leave_at = Some(self.time);
+        }
     }
 }

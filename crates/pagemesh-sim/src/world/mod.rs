@@ -1,17 +1,25 @@
 //! The simulated mesh: engines, memories, links and threads, and the loop that picks what happens next.
 
+mod access;
 mod applications;
 mod completion;
+mod counts;
+mod cuts;
 mod feed;
 mod inspect;
 mod loss;
+mod observe;
 mod perform;
+mod phases;
+
+pub use counts::Counts;
 
 pub(crate) use loss::Manner;
 
 use crate::breach::Breach;
-use crate::config::Config;
+use crate::config::{Config, CutPlan, LossPlan, PausePlan};
 use crate::event::{Event, Words};
+use crate::history::History;
 use crate::network::{Network, Parcel};
 use crate::node::Node;
 use crate::pins::PinBoard;
@@ -25,69 +33,18 @@ use crate::truth::Truth;
 use crate::turns::Turns;
 use pagemesh_protocol::{Actions, EngineConfig, NodeId, Outcome, PageAddress, Ticket};
 
-/// Streams of a seed, beside the one of its configuration; threads have those from [`THREAD_STREAM`] on.
+/// Streams of the schedule, beside those of the configuration.
 const SCHEDULE_STREAM: u64 = 1;
 const NETWORK_STREAM: u64 = 2;
 const SABOTAGE_STREAM: u64 = 3;
-const THREAD_STREAM: u64 = 100;
 
 /// Ticket slots of a simulated node: more than threads, few enough to be used again soon.
 const TICKETS: usize = 64;
-const BARRIERS: usize = 16;
+const BARRIERS: usize = 32;
 const PINS: usize = 64;
 
 /// All pages are checked once in so many steps; those that a step touched are checked at once.
 const FULL_CHECK_STEPS: u64 = 512;
-
-/// What happened in a run, in numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Steps: one thread's step, one delivery, one expiry.
-    pub steps: u64,
-    /// Messages sent from node to node.
-    pub messages: u64,
-    /// Of these, messages with a page's bytes.
-    pub payloads: u64,
-    /// Accesses that the rights allowed.
-    pub hits: u64,
-    /// Accesses that faulted.
-    pub faults: u64,
-    /// Most faults that one access needed.
-    pub retries_max: u64,
-    /// Most nodes that were served while another waited for the same page; not counted where threads give up.
-    pub passed_max: u64,
-    /// Calls that ended well.
-    pub completed: u64,
-    /// Calls that failed, with a reason.
-    pub failed: u64,
-    /// Calls that were given up.
-    pub cancelled: u64,
-    /// Nodes that went before the end.
-    pub lost: u64,
-    /// Nodes that left at the end.
-    pub left: u64,
-    /// Faults that were planted.
-    pub planted: u64,
-}
-
-impl Counts {
-    /// Adds what happened in another run.
-    pub fn add(&mut self, other: &Counts) {
-        self.steps += other.steps;
-        self.messages += other.messages;
-        self.payloads += other.payloads;
-        self.hits += other.hits;
-        self.faults += other.faults;
-        self.retries_max = self.retries_max.max(other.retries_max);
-        self.passed_max = self.passed_max.max(other.passed_max);
-        self.completed += other.completed;
-        self.failed += other.failed;
-        self.cancelled += other.cancelled;
-        self.lost += other.lost;
-        self.left += other.left;
-        self.planted += other.planted;
-    }
-}
 
 /// What can happen next.
 #[derive(Clone, Copy, Debug)]
@@ -122,10 +79,20 @@ pub(crate) struct World {
     used: Vec<(usize, Ticket)>,
     /// The pages of calls made by hand are held until that is ended by hand too.
     pub(crate) slow_threads: bool,
+    /// What the threads saw and did.
+    history: History,
     saboteur: Saboteur,
     schedule: Random,
-    /// Losses that have not happened yet, the last first.
-    losses: Vec<crate::config::LossPlan>,
+    /// Faults that have not happened yet, the last first.
+    losses: Vec<LossPlan>,
+    cuts: Vec<CutPlan>,
+    pauses: Vec<PausePlan>,
+    /// Pairs of nodes whose connection broke while both lived.
+    severed: Vec<(usize, usize)>,
+    /// No more faults.
+    calm: bool,
+    /// How often others were served before a request is counted: no fault spoils it.
+    counts_turns: bool,
     /// Connections that are gone and not yet reported.
     closures: usize,
     /// Pages that the current step touched.
@@ -136,7 +103,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: Config, options: Options) -> World {
-        let seed = config.seed;
+        let schedule = config.schedule.unwrap_or(config.seed);
+        let stream = |number| Random::stream(schedule, number);
         let node = |index: u16| EngineConfig {
             tickets: TICKETS,
             locks: config.lock_bound,
@@ -151,14 +119,15 @@ impl World {
                 node.engine.plant(fault);
             }
         }
-        let threads = (0..config.nodes as usize * config.threads)
-            .map(|i| Thread::new(&config, i, Random::stream(seed, THREAD_STREAM + i as u64)));
-        let mut losses = config.losses.clone();
-        losses.sort_by_key(|loss| std::cmp::Reverse(loss.step));
+        let threads = (0..config.thread_count()).map(|index| Thread::new(&config, index));
+        let mut faults = config.faults.clone();
+        faults.losses.sort_by_key(|loss| std::cmp::Reverse(loss.step));
+        faults.cuts.sort_by_key(|cut| std::cmp::Reverse(cut.step));
+        faults.pauses.sort_by_key(|pause| std::cmp::Reverse(pause.step));
         World {
             nodes,
             threads: threads.collect(),
-            network: Network::new(config.nodes as usize, config.timing, Random::stream(seed, NETWORK_STREAM)),
+            network: Network::new(config.nodes as usize, config.timing, stream(NETWORK_STREAM)),
             truth: Truth::default(),
             referee: Referee::new(config.nodes, config.locks.len()),
             counts: Counts::default(),
@@ -169,9 +138,18 @@ impl World {
             pins: PinBoard::new(config.nodes),
             used: Vec::new(),
             slow_threads: false,
-            saboteur: Saboteur::new(options.sabotage, Random::stream(seed, SABOTAGE_STREAM)),
-            schedule: Random::stream(seed, SCHEDULE_STREAM),
-            losses,
+            history: History::default(),
+            saboteur: Saboteur::new(options.sabotage, stream(SABOTAGE_STREAM)),
+            schedule: stream(SCHEDULE_STREAM),
+            counts_turns: faults.cancel_percent == 0
+                && faults.late_cancel_percent == 0
+                && faults.spurious_percent == 0
+                && faults.cuts.is_empty(),
+            losses: faults.losses,
+            cuts: faults.cuts,
+            pauses: faults.pauses,
+            severed: Vec::new(),
+            calm: false,
             closures: 0,
             touched: Vec::new(),
             choices: Vec::new(),
@@ -180,26 +158,9 @@ impl World {
         }
     }
 
-    /// Runs every program to its end, then lets the nodes leave if the seed says so.
-    pub(crate) fn run(&mut self) -> Result<(), Breach> {
-        while self.step()? {}
-        self.check_end()?;
-        if self.config.leave {
-            for index in 0..self.nodes.len() {
-                self.nodes[index].leave_at = Some(self.time + self.schedule.below(2000));
-            }
-            while self.step()? {}
-            self.check_left()?;
-        }
-        Ok(())
-    }
-
     /// Lets one thing happen; false when nothing can.
     pub(crate) fn step(&mut self) -> Result<bool, Breach> {
-        if self.losses.last().is_some_and(|loss| loss.step <= self.counts.steps) {
-            let loss = self.losses.pop().expect("it was just seen");
-            self.lose(loss.node as usize, if loss.goodbye { Manner::Goodbye } else { Manner::Death });
-        }
+        self.strike();
         let Some(choice) = self.choose() else { return Ok(false) };
         self.counts.steps += 1;
         if self.counts.steps > self.config.step_bound {
@@ -228,51 +189,56 @@ impl World {
     fn choose(&mut self) -> Option<Choice> {
         self.time += u64::from(self.config.timing.unordered);
         let mut choices = std::mem::take(&mut self.choices);
-        let soonest = self.collect(&mut choices);
-        if choices.is_empty() && soonest < u64::MAX {
-            self.time = self.time.max(soonest);
-            self.collect(&mut choices);
+        if let Some(soonest) = self.collect(&mut choices) {
+            self.time = soonest;
         }
         let chosen = (!choices.is_empty()).then(|| choices[self.schedule.index(choices.len())]);
         self.choices = choices;
         chosen
     }
 
-    /// Fills `choices` with what can happen now; returns when something can, at the earliest.
-    fn collect(&self, choices: &mut Vec<Choice>) -> u64 {
+    /// Fills `choices` with what can happen now or, if nothing can, with what can happen next; returns when that is.
+    fn collect(&self, choices: &mut Vec<Choice>) -> Option<u64> {
         choices.clear();
         let mut soonest = u64::MAX;
         let now = self.time;
         let mut offer = |at: u64, choice: Choice| {
-            soonest = soonest.min(at);
-            if at <= now {
+            let at = at.max(now);
+            if at < soonest {
+                soonest = at;
+                choices.clear();
+            }
+            if at == soonest {
                 choices.push(choice);
             }
         };
+        let runs_at = |node: usize, at: u64| at.max(self.nodes[node].paused_until);
         if !self.network.is_empty() {
             for (link, at) in self.network.heads() {
-                offer(at, Choice::Deliver(link));
+                offer(runs_at(self.network.ends(link).1, at), Choice::Deliver(link));
             }
         }
         for thread in &self.threads {
             match thread.activity {
-                Activity::Ready(at) => offer(at, Choice::Think(thread.index)),
-                Activity::Waiting { deadline: Some(at), .. } => offer(at, Choice::Expire(thread.index)),
+                Activity::Ready(at) => offer(runs_at(thread.node, at), Choice::Think(thread.index)),
+                Activity::Waiting { deadline: Some(at), .. } => {
+                    offer(runs_at(thread.node, at), Choice::Expire(thread.index));
+                }
                 _ => {}
             }
         }
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             if let Some(proposal) = node.proposals.front() {
-                offer(proposal.at, Choice::MapRegion(index));
+                offer(runs_at(index, proposal.at), Choice::MapRegion(index));
             }
             if let Some(at) = node.postponed_at {
-                offer(at, Choice::Postponed(index));
+                offer(runs_at(index, at), Choice::Postponed(index));
             }
             if let Some(at) = node.leave_at {
-                offer(at, Choice::Leave(index));
+                offer(runs_at(index, at), Choice::Leave(index));
             }
         }
-        soonest
+        (!choices.is_empty()).then_some(soonest)
     }
 
     /// Takes the first parcel off a link.
@@ -304,10 +270,12 @@ impl World {
         self.feed(index, Event::RegionMapped { region: proposal.region, round: proposal.round, mapped })
     }
 
-    /// A pause of a thread, microseconds.
-    fn pause(&mut self) -> u64 {
+    /// A pause of a thread of node `at`, microseconds.
+    fn pause(&mut self, at: usize) -> u64 {
         let timing = self.config.timing;
-        if timing.unordered { 0 } else { self.schedule.below(timing.think_us) }
+        let slow = !self.calm && timing.slow_node == Some(at as u16);
+        let factor = if slow { timing.slow_factor } else { 1 };
+        if timing.unordered { 0 } else { self.schedule.below(timing.think_us) * factor }
     }
 
     fn note_departure(&mut self, message: &pagemesh_protocol::Message) {

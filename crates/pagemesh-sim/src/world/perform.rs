@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::breach::Breach;
-use crate::event::{Wanted, Words};
+use crate::event::Words;
 use crate::network::Parcel;
 use crate::node::{Proposal, Rights};
 use crate::sabotage::Sabotage;
@@ -23,7 +23,7 @@ impl World {
             },
             Action::FillZero(page) => self.fill(at, page, Words::default(), Sabotage::SkipZero),
             Action::Postpone => {
-                self.nodes[at].postponed_at = Some(self.time + self.pause());
+                self.nodes[at].postponed_at = Some(self.time + self.pause(at));
                 Ok(())
             }
             Action::AwaitUnpin(wait) => {
@@ -40,7 +40,7 @@ impl World {
                 self.take(at, page, &[Rights::Read, Rights::Write], Rights::None, Sabotage::LoseUnmap)
             }
             Action::MapRegion { region, round, spec } => {
-                let at_time = self.time + self.pause();
+                let at_time = self.time + self.pause(at);
                 self.nodes[at].proposals.push_back(Proposal { at: at_time, region, round, spec });
                 Ok(())
             }
@@ -87,8 +87,10 @@ impl World {
 
     /// Gives the application rights; from then on it may look, so everything has to be right at once.
     fn give(&mut self, at: usize, page: PageAddress, from: &[Rights], to: Rights) -> Result<(), Breach> {
+        let served = self.nodes[at].rights(page) < to;
         self.change(at, page, from, to)?;
-        if self.nodes[at].engine.home(page) == Some(self.nodes[at].id) {
+        // Who asks for what it has is not served by its home.
+        if served && self.nodes[at].engine.home(page) == Some(self.nodes[at].id) {
             self.note_service(page, self.nodes[at].id)?;
         }
         if let Some(truth) = self.truth.page_mut(page) {
@@ -175,9 +177,9 @@ impl World {
     }
 
     /// Puts a message on its link; what is sent to a dead node is gone.
-    fn post(&mut self, from: usize, to: usize, message: Message, payload: Option<Words>) {
+    pub(super) fn post(&mut self, from: usize, to: usize, message: Message, payload: Option<Words>) {
         let link = self.network.link(from, to);
-        let dead = !self.nodes[to].alive;
+        let dead = !self.nodes[to].alive || self.network.is_broken(link);
         let lost = self.saboteur.strikes(Sabotage::LoseMessage);
         let copies = if self.saboteur.strikes(Sabotage::RepeatMessage) { 2 } else { 1 };
         if dead || lost {
@@ -189,81 +191,6 @@ impl World {
         }
         if self.network.length(link) > 1 && self.saboteur.strikes(Sabotage::SwapMessages) {
             self.network.swap_last(link);
-        }
-    }
-
-    /// A home serves a request by answering it, or by having the owner answer it.
-    fn observe_service(&mut self, at: usize, to: NodeId, message: &Message) -> Result<(), Breach> {
-        let is_home = |page| self.nodes[at].engine.home(page) == Some(self.nodes[at].id);
-        match *message {
-            Message::Grant { page, .. } | Message::Deny { page, .. } => self.note_service(page, to),
-            Message::Data { page, .. } if is_home(page) => self.note_service(page, to),
-            Message::Fetch { page, requester, .. } => self.note_service(page, requester),
-            _ => Ok(()),
-        }
-    }
-
-    /// Who gives up waiting, or asks for what is there, leaves no trace at the home: then turns are not counted.
-    fn note_service(&mut self, page: PageAddress, node: NodeId) -> Result<(), Breach> {
-        if self.config.cancel_percent > 0 || self.config.spurious_percent > 0 {
-            return Ok(());
-        }
-        let served = self.turns.serves(page, node);
-        self.counts.passed_max = self.turns.most;
-        served
-    }
-
-    /// A planted fault: the anchor tells a claimer that it is the home itself.
-    fn plant_second_home(&mut self, to: NodeId, message: Message) -> Message {
-        match message {
-            Message::HomeNamed { page, request, home }
-                if home != to && self.saboteur.strikes(Sabotage::TwoHomes) =>
-            {
-                Message::HomeNamed { page, request, home: to }
-            }
-            other => other,
-        }
-    }
-
-    /// Lets the referee see what a home answers.
-    fn observe_sync(&mut self, at: usize, to: NodeId, message: &Message) -> Result<(), Breach> {
-        match *message {
-            Message::LockGrant { lock, ticket, died } => {
-                self.referee.granted(lock, (to, ticket), died)?;
-                self.plant_second_grant(at, lock);
-            }
-            Message::BarrierRelease { barrier, ticket } => {
-                self.referee.released(barrier, (to, ticket))?;
-            }
-            Message::BarrierBroken { ticket, .. } | Message::SyncRefused { ticket } => {
-                self.referee.refused((to, ticket));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A planted fault: the next in the queue is granted the lock as well.
-    fn plant_second_grant(&mut self, at: usize, lock: pagemesh_protocol::LockId) {
-        if let Some((node, ticket)) = self.referee.next_waiting(lock)
-            && node.index() != at
-            && self.saboteur.strikes(Sabotage::DoubleLockGrant)
-        {
-            self.post(at, node.index(), Message::LockGrant { lock, ticket, died: None }, None);
-        }
-    }
-
-    /// A planted fault: a remote thread that has just arrived passes at once.
-    pub(super) fn plant_early_release(
-        &mut self,
-        from: usize,
-        wanted: Wanted,
-        ticket: pagemesh_protocol::Ticket,
-    ) {
-        let Wanted::Barrier(barrier) = wanted else { return };
-        let home = pagemesh_protocol::barrier_home(barrier, self.config.nodes).index();
-        if home != from && self.nodes[home].alive && self.saboteur.strikes(Sabotage::EarlyBarrierRelease) {
-            self.post(home, from, Message::BarrierRelease { barrier, ticket }, None);
         }
     }
 
