@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use pagemesh_sim::{Config, Failed, Options, Tally, run_config};
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,9 +21,15 @@ pub(crate) struct Campaign {
     pub(crate) options: Options,
 }
 
+/// A seed that takes so long is named: the bound on steps does not see an engine that never returns.
+const LONG: Duration = Duration::from_secs(10);
+
 /// How far the workers are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
+    began: Instant,
+    /// For each worker its seed's number, and when it took it, milliseconds after the beginning.
+    running: Vec<(AtomicU64, AtomicU64)>,
     next: AtomicU64,
     done: AtomicU64,
     steps: AtomicU64,
@@ -35,15 +42,21 @@ type Findings = (Tally, Option<Box<Failed>>);
 impl Campaign {
     /// What the seeds had, and the first of them that failed.
     pub(crate) fn run(self) -> anyhow::Result<Findings> {
-        let began = Instant::now();
-        let progress = Progress::default();
+        let progress = Progress {
+            began: Instant::now(),
+            running: (0..self.jobs).map(|_| (AtomicU64::new(0), AtomicU64::new(u64::MAX))).collect(),
+            next: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        };
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
-            for _ in 0..self.jobs {
+            for worker in 0..self.jobs {
                 let (sender, progress) = (sender.clone(), &progress);
                 scope.spawn(move || {
                     // The receiver waits for every worker.
-                    let _ = sender.send(self.work(progress));
+                    let _ = sender.send(self.work(worker, progress));
                 });
             }
             drop(sender);
@@ -62,7 +75,7 @@ impl Campaign {
                             first = Some(failed);
                         }
                     }
-                    Err(RecvTimeoutError::Timeout) => self.tell(&progress, began, terminal)?,
+                    Err(RecvTimeoutError::Timeout) => self.tell(&progress, terminal)?,
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
@@ -74,13 +87,16 @@ impl Campaign {
     }
 
     /// Takes one seed after another. All seeds before one that fails have been taken when it was, so the first is found.
-    fn work(self, progress: &Progress) -> Findings {
+    fn work(self, worker: usize, progress: &Progress) -> Findings {
         let mut tally = Tally::default();
         while !progress.failed.load(Ordering::Relaxed) {
             let number = progress.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.count {
                 break;
             }
+            let (running, since) = &progress.running[worker];
+            running.store(number, Ordering::Relaxed);
+            since.store(progress.began.elapsed().as_millis() as u64, Ordering::Relaxed);
             let config = Config::draw(self.start.wrapping_add(number));
             match run_config(&config, self.options) {
                 Ok(report) => {
@@ -94,16 +110,26 @@ impl Campaign {
                 }
             }
         }
+        progress.running[worker].1.store(u64::MAX, Ordering::Relaxed);
         (tally, None)
     }
 
-    fn tell(self, progress: &Progress, began: Instant, terminal: bool) -> anyhow::Result<()> {
+    fn tell(self, progress: &Progress, terminal: bool) -> anyhow::Result<()> {
         let done = progress.done.load(Ordering::Relaxed);
         let steps = progress.steps.load(Ordering::Relaxed);
-        let rate = done as f64 / began.elapsed().as_secs_f64();
+        let rate = done as f64 / progress.began.elapsed().as_secs_f64();
         let left = (self.count - done) as f64 / rate.max(f64::MIN_POSITIVE);
         let left = if done == 0 { "?".to_owned() } else { format!("{left:.0}") };
-        let line = format!("{done} of {} seeds, {steps} steps, {rate:.0} seeds/s, {left} s left", self.count);
+        let mut line =
+            format!("{done} of {} seeds, {steps} steps, {rate:.0} seeds/s, {left} s left", self.count);
+        let now = progress.began.elapsed().as_millis() as u64;
+        for (number, since) in &progress.running {
+            let span = Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)));
+            if span > LONG {
+                let seed = self.start.wrapping_add(number.load(Ordering::Relaxed));
+                let _ = write!(line, "; seed {seed} has been running for {} s", span.as_secs());
+            }
+        }
         let mut err = std::io::stderr();
         if terminal { write!(err, "\r\x1b[K{line}") } else { writeln!(err, "{line}") }
             .and_then(|()| err.flush())
