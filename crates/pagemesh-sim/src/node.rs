@@ -180,7 +180,10 @@ impl Node {
 
     /// Whether the slot of `ticket` is kept until the thread of its ended call has gone on.
     pub(crate) fn set_resuming(&mut self, ticket: Ticket, resuming: bool) {
-        self.resuming[ticket.slot as usize] = resuming;
+        // A call that is given up too late must not free the slot of a later one.
+        if self.generations[ticket.slot as usize] == ticket.generation {
+            self.resuming[ticket.slot as usize] = resuming;
+        }
     }
 
     /// Calls that wait, by slot.

@@ -10,8 +10,10 @@ const FRESH_SEEDS: u64 = 200;
 
 /// Seeds that once failed, each with what was wrong: they stay, so that it does not come back. What was found before the
 /// programs were drawn as they are now stands as scenarios in `small_scenarios_of_large_faults.rs` and in the engine's tests.
-const PINNED: [(u64, &str); 1] =
-    [(30766, "the referee took a prefetch of a page that its home had for the home's turn")];
+const PINNED: [(u64, &str); 2] = [
+    (30766, "the referee took a prefetch of a page that its home had for the home's turn"),
+    (88842, "a call that was given up too late freed the simulated node's slot of a later one: a panic"),
+];
 
 /// Says what was run also when the test passes, whose standard output the harness keeps to itself.
 fn tell(what: &str) {
