@@ -28,6 +28,9 @@ impl Engine {
     /// in which they mend several pages after one loss.
     ///
     /// Every field is named here, so that a new one cannot be forgotten.
+    ///
+    /// # Panics
+    /// When a page is pinned, or one of a release region was written or told of: nothing here looks at those.
     pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
         let Engine {
             config: _,
