@@ -100,6 +100,8 @@ pub enum Outcome {
     Owner(PageOwner),
     /// The answer to the question who is the home of a page; `None` while nobody has touched it.
     Home(Option<NodeId>),
+    /// It has the lock, whose holder was this node when it was lost: what the lock protects may be half changed.
+    OwnerDied(NodeId),
     /// It failed.
     Failed(Failure),
 }
@@ -123,8 +125,8 @@ pub enum Failure {
     PeerLost(NodeId),
     /// The only copy of the page was held by this node, which was lost.
     PageLost(NodeId),
-    /// The lock was held by this node when it was lost. The lock is free again.
-    OwnerDied(NodeId),
+    /// Somebody else holds the lock, and the call did not want to wait.
+    Busy,
     /// This thread's node already waits for or holds the lock under this ticket's name, or a bound was reached.
     Limit(&'static str),
     /// The barrier was entered with different numbers of participants.

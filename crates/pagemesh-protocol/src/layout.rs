@@ -153,9 +153,9 @@ macro_rules! kinds {
 kinds! {
     PAGE_REQUEST = 1, DATA = 2, GRANT = 3, DENY = 4, FETCH = 5, DONE = 6, RECALL = 7, INVALIDATE = 8, INVALIDATE_ACK = 9,
     OWNER_QUERY = 10, OWNER_REPLY = 11, HOME_CLAIM = 12, HOME_NAMED = 13, HOME_QUERY = 14, HOME_REPLY = 15,
-    LOCK_ACQUIRE = 16, LOCK_GRANT = 17, LOCK_RELEASE = 18,
+    LOCK_ACQUIRE = 16, LOCK_GRANT = 17, LOCK_RELEASE = 18, LOCK_TRY = 19,
     BARRIER_ARRIVE = 20, BARRIER_CANCEL = 21, BARRIER_RELEASE = 22, BARRIER_MISMATCH = 23, BARRIER_BROKEN = 24,
-    SYNC_REFUSED = 25,
+    SYNC_REFUSED = 25, LOCK_BUSY = 26,
     REGION_OPEN = 32, REGION_MAP = 33, REGION_MAPPED = 34, REGION_DROP = 35, REGION_READY = 36, REGION_REFUSED = 37,
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
@@ -236,6 +236,8 @@ impl Message {
                 ..named(kind::LOCK_GRANT, lock.0, ticket)
             },
             Message::LockRelease { lock, ticket } => named(kind::LOCK_RELEASE, lock.0, ticket),
+            Message::LockTry { lock, ticket } => named(kind::LOCK_TRY, lock.0, ticket),
+            Message::LockBusy { lock, ticket } => named(kind::LOCK_BUSY, lock.0, ticket),
             Message::BarrierArrive { barrier, ticket, participants } => {
                 Fields { number: participants as u64, ..named(kind::BARRIER_ARRIVE, barrier.0, ticket) }
             }
@@ -316,7 +318,7 @@ impl Message {
         }
         let message = match fields.kind {
             kind::PAGE_REQUEST..=kind::HOME_REPLY => decode_page(&fields)?,
-            kind::LOCK_ACQUIRE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
+            kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED => decode_release(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
@@ -389,6 +391,8 @@ fn decode_sync(f: &Fields) -> Result<Message, DecodeError> {
             Message::LockGrant { lock, ticket, died }
         }
         kind::LOCK_RELEASE => Message::LockRelease { lock, ticket },
+        kind::LOCK_TRY => Message::LockTry { lock, ticket },
+        kind::LOCK_BUSY => Message::LockBusy { lock, ticket },
         kind::BARRIER_ARRIVE => {
             let participants = u32::try_from(f.number)
                 .ok()

@@ -149,13 +149,27 @@ pub enum Message {
         /// The waiting call, and from the grant on the proof of holding.
         ticket: Ticket,
     },
-    /// From the lock's home: you have it; or, with `died`, its holder died and it was set free.
+    /// To the lock's home: I want it, if it is free.
+    LockTry {
+        /// The lock.
+        lock: LockId,
+        /// As for an acquisition.
+        ticket: Ticket,
+    },
+    /// From the lock's home: it is not free.
+    LockBusy {
+        /// The lock.
+        lock: LockId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// From the lock's home: you have it; with `died`, you are the first to have it after its holder died.
     LockGrant {
         /// The lock.
         lock: LockId,
         /// The waiting call.
         ticket: Ticket,
-        /// The node that died with the lock; this call then does not hold it.
+        /// The node that died with the lock.
         died: Option<NodeId>,
     },
     /// To the lock's home: I no longer want or hold it.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Subject, done, failed, lock_at, node, send, ticket};
-use pagemesh_protocol::{Action, EngineConfig, Failure, LockId, Message, Ticket};
+use pagemesh_protocol::{Action, EngineConfig, Failure, LockId, Message, Outcome, Ticket};
 
 const HOME: u16 = 1;
 
@@ -31,6 +31,18 @@ fn granted(slot: u16) -> Message {
 
 fn died(slot: u16, holder: u16) -> Message {
     Message::LockGrant { lock: lock(), ticket: ticket(slot), died: Some(node(holder)) }
+}
+
+fn attempt(slot: u16) -> Message {
+    Message::LockTry { lock: lock(), ticket: ticket(slot) }
+}
+
+fn busy(slot: u16) -> Message {
+    Message::LockBusy { lock: lock(), ticket: ticket(slot) }
+}
+
+fn inherited(slot: u16, holder: u16) -> Action {
+    Action::Complete { ticket: ticket(slot), outcome: Outcome::OwnerDied(node(holder)) }
 }
 
 #[test]
@@ -166,24 +178,78 @@ fn a_refused_caller_is_told_why() {
 }
 
 #[test]
-fn the_first_to_wait_for_a_dead_holder_is_told_and_the_second_gets_the_lock() {
+fn the_first_to_wait_for_a_dead_holder_gets_the_lock_and_is_told() {
     let mut subject = home();
     subject.hears(3, acquire(1));
     subject.hears(2, acquire(2));
     subject.hears(0, acquire(4));
-    assert_eq!(subject.loses(3), [send(2, died(2, 3)), send(0, granted(4))]);
-    assert_eq!(subject.hears(2, release(2)), [], "who was told does not hold it");
+    assert_eq!(subject.loses(3), [send(2, died(2, 3))]);
+    assert_eq!(subject.hears(2, release(2)), [send(0, granted(4))], "the next one is not told");
     assert_eq!(subject.hears(0, release(4)), []);
     assert_eq!(subject.hears(2, acquire(3)), [send(2, granted(3))]);
 }
 
 #[test]
-fn the_first_to_come_after_a_holder_died_is_told_and_the_lock_is_free() {
+fn the_first_to_come_after_a_holder_died_gets_the_lock_and_is_told() {
     let mut subject = home();
     subject.hears(3, acquire(1));
     assert_eq!(subject.loses(3), []);
     assert_eq!(subject.hears(2, acquire(2)), [send(2, died(2, 3))]);
-    assert_eq!(subject.hears(2, acquire(3)), [send(2, granted(3))]);
+    assert_eq!(subject.hears(0, acquire(3)), []);
+    assert_eq!(subject.hears(2, release(2)), [send(0, granted(3))]);
+}
+
+#[test]
+fn a_heir_that_dies_too_leaves_the_lock_to_the_next() {
+    let mut subject = home();
+    subject.hears(3, acquire(1));
+    subject.hears(2, acquire(2));
+    subject.hears(0, acquire(4));
+    assert_eq!(subject.loses(3), [send(2, died(2, 3))]);
+    assert_eq!(subject.loses(2), [send(0, died(4, 2))]);
+    assert_eq!(subject.hears(0, release(4)), []);
+}
+
+#[test]
+fn a_heir_that_gave_up_passes_the_lock_on() {
+    let mut subject = home();
+    subject.hears(3, acquire(1));
+    subject.hears(2, acquire(2));
+    assert_eq!(subject.loses(3), [send(2, died(2, 3))]);
+    assert_eq!(subject.hears(2, release(2)), [], "its withdrawal crossed the news");
+    assert_eq!(subject.hears(0, acquire(4)), [send(0, granted(4))]);
+}
+
+#[test]
+fn who_only_tries_gets_a_free_lock_and_is_turned_away_from_a_held_one() {
+    let mut subject = home();
+    assert_eq!(subject.hears(2, attempt(1)), [send(2, granted(1))]);
+    assert_eq!(subject.hears(3, attempt(1)), [send(3, busy(1))]);
+    assert_eq!(subject.tries(5, lock()), [failed(5, Failure::Busy)]);
+    assert_eq!(subject.hears(2, release(1)), [], "nobody was queued");
+    assert_eq!(subject.tries(6, lock()), [done(6)]);
+    subject.releases(6, lock());
+    assert!(subject.engine.is_quiet());
+}
+
+#[test]
+fn who_only_tries_is_turned_away_by_the_home_and_may_have_given_up_before() {
+    let mut subject = Subject::new(2, 4);
+    assert_eq!(subject.tries(1, lock()), [send(HOME, attempt(1))]);
+    assert_eq!(subject.hears(HOME, busy(1)), [failed(1, Failure::Busy)]);
+    assert_eq!(subject.tries(2, lock()), [send(HOME, attempt(2))]);
+    assert_eq!(subject.cancel(2), [send(HOME, release(2))]);
+    assert_eq!(subject.hears(HOME, busy(2)), []);
+    assert!(subject.engine.is_quiet());
+}
+
+#[test]
+fn who_only_tries_inherits_from_a_dead_holder_too() {
+    let mut subject = home();
+    subject.hears(3, acquire(1));
+    assert_eq!(subject.loses(3), []);
+    assert_eq!(subject.hears(2, attempt(2)), [send(2, died(2, 3))]);
+    assert_eq!(subject.hears(0, attempt(4)), [send(0, busy(4))]);
 }
 
 #[test]
@@ -191,8 +257,9 @@ fn the_home_itself_is_told_of_a_dead_holder() {
     let mut subject = home();
     subject.hears(3, acquire(1));
     subject.acquires(2, lock());
-    assert_eq!(subject.loses(3), [failed(2, Failure::OwnerDied(node(3)))]);
-    assert_eq!(subject.acquires(4, lock()), [done(4)]);
+    assert_eq!(subject.loses(3), [inherited(2, 3)]);
+    assert_eq!(subject.acquires(4, lock()), [], "it holds the lock");
+    assert_eq!(subject.releases(2, lock()), [done(4)]);
 }
 
 #[test]
@@ -225,7 +292,7 @@ fn several_locks_of_a_dead_holder_are_passed_on_in_the_order_of_their_numbers() 
 fn a_caller_learns_that_the_holder_died() {
     let mut subject = Subject::new(2, 4);
     subject.acquires(1, lock());
-    assert_eq!(subject.hears(HOME, died(1, 3)), [failed(1, Failure::OwnerDied(node(3)))]);
+    assert_eq!(subject.hears(HOME, died(1, 3)), [inherited(1, 3)]);
     assert!(subject.engine.is_quiet());
 }
 

@@ -240,6 +240,7 @@ fn only_the_home_of_a_lock_or_barrier_is_asked_for_it() {
     let (lock, ticket) = (lock_at(HOME, COUNT, 0), ticket(1));
     let mut subject = Subject::new(THIS, COUNT);
     assert_eq!(subject.refuses(3, Message::LockAcquire { lock, ticket }), not_home);
+    assert_eq!(subject.refuses(3, Message::LockTry { lock, ticket }), not_home);
     assert_eq!(subject.refuses(3, Message::LockRelease { lock, ticket }), not_home);
     let not_home = "this node is not the home of the barrier";
     let barrier = barrier_at(HOME, COUNT, 0);
@@ -334,6 +335,7 @@ fn answers(slot: u16, lock: LockId, barrier: BarrierId) -> Vec<Message> {
         Message::OwnerReply { page: PAGE, ticket, owner: PageOwner::Nobody },
         Message::LockGrant { lock, ticket, died: None },
         Message::LockGrant { lock, ticket, died: Some(node(4)) },
+        Message::LockBusy { lock, ticket },
         Message::BarrierRelease { barrier, ticket },
         Message::BarrierMismatch { barrier, ticket, first: 1, this: 2 },
         Message::BarrierBroken { barrier, ticket, node: node(4) },
@@ -397,7 +399,7 @@ fn only_the_one_who_was_asked_answers() {
             Message::OwnerReply { .. } => {
                 subject.act(|engine, out| engine.on_owner_query(ticket(1), PAGE, out));
             }
-            Message::LockGrant { .. } | Message::SyncRefused { .. } => {
+            Message::LockGrant { .. } | Message::LockBusy { .. } | Message::SyncRefused { .. } => {
                 subject.acquires(1, lock);
             }
             Message::RegionRefused { .. } | Message::RegionBroken { .. } => {
@@ -439,6 +441,7 @@ fn no_message_from_anyone_makes_an_engine_panic_or_lose_its_calls() {
         INVALIDATE_ACK,
         owner_query(),
         Message::LockAcquire { lock, ticket },
+        Message::LockTry { lock, ticket },
         Message::LockRelease { lock, ticket },
         Message::BarrierArrive { barrier, ticket, participants: 3 },
         Message::BarrierCancel { barrier, ticket },

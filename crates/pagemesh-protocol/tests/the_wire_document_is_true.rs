@@ -47,6 +47,8 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::LockAcquire { lock, ticket },
         Message::LockGrant { lock, ticket, died: Some(node) },
         Message::LockRelease { lock, ticket },
+        Message::LockTry { lock, ticket },
+        Message::LockBusy { lock, ticket },
         Message::BarrierArrive { barrier, ticket, participants: 3 },
         Message::BarrierCancel { barrier, ticket },
         Message::BarrierRelease { barrier, ticket },

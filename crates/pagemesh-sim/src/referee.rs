@@ -14,7 +14,7 @@ struct LockModel {
     queue: VecDeque<Applicant>,
     /// The holder died and nobody was there to be told.
     orphaned: bool,
-    /// Those who are told that the holder died.
+    /// Those who are given the lock with the news that its holder died.
     told: Vec<Applicant>,
 }
 
@@ -140,7 +140,7 @@ impl Referee {
         }
     }
 
-    /// The home of `lock` grants it, or tells the applicant that the holder died.
+    /// The home of `lock` grants it, with the news that the holder died if it did.
     pub(crate) fn granted(
         &mut self,
         lock: LockId,
@@ -153,10 +153,13 @@ impl Referee {
                 return Err(Breach::Lock(format!("{applicant:?} is told without reason that {lock:?} died")));
             };
             model.told.swap_remove(place);
-            return Ok(());
         }
         if let Some(holder) = model.holder {
             return Err(Breach::Lock(format!("{lock:?} is granted to {applicant:?}, held by {holder:?}")));
+        }
+        if died.is_some() {
+            model.holder = Some(applicant);
+            return Ok(());
         }
         match model.queue.pop_front() {
             Some(first) if first == applicant => {

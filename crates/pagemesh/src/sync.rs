@@ -1,10 +1,11 @@
 //! Locks and barriers between threads of all nodes.
 
-use crate::SyncError;
-use crate::runtime::Runtime;
-use pagemesh_protocol::{BarrierId, LockId, Ticket};
+use crate::runtime::{Held, Runtime};
+use crate::{Departure, SyncError};
+use pagemesh_protocol::{BarrierId, LockId};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A mutual-exclusion lock, named by a number: the same number is the same lock on every node. It needs no creation.
 ///
@@ -32,8 +33,34 @@ impl Lock {
     /// # Errors
     /// When the lock's home is gone, its holder died, or the configured wait ran out. Then the lock is not held.
     pub fn acquire(&self) -> Result<LockGuard, SyncError> {
-        let ticket = self.runtime.lock(self.id)?;
-        Ok(LockGuard { lock: self.clone(), ticket })
+        let guard = self.guard(self.runtime.lock(self.id, None)?);
+        match guard.held.left_by {
+            None => Ok(guard),
+            Some(Departure { node, how }) => {
+                Err(SyncError::OwnerDied { what: format!("lock {}", self.id.0), node, how })
+            }
+        }
+    }
+
+    /// As [`acquire`](Lock::acquire), for callers that can mend what a dead holder left behind: the lock is then held all the
+    /// same, and [`LockGuard::left_by`] tells whose it was. Waits at most `timeout`, by default as long as is configured.
+    ///
+    /// # Errors
+    /// When the lock's home is gone or the time ran out. Then the lock is not held.
+    pub fn inherit(&self, timeout: Option<Duration>) -> Result<LockGuard, SyncError> {
+        Ok(self.guard(self.runtime.lock(self.id, timeout)?))
+    }
+
+    /// As [`inherit`](Lock::inherit), but does not wait for another holder: `None` when there is one.
+    ///
+    /// # Errors
+    /// When the lock's home is gone or does not answer.
+    pub fn try_inherit(&self) -> Result<Option<LockGuard>, SyncError> {
+        Ok(self.runtime.try_lock(self.id)?.map(|held| self.guard(held)))
+    }
+
+    fn guard(&self, held: Held) -> LockGuard {
+        LockGuard { lock: self.clone(), held }
     }
 }
 
@@ -42,12 +69,20 @@ impl Lock {
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct LockGuard {
     lock: Lock,
-    ticket: Ticket,
+    held: Held,
+}
+
+impl LockGuard {
+    /// The node that was lost while it held the lock, if this guard's holder is the first since: what the lock protects may be half
+    /// written.
+    pub fn left_by(&self) -> Option<Departure> {
+        self.held.left_by
+    }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        self.lock.runtime.unlock(self.lock.id, self.ticket);
+        self.lock.runtime.unlock(self.lock.id, self.held.ticket);
     }
 }
 

@@ -105,6 +105,56 @@ fn a_lock_that_it_held_is_reported_once_and_then_free() {
 }
 
 #[test]
+fn a_lock_that_it_held_can_be_inherited() {
+    const TEST: &str = "a_lock_that_it_held_can_be_inherited";
+    play(TEST, |mesh| {
+        let held: Vec<_> =
+            (0..12).map(|id| (mesh.node() == VICTIM).then(|| mesh.lock(id).acquire())).collect();
+        ready(&mesh);
+        for id in 0..12 {
+            let lock = mesh.lock(id);
+            let busy = Duration::from_millis(1);
+            let got = loop {
+                match lock.inherit(Some(busy)) {
+                    Err(SyncError::TimedOut { .. }) => {}
+                    got => break got,
+                }
+            };
+            match got {
+                Ok(guard) => {
+                    assert!(lock.try_inherit().unwrap().is_none(), "held here, inherited or not");
+                    say!(
+                        "{}",
+                        guard.left_by().map_or("taken", |departure| {
+                            assert_eq!((departure.node, departure.how), (VICTIM, DepartureKind::Died));
+                            "inherited: node 2 died"
+                        })
+                    );
+                }
+                Err(SyncError::PeerLost { node: VICTIM, .. }) => say!("home lost: node 2 died"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        drop(held);
+        let _ = mesh.leave();
+    });
+    everywhere(|| {
+        let mut nodes = start(TEST, 3);
+        for node in &nodes {
+            assert_eq!(node.hear(), "ready");
+        }
+        nodes.remove(VICTIM.index()).kill();
+        let said: Vec<_> = nodes.into_iter().map(Node::rest).collect();
+        for lock in 0..12 {
+            let mut both: Vec<&str> = said.iter().map(|said| said[lock].as_str()).collect();
+            both.sort_unstable();
+            let lost = "home lost: node 2 died";
+            assert!(both == ["inherited: node 2 died", "taken"] || both == [lost, lost], "{lock}: {both:?}");
+        }
+    });
+}
+
+#[test]
 fn a_page_is_lost_only_with_its_last_copy_and_never_reads_as_zero() {
     const TEST: &str = "a_page_is_lost_only_with_its_last_copy_and_never_reads_as_zero";
     play(TEST, |mesh| {

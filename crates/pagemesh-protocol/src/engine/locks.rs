@@ -1,7 +1,7 @@
 //! Mutual-exclusion locks: a queue at each lock's home, first come, first served.
 //!
 //! A taker asks the home and waits; the home grants, and on release grants to the next. A lock whose holder was lost
-//! is set free, and the next taker is told so instead of being granted.
+//! goes to the next taker together with that news. Who only tries is told that the lock is held instead of being queued.
 
 use super::planted::{Planted, push_first};
 use super::queue::{Arena, Queue, Waiter};
@@ -81,11 +81,19 @@ impl Locks {
 
 impl Engine {
     pub(super) fn lock_acquire(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.ask_for_lock(ticket, lock, Message::LockAcquire { lock, ticket }, out);
+    }
+
+    pub(super) fn lock_try(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.ask_for_lock(ticket, lock, Message::LockTry { lock, ticket }, out);
+    }
+
+    fn ask_for_lock(&mut self, ticket: Ticket, lock: LockId, question: Message, out: &mut Actions) {
         self.tickets.begin(ticket, Wait::Lock(lock));
         let home = lock_home(lock, self.config.nodes);
         if self.live.contains(home) {
             self.tell_what_is_known(home, out);
-            self.send(home, Message::LockAcquire { lock, ticket }, out);
+            self.send(home, question, out);
         } else {
             self.fail(ticket, Failure::PeerLost(home), out);
         }
@@ -109,6 +117,7 @@ impl Engine {
         from: NodeId,
         lock: LockId,
         ticket: Ticket,
+        waits: bool,
         out: &mut Actions,
     ) -> Handled {
         if lock_home(lock, self.config.nodes) != self.config.node {
@@ -128,11 +137,11 @@ impl Engine {
                     .insert(lock, Lock { holder: Holder::Caller(caller), queue: Queue::default() });
                 self.grant_lock(caller, lock, None, out);
             }
-            Some(Lock { holder: Holder::Died(node), .. }) => {
-                let died = Some(*node);
-                self.locks.used.remove(&lock);
-                self.grant_lock(caller, lock, died, out);
+            Some(Lock { holder, .. }) if let Holder::Died(node) = *holder => {
+                *holder = Holder::Caller(caller);
+                self.grant_lock(caller, lock, Some(node), out);
             }
+            Some(_) if !waits => self.send(from, Message::LockBusy { lock, ticket }, out),
             Some(_) if self.locks.queued.len() >= limits::WAITING_AT_ONE_HOME => {
                 self.send(from, Message::SyncRefused { ticket }, out);
             }
@@ -190,8 +199,8 @@ impl Engine {
                 used.holder = Holder::Died(lost);
                 continue;
             };
+            used.holder = Holder::Caller(told);
             self.grant_lock(told, lock, Some(lost), out);
-            self.pass_lock(lock, out);
         }
     }
 }

@@ -280,6 +280,13 @@ impl Engine {
         self.settle(out);
     }
 
+    /// As [`on_lock_acquire`](Engine::on_lock_acquire), for a thread that does not wait for other holders: with somebody else
+    /// holding the lock, `ticket` completes with [`Failure::Busy`].
+    pub fn on_lock_try(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
+        self.lock_try(ticket, lock, out);
+        self.settle(out);
+    }
+
     /// A thread gives back the lock that it was granted under `ticket`.
     pub fn on_lock_release(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
         self.lock_release(ticket, lock, out);
@@ -411,12 +418,18 @@ impl Engine {
 
     fn handle_sync(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
         match *message {
-            Message::LockAcquire { lock, ticket } => self.lock_wanted(from, lock, ticket, out),
+            Message::LockAcquire { lock, ticket } => self.lock_wanted(from, lock, ticket, true, out),
+            Message::LockTry { lock, ticket } => self.lock_wanted(from, lock, ticket, false, out),
             Message::LockRelease { lock, ticket } => self.lock_released(from, lock, ticket, out),
             Message::LockGrant { lock, ticket, died } => {
-                let outcome = died.map_or(Outcome::Done, |node| Outcome::Failed(Failure::OwnerDied(node)));
+                let outcome = died.map_or(Outcome::Done, Outcome::OwnerDied);
                 let home = lock_home(lock, self.config.nodes);
                 self.conclude_acquire(from, home, ticket, Wait::Lock(lock), outcome, out)
+            }
+            Message::LockBusy { lock, ticket } => {
+                let home = lock_home(lock, self.config.nodes);
+                let outcome = Outcome::Failed(Failure::Busy);
+                self.conclude(from, Some(home), ticket, Wait::Lock(lock), outcome, out)
             }
             Message::BarrierArrive { barrier, ticket, participants } => {
                 self.barrier_arrived(from, barrier, ticket, participants, out)

@@ -35,6 +35,8 @@ fn every_message() -> Vec<Message> {
         Message::LockGrant { lock, ticket, died: None },
         Message::LockGrant { lock, ticket, died: Some(node) },
         Message::LockRelease { lock, ticket },
+        Message::LockTry { lock, ticket },
+        Message::LockBusy { lock, ticket },
         Message::BarrierArrive { barrier, ticket, participants: 4 },
         Message::BarrierCancel { barrier, ticket },
         Message::BarrierRelease { barrier, ticket },

@@ -242,6 +242,10 @@ impl Subject {
         self.act(|engine, out| engine.on_lock_acquire(ticket(slot), lock, out))
     }
 
+    pub(crate) fn tries(&mut self, slot: u16, lock: LockId) -> Actions {
+        self.act(|engine, out| engine.on_lock_try(ticket(slot), lock, out))
+    }
+
     pub(crate) fn releases(&mut self, slot: u16, lock: LockId) -> Actions {
         self.act(|engine, out| engine.on_lock_release(ticket(slot), lock, out))
     }

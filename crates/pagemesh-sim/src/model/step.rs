@@ -251,6 +251,11 @@ impl<'a> Step<'a> {
                 return Err(Breach::Barrier(format!("a thread of {name} passes before all have come")));
             }
             (Activity::Lock(lock), Outcome::Done) => thread_now.holds = Some((lock, ticket)),
+            (Activity::Lock(lock), Outcome::OwnerDied(lost)) => {
+                thread_now.holds = Some((lock, ticket));
+                // The news needs the same excuse as a failure.
+                self.done.failed.push((Failure::PeerLost(lost), None));
+            }
             (Activity::Page { page, .. }, Outcome::Failed(failure)) => {
                 self.done.failed.push((failure, Some(page)));
             }

@@ -113,7 +113,7 @@ impl Local {
                 }
                 _ => Ok(()),
             },
-            Action::Complete { ticket, outcome: Outcome::Done } => {
+            Action::Complete { ticket, outcome: Outcome::Done | Outcome::OwnerDied(_) } => {
                 let own = (here, ticket);
                 let lock = self.turns.locks.iter().position(|waiting| waiting.contains(&own));
                 lock.map_or(Ok(()), |lock| self.turns.serve_lock(lock, own))

@@ -62,9 +62,7 @@ impl World {
             (Wanted::Lock(lock), Outcome::Done) if lock_home(lock, self.config.nodes) == id => {
                 self.referee.granted(lock, applicant, None)
             }
-            (Wanted::Lock(lock), Outcome::Failed(Failure::OwnerDied(node)))
-                if lock_home(lock, self.config.nodes) == id =>
-            {
+            (Wanted::Lock(lock), Outcome::OwnerDied(node)) if lock_home(lock, self.config.nodes) == id => {
                 self.referee.granted(lock, applicant, Some(node))
             }
             (Wanted::Barrier(barrier), Outcome::Done) if barrier_home(barrier, self.config.nodes) == id => {
@@ -94,6 +92,11 @@ impl World {
                 Wanted::Page { .. } | Wanted::Pin { .. } | Wanted::Lock(_) | Wanted::Barrier(_),
                 Outcome::Done,
             ) => Ok(()),
+            (Wanted::Lock(_), Outcome::OwnerDied(node))
+                if !self.nodes[node.index()].alive || self.is_cut_off(node.index()) =>
+            {
+                Ok(())
+            }
             (Wanted::Leave, Outcome::Done) if self.nodes.iter().all(|node| node.called_leave) => Ok(()),
             (Wanted::Region(_), Outcome::Region { region, spec }) => self.check_mapped(region, spec),
             (Wanted::Home { touched, .. }, Outcome::Home(None)) if touched => wrong(),
@@ -123,7 +126,6 @@ impl World {
         };
         let excused = match failure {
             Failure::PeerLost(node) => dead(node),
-            Failure::OwnerDied(node) => matches!(call.wanted, Wanted::Lock(_)) && dead(node),
             Failure::PageLost(node) => {
                 let (Wanted::Page { page, .. } | Wanted::Pin { page, .. }) = call.wanted else {
                     return Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?}")));
@@ -166,9 +168,8 @@ impl World {
                     self.used.push((thread.node, call.ticket));
                 }
             }
-            // A lock whose holder died is free again, and this thread was only told.
-            (Wanted::Lock(_), Outcome::Failed(Failure::OwnerDied(_))) => {}
-            (Wanted::Lock(lock), Outcome::Done) => {
+            // Whoever held it before: now this thread does.
+            (Wanted::Lock(lock), Outcome::Done | Outcome::OwnerDied(_)) => {
                 if let Some(Step::Lock(place)) = thread.plan.pop_front() {
                     thread.locks.push((place, call.ticket));
                 }

@@ -72,9 +72,6 @@ impl CallFailure {
             CallFailure::Failed(Failure::PeerLost(node) | Failure::PageLost(node)) => {
                 SyncError::PeerLost { what, node, how: how(node) }
             }
-            CallFailure::Failed(Failure::OwnerDied(node)) => {
-                SyncError::OwnerDied { what, node, how: how(node) }
-            }
             CallFailure::Failed(Failure::BarrierMismatch { first, this }) => {
                 SyncError::BarrierMismatch { what, first, this }
             }

@@ -25,8 +25,8 @@ use failure::Failures;
 use pagemesh_memory::{Chosen, Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
-    Access, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeSet, Outcome, PageAddress,
-    Placement, RegionId, RegionSpec, Ticket, limits,
+    Access, Actions, BarrierId, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
+    PageAddress, Placement, RegionId, RegionSpec, Ticket, limits,
 };
 use receive::{Cold, Receiving};
 use shard::{Load, Shard};
@@ -77,6 +77,15 @@ pub(crate) struct Runtime {
     pinning: pins::Pinning,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Proves it.
+    pub(crate) ticket: Ticket,
+    /// The node that was lost with it, if this is the first to have it since.
+    pub(crate) left_by: Option<Departure>,
 }
 
 impl Departures {
@@ -308,16 +317,37 @@ impl Runtime {
         self.call(self.fault_timeout, |engine, ticket, out| engine.on_owner_query(ticket, page, out))
     }
 
-    /// Waits for the lock; the ticket proves that it is held.
-    pub(crate) fn lock(&self, id: LockId) -> Result<Ticket, SyncError> {
+    /// Waits for the lock, by default as long as is configured.
+    pub(crate) fn lock(&self, id: LockId, timeout: Option<Duration>) -> Result<Held, SyncError> {
         let mut held = Ticket::new(0, 0);
-        let got = self.call(self.wait_timeout, |engine, ticket, out| {
+        let got = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
             held = ticket;
             engine.on_lock_acquire(ticket, id, out);
         });
-        got.map_err(|failed| failed.into_sync_error(self, format!("lock {}", id.0)))?;
+        self.held(id, held, got)
+    }
+
+    /// Takes the lock if nobody has it; `None` when somebody has.
+    pub(crate) fn try_lock(&self, id: LockId) -> Result<Option<Held>, SyncError> {
+        let mut held = Ticket::new(0, 0);
+        let got = self.call(self.fault_timeout, |engine, ticket, out| {
+            held = ticket;
+            engine.on_lock_try(ticket, id, out);
+        });
+        match got {
+            Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
+            got => self.held(id, held, got).map(Some),
+        }
+    }
+
+    fn held(&self, id: LockId, ticket: Ticket, got: Result<Outcome, CallFailure>) -> Result<Held, SyncError> {
+        let outcome = got.map_err(|failed| failed.into_sync_error(self, format!("lock {}", id.0)))?;
         count(&self.counters.lock_acquires);
-        Ok(held)
+        let left_by = match outcome {
+            Outcome::OwnerDied(node) => Some(Departure { node, how: self.departure_kind(node) }),
+            _ => None,
+        };
+        Ok(Held { ticket, left_by })
     }
 
     pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
