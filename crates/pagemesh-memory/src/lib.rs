@@ -77,5 +77,5 @@ pub use pager::{
 };
 pub use recoverable::AccessFault;
 pub use service::ServiceView;
-pub use signal::{BlockedThread, blocked_threads, sigbus_blocked_here, sigsegv_blocked_here};
+pub use signal::{BlockedThread, blocked_threads, sigaction, sigbus_blocked_here, sigsegv_blocked_here};
 pub use uffd::UffdError;

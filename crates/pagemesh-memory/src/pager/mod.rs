@@ -14,7 +14,7 @@ mod tracking;
 mod userfault;
 
 use crate::mapped::{MappedRange, Memory};
-use crate::signal::{self, Entry, FaultSignal, Registration};
+use crate::signal::{self, Entry, FaultSignal, Installed, Registration};
 use crate::{Access, FaultSink, MappingError, PageRange, RegionKey};
 use rustix::io::Errno;
 use std::fmt;
@@ -245,8 +245,8 @@ pub(crate) fn open(
     })
 }
 
-/// Installs the handler of a signal for the region with this app view.
-fn install(signal: FaultSignal, app: &MappedRange) -> Result<(), MappingError> {
+/// Keeps the handler of a signal in place for the region with this app view.
+fn install(signal: FaultSignal, app: &MappedRange) -> Result<Installed, MappingError> {
     signal::install(signal).map_err(|(call, errno)| MappingError::Failed {
         call,
         address: None,

@@ -3,7 +3,7 @@
 use super::userfault::UserfaultPages;
 use super::{FaultDelivery, Pager, PagerError, PagerKind, StillFaulting};
 use crate::mapped::MappedRange;
-use crate::signal::{FaultSignal, Registration};
+use crate::signal::{FaultSignal, Installed, Registration};
 use crate::uffd::{Features, Scope, Userfault};
 use crate::{Access, MappingError, PageRange, UffdError};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub const FEATURES: Features = Features::from_bits(
 pub(super) struct SigbusPager {
     registration: Registration,
     pages: UserfaultPages,
+    _signals: Installed,
 }
 
 /// A userfaultfd for one region.
@@ -37,12 +38,12 @@ impl SigbusPager {
         features: Features,
     ) -> Result<SigbusPager, MappingError> {
         let userfault = open_userfault(features)?;
-        super::install(FaultSignal::Sigbus, app)?;
+        let signals = super::install(FaultSignal::Sigbus, app)?;
         let registration = delivery.register(PagerKind::Sigbus, app)?;
         // SAFETY: `app` is a shared mapping made for this, and it is unmapped before the pager is dropped; when the pager cannot
         // be dropped, neither is unmapped.
         let range = unsafe { userfault.register(app.address(), app.bytes()) }?;
-        Ok(SigbusPager { registration, pages: UserfaultPages::new(range) })
+        Ok(SigbusPager { registration, pages: UserfaultPages::new(range), _signals: signals })
     }
 
     /// Enters pages that are absent, writable, and leaves the others as they are.

@@ -1,17 +1,79 @@
 //! Passing a signal that is not ours on to whoever would have had it without us.
 
+use super::change::{Changing, default_disposition, disposition, replace_disposition};
 use super::mask::set_mask;
-use super::{FaultSignal, context, default_disposition, disposition, replace_disposition};
+use super::{FaultSignal, context};
+use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// The disposition of each signal that ours replaced; null is the default one. Never freed: a handler may be reading it.
 static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(null_mut()) }; 2];
 
+/// Dispositions that were remembered once: a program has few, and may set them in turn for ever, also in its signal handlers,
+/// where nothing can be allocated.
+static KNOWN: Known = Known {
+    actions: UnsafeCell::new([const { MaybeUninit::uninit() }; KNOWN_ACTIONS]),
+    used: AtomicUsize::new(0),
+};
+
+/// Beyond so many different ones, each costs an allocation that is never freed.
+const KNOWN_ACTIONS: usize = 128;
+
+struct Known {
+    actions: UnsafeCell<[MaybeUninit<libc::sigaction>; KNOWN_ACTIONS]>,
+    /// The first so many are there, for ever.
+    used: AtomicUsize,
+}
+
+// SAFETY: only the holder of the right to change adds an action, beyond those that others know of.
+unsafe impl Sync for Known {}
+
+impl Known {
+    /// A copy of `action` that stays.
+    fn keep(&self, action: &libc::sigaction, _: &Changing) -> *mut libc::sigaction {
+        let first = self.actions.get().cast::<libc::sigaction>();
+        let used = self.used.load(Ordering::Relaxed);
+        // SAFETY: the first `used` are there, and nobody changes them.
+        let known = (0..used)
+            .map(|index| unsafe { first.add(index) })
+            .find(|known| same(unsafe { &**known }, action));
+        if let Some(known) = known {
+            return known;
+        }
+        if used == KNOWN_ACTIONS {
+            return Box::into_raw(Box::new(*action));
+        }
+        // SAFETY: within the array; nobody else knows of this place yet, and nobody else may add.
+        unsafe { first.add(used).write(*action) };
+        self.used.store(used + 1, Ordering::Relaxed);
+        // SAFETY: just written.
+        unsafe { first.add(used) }
+    }
+}
+
+fn same(one: &libc::sigaction, other: &libc::sigaction) -> bool {
+    let of = |action: &libc::sigaction| (action.sa_sigaction, action.sa_flags, mask_of(action));
+    of(one) == of(other)
+}
+
+fn mask_of(action: &libc::sigaction) -> u64 {
+    // SAFETY: the first eight bytes of libc's set are the kernel's 64 signals.
+    unsafe { (&raw const action.sa_mask).cast::<u64>().read() }
+}
+
 /// Makes `action` the one that `signal` is passed on to.
-pub(super) fn remember(signal: FaultSignal, action: &libc::sigaction) {
-    PREVIOUS[signal as usize].store(Box::into_raw(Box::new(*action)), Ordering::Release);
+pub(super) fn remember(signal: FaultSignal, action: &libc::sigaction, changing: &Changing) {
+    PREVIOUS[signal as usize].store(KNOWN.keep(action, changing), Ordering::Release);
+}
+
+/// What `signal` is passed on to.
+pub(super) fn remembered(signal: FaultSignal) -> libc::sigaction {
+    let previous = PREVIOUS[signal as usize].load(Ordering::Acquire);
+    // SAFETY: null or never freed.
+    unsafe { previous.as_ref() }.copied().unwrap_or_else(default_disposition)
 }
 
 /// Whether the disposition is a function, not one of the two constants.
@@ -30,9 +92,7 @@ pub(super) fn is_function(action: &libc::sigaction) -> bool {
 pub(super) unsafe fn pass_on(signal: FaultSignal, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: promised by the caller. A copy, since the function may change what it is given.
     let original = unsafe { *info };
-    let previous = PREVIOUS[signal as usize].load(Ordering::Acquire);
-    // SAFETY: null or never freed.
-    let action = unsafe { previous.as_ref() }.copied().unwrap_or_else(default_disposition);
+    let action = remembered(signal);
     if action.sa_sigaction == libc::SIG_IGN {
         // The kernel does not let a process ignore its own faults.
         if original.si_code > 0 {
@@ -67,8 +127,7 @@ unsafe fn call(
 ) {
     // SAFETY: promised by the caller.
     let mut mask = unsafe { context::interrupted_mask(context) };
-    // SAFETY: the first eight bytes of libc's set are the kernel's 64 signals.
-    mask |= unsafe { (&raw const action.sa_mask).cast::<u64>().read() };
+    mask |= mask_of(action);
     if action.sa_flags & libc::SA_NODEFER == 0 {
         mask |= signal.bit();
     }

@@ -3,11 +3,11 @@
 //!
 //! # How it is installed
 //!
-//! For each of the two signals with the first region whose pager needs it, once, and never again. The handler that was there
-//! before is remembered and gets every signal that is not ours: a fault elsewhere, a memory error, one sent by `kill` or
-//! `raise`, and a fault in a region that the sink could not resolve. A handler that the application installs later replaces
-//! ours; it has to pass on what it does not know, all three arguments of it, with every signal masked, and must not be one
-//! that ours passes on to in turn.
+//! For each of the two signals with the first region whose pager needs it; with the last one, what was there before is put back
+//! (`change.rs`). The handler that was there before is remembered and gets every signal that is not ours: a fault elsewhere, a
+//! memory error, one sent by `kill` or `raise`, and a fault in a region that the sink could not resolve. A handler that the
+//! application installs later replaces ours, unless it does so through [`sigaction`]; it has to pass on what it does not know, all
+//! three arguments of it, with every signal masked, and must not be one that ours passes on to in turn.
 //!
 //! # What may happen inside
 //!
@@ -26,12 +26,15 @@
 
 mod blocked;
 mod chain;
+mod change;
 mod context;
 mod mask;
 mod registry;
 mod stack;
 
 pub use blocked::{BlockedThread, blocked_threads, sigbus_blocked_here, sigsegv_blocked_here};
+pub use change::sigaction;
+pub(crate) use change::{Installed, install};
 pub(crate) use mask::AllMasked;
 pub(crate) use registry::{Entry, Registration, find};
 
@@ -39,11 +42,8 @@ use crate::pager::failures;
 use crate::recoverable::sites;
 use crate::{Fault, PAGE_BYTES, PagerKind, RegionKey, Resolution};
 use context::FaultContext;
-use rustix::io::Errno;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
-use std::ptr::null;
-use std::sync::OnceLock;
 
 /// The signals as which the kernel reports faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,23 +81,6 @@ impl FaultSignal {
     }
 }
 
-/// Installs the handler for `signal`, unless that was done before. An error comes with the call that failed.
-pub(crate) fn install(signal: FaultSignal) -> Result<(), (&'static str, Errno)> {
-    static INSTALLED: [OnceLock<Result<(), Errno>>; 2] = [const { OnceLock::new() }; 2];
-    let result = *INSTALLED[signal as usize].get_or_init(|| {
-        let previous = disposition(signal)?;
-        // The handler needs it from its first moment on.
-        chain::remember(signal, &previous);
-        let found = replace_disposition(signal, &ours(signal, &previous))?;
-        if found.sa_sigaction != previous.sa_sigaction {
-            // Another thread was here between the two calls: its handler is the one to pass on to.
-            chain::remember(signal, &found);
-        }
-        Ok(())
-    });
-    result.map_err(|errno| (signal.name(), errno))
-}
-
 /// Our disposition for `signal`.
 fn ours(signal: FaultSignal, previous: &libc::sigaction) -> libc::sigaction {
     // SAFETY: all zeros is a disposition (the default one).
@@ -122,33 +105,6 @@ fn ours(signal: FaultSignal, previous: &libc::sigaction) -> libc::sigaction {
     // SAFETY: fills a set of our own.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     action
-}
-
-/// What `signal` does now.
-fn disposition(signal: FaultSignal) -> Result<libc::sigaction, Errno> {
-    let mut found = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: without a new disposition the call only fills in the current one.
-    match unsafe { libc::sigaction(signal.number(), null(), found.as_mut_ptr()) } {
-        // SAFETY: filled in.
-        0 => Ok(unsafe { found.assume_init() }),
-        _ => Err(last_errno()),
-    }
-}
-
-/// Sets what `signal` does and returns what it did before.
-fn replace_disposition(signal: FaultSignal, action: &libc::sigaction) -> Result<libc::sigaction, Errno> {
-    let mut found = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: `action` is complete: its handler is a function with the signature that its flags say, or a constant.
-    match unsafe { libc::sigaction(signal.number(), action, found.as_mut_ptr()) } {
-        // SAFETY: filled in.
-        0 => Ok(unsafe { found.assume_init() }),
-        _ => Err(last_errno()),
-    }
-}
-
-fn last_errno() -> Errno {
-    // SAFETY: the address of this thread's own variable.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }
 
 /// Puts `errno` back at its end: the interrupted code may be about to look at it.
@@ -248,12 +204,4 @@ fn lost_page(found: &libc::siginfo_t) -> libc::siginfo_t {
     told.si_signo = libc::SIGBUS;
     told.si_code = libc::BUS_ADRERR;
     told
-}
-
-/// The default disposition.
-fn default_disposition() -> libc::sigaction {
-    // SAFETY: all zeros is the default disposition.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = libc::SIG_DFL;
-    action
 }

@@ -5,7 +5,7 @@ use crate::{FaultSink, MappingError, PagerKind, RegionKey};
 use std::ops::Deref;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ struct Registry {
     slots: [Slot; SLOTS],
     /// Slots from here on have never been used.
     used: AtomicUsize,
+    /// Whose entries these are.
+    process: AtomicU32,
 }
 
 /// An entry that is in use: it cannot be freed meanwhile.
@@ -62,7 +64,11 @@ pub(crate) struct Reader<'a> {
 impl Registry {
     #[allow(clippy::large_stack_arrays, reason = "evaluated at compile time, for the one static")]
     const fn new() -> Registry {
-        Registry { slots: [const { Slot::empty() }; SLOTS], used: AtomicUsize::new(0) }
+        Registry {
+            slots: [const { Slot::empty() }; SLOTS],
+            used: AtomicUsize::new(0),
+            process: AtomicU32::new(0),
+        }
     }
 
     fn find(&self, address: usize) -> Option<Reader<'_>> {
@@ -78,6 +84,7 @@ impl Registry {
     }
 
     fn insert(&'static self, entry: Entry) -> Result<&'static Slot, MappingError> {
+        self.forget_parents();
         for (index, slot) in self.slots.iter().enumerate() {
             if slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
                 continue;
@@ -89,6 +96,23 @@ impl Registry {
             return Ok(slot);
         }
         Err(MappingError::TooManyRegions { max: SLOTS })
+    }
+}
+
+impl Registry {
+    /// In a forked child: its copies of the entries are the parent's regions, which the child does not have. They are not freed: a
+    /// thread that the child has not either may have been with one.
+    fn forget_parents(&self) {
+        let process = std::process::id();
+        let before = self.process.swap(process, Ordering::AcqRel);
+        if before == 0 || before == process {
+            return;
+        }
+        for slot in &self.slots {
+            slot.entry.store(null_mut(), Ordering::SeqCst);
+            slot.readers.store(0, Ordering::SeqCst);
+            slot.claimed.store(false, Ordering::Release);
+        }
     }
 }
 

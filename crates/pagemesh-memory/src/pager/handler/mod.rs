@@ -18,7 +18,7 @@ mod service;
 use super::userfault::UserfaultPages;
 use super::{FaultDelivery, Pager, PagerError, PagerKind, StillFaulting};
 use crate::mapped::MappedRange;
-use crate::signal::{AllMasked, FaultSignal, Registration};
+use crate::signal::{AllMasked, FaultSignal, Installed, Registration};
 use crate::uffd::{Features, Scope, Userfault};
 use crate::{Access, MappingError, PageRange, UffdError};
 use service::Service;
@@ -47,6 +47,7 @@ pub(super) struct HandlerPager {
     pages: UserfaultPages,
     /// Runs as long as there is a region that needs it.
     _service: Arc<Service>,
+    _signals: Installed,
 }
 
 /// A userfaultfd for all regions of this pager.
@@ -57,12 +58,17 @@ pub(super) fn open_userfault() -> Result<Arc<Userfault>, UffdError> {
 impl HandlerPager {
     pub(super) fn open(app: &MappedRange, delivery: FaultDelivery) -> Result<HandlerPager, MappingError> {
         let service = Service::join()?;
-        super::install(FaultSignal::Sigbus, app)?;
+        let signals = super::install(FaultSignal::Sigbus, app)?;
         let registration = delivery.register(PagerKind::Handler, app)?;
         // SAFETY: `app` is a shared mapping made for this, and it is unmapped before the pager is dropped; when the pager cannot
         // be dropped, neither is unmapped.
         let range = unsafe { service.userfault().register(app.address(), app.bytes()) }?;
-        Ok(HandlerPager { registration, pages: UserfaultPages::new(range), _service: service })
+        Ok(HandlerPager {
+            registration,
+            pages: UserfaultPages::new(range),
+            _service: service,
+            _signals: signals,
+        })
     }
 }
 

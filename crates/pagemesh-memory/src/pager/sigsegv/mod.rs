@@ -11,7 +11,7 @@ mod table;
 
 use super::{FaultDelivery, Pager, PagerError, PagerKind, StillFaulting};
 use crate::mapped::{MappedRange, Memory};
-use crate::signal::{AllMasked, FaultSignal, Registration};
+use crate::signal::{AllMasked, FaultSignal, Installed, Registration};
 use crate::{Access, MappingError, PAGE_BYTES, PageRange};
 use ledger::LEDGER;
 use rustix::io::Errno;
@@ -30,6 +30,7 @@ pub(super) struct SigsegvPager {
     pages: u64,
     /// Locked with all signals masked: a handler of the application that interrupted the holder may touch the region.
     table: Mutex<Table<Protector>>,
+    _signals: [Installed; 2],
 }
 
 impl SigsegvPager {
@@ -51,11 +52,10 @@ impl SigsegvPager {
         protector.protect(0..pages, Rights::Absent).map_err(failed("mprotect"))?;
         let table = Table::new(pages, protector, LEDGER.get()).map_err(failed("mmap of the page states"))?;
         // A page that cannot be had is reported as SIGBUS, whichever the pager.
-        super::install(FaultSignal::Sigbus, app)?;
-        super::install(FaultSignal::Sigsegv, app)?;
+        let signals = [super::install(FaultSignal::Sigbus, app)?, super::install(FaultSignal::Sigsegv, app)?];
         let registration = delivery.register(PagerKind::Sigsegv, app)?;
         let (memory, table) = (memory.clone(), Mutex::new(table));
-        Ok(SigsegvPager { registration, memory, pages: app.pages(), table })
+        Ok(SigsegvPager { registration, memory, pages: app.pages(), table, _signals: signals })
     }
 
     /// Gives every page of the range the rights that `next` says for those that it has.

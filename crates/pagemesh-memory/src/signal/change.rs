@@ -1,0 +1,180 @@
+//! Changing what the two signals do: our handler comes with the first region, goes with the last, and stays in front of what
+//! the application sets in between, where that comes through [`sigaction`].
+
+use super::mask::AllMasked;
+use super::{FaultSignal, chain, on_fault, ours};
+use rustix::io::Errno;
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::ptr::null;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+/// Regions that need the handler of each signal.
+static USERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Whether the handler is in place, or was and is behind another by now.
+static IN_PLACE: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+/// Whose regions are counted.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+static CHANGING: AtomicBool = AtomicBool::new(false);
+
+/// The right to change dispositions. A lock of its own kind, since the application may change them in a signal handler: nobody is
+/// interrupted by one while holding it, nothing in it waits, and it allocates nothing.
+pub(super) struct Changing {
+    _masked: AllMasked,
+}
+
+impl Changing {
+    fn begin() -> Changing {
+        let masked = AllMasked::new();
+        while CHANGING.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        Changing { _masked: masked }
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        CHANGING.store(false, Ordering::Release);
+    }
+}
+
+/// Keeps the handler of a signal in place.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    signal: FaultSignal,
+}
+
+/// Sees to it that the handler of `signal` is in place as long as the value lives. An error comes with the call that failed.
+pub(crate) fn install(signal: FaultSignal) -> Result<Installed, (&'static str, Errno)> {
+    let changing = Changing::begin();
+    let index = signal as usize;
+    let process = std::process::id();
+    if PROCESS.swap(process, Ordering::Relaxed) != process {
+        // A forked child has the parent's handler, but none of its regions.
+        for users in &USERS {
+            users.store(0, Ordering::Relaxed);
+        }
+    }
+    if !IN_PLACE[index].load(Ordering::Relaxed) {
+        let named = |errno| (signal.name(), errno);
+        let previous = disposition(signal).map_err(named)?;
+        // The handler needs it from its first moment on.
+        chain::remember(signal, &previous, &changing);
+        let found = replace_disposition(signal, &ours(signal, &previous)).map_err(named)?;
+        if found.sa_sigaction != previous.sa_sigaction {
+            // Another thread was here between the two calls: its handler is the one to pass on to.
+            chain::remember(signal, &found, &changing);
+        }
+        IN_PLACE[index].store(true, Ordering::Relaxed);
+    }
+    USERS[index].fetch_add(1, Ordering::Relaxed);
+    Ok(Installed { signal })
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _changing = Changing::begin();
+        let index = self.signal as usize;
+        if USERS[index].fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        // A handler that was put over ours may pass signals on to it: then it stays where it is.
+        if disposition(self.signal).is_ok_and(|now| is_ours(&now))
+            && replace_disposition(self.signal, &chain::remembered(self.signal)).is_ok()
+        {
+            IN_PLACE[index].store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction == on_fault as *const () as usize
+}
+
+/// `sigaction(2)` as a program sees it that knows nothing of regions: what it sets for SIGBUS and SIGSEGV while there are some gets
+/// what is not for them, and is what it is told was set before. For libraries that put this in the place of the C library's.
+///
+/// It may be called where `sigaction` may: in signal handlers too.
+///
+/// # Safety
+/// As for `sigaction`: the pointers are null or valid, and a function that is set has the signature that its flags say.
+pub unsafe fn sigaction(
+    number: c_int,
+    action: *const libc::sigaction,
+    previous: *mut libc::sigaction,
+) -> c_int {
+    let Some(signal) = FaultSignal::from_number(number) else {
+        // SAFETY: promised by the caller.
+        return unsafe { __sigaction(number, action, previous) };
+    };
+    // SAFETY: promised by the caller. Read before anything is locked: the pointer may be a bad one.
+    let action = unsafe { action.as_ref() }.copied();
+    let changing = Changing::begin();
+    if !IN_PLACE[signal as usize].load(Ordering::Relaxed) {
+        let action = action.as_ref().map_or(null(), |action| &raw const *action);
+        // SAFETY: promised by the caller.
+        return unsafe { __sigaction(number, action, previous) };
+    }
+    let before = chain::remembered(signal);
+    if let Some(action) = action {
+        chain::remember(signal, &action, &changing);
+        // Its flags decide some of ours.
+        if replace_disposition(signal, &ours(signal, &action)).is_err() {
+            chain::remember(signal, &before, &changing);
+            return -1;
+        }
+    }
+    drop(changing);
+    if !previous.is_null() {
+        // SAFETY: promised by the caller.
+        unsafe { previous.write(before) };
+    }
+    0
+}
+
+unsafe extern "C" {
+    /// The C library's own `sigaction`, by the name that nobody puts another function in the place of.
+    fn __sigaction(number: c_int, action: *const libc::sigaction, previous: *mut libc::sigaction) -> c_int;
+}
+
+/// What `signal` does now.
+pub(super) fn disposition(signal: FaultSignal) -> Result<libc::sigaction, Errno> {
+    let mut found = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new disposition the call only fills in the current one.
+    match unsafe { __sigaction(signal.number(), null(), found.as_mut_ptr()) } {
+        // SAFETY: filled in.
+        0 => Ok(unsafe { found.assume_init() }),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Sets what `signal` does and returns what it did before.
+pub(super) fn replace_disposition(
+    signal: FaultSignal,
+    action: &libc::sigaction,
+) -> Result<libc::sigaction, Errno> {
+    let mut found = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: `action` is complete: its handler is a function with the signature that its flags say, or a constant.
+    match unsafe { __sigaction(signal.number(), action, found.as_mut_ptr()) } {
+        // SAFETY: filled in.
+        0 => Ok(unsafe { found.assume_init() }),
+        _ => Err(last_errno()),
+    }
+}
+
+fn last_errno() -> Errno {
+    // SAFETY: the address of this thread's own variable.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+/// The default disposition.
+pub(super) fn default_disposition() -> libc::sigaction {
+    // SAFETY: all zeros is the default disposition.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = libc::SIG_DFL;
+    action
+}
