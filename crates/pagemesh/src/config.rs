@@ -40,6 +40,7 @@ pub struct Config {
     pub(crate) coordinator: SocketAddr,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) listen_address: IpAddr,
+    pub(crate) listen_port: u16,
     pub(crate) join_timeout: Duration,
     pub(crate) fault_timeout: Duration,
     pub(crate) wait_timeout: Duration,
@@ -65,6 +66,7 @@ impl Config {
             } else {
                 IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
             },
+            listen_port: 0,
             join_timeout: Duration::from_secs(30),
             fault_timeout: Duration::from_secs(30),
             wait_timeout: Duration::from_mins(10),
@@ -86,9 +88,7 @@ impl Config {
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
     pub fn from_env() -> Result<Config, ConfigError> {
-        Config::from_variables(|name| {
-            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-        })
+        Config::from_variables(variable)
     }
 
     fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
@@ -108,7 +108,21 @@ impl Config {
         let text = need(name, wanted)?;
         let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         let coordinator = resolved.ok_or(ConfigError::Invalid { name, found: text, wanted })?;
-        let mut config = Config::new(node, nodes, coordinator);
+        Config::new(node, nodes, coordinator).with_variables(get)
+    }
+
+    /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
+    /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS` and `PAGEMESH_SPIN_US`, where they are
+    /// set; `PAGEMESH_PAGER` is looked at too.
+    ///
+    /// # Errors
+    /// When a variable holds something else than it should; the error names it.
+    pub fn with_env(self) -> Result<Config, ConfigError> {
+        self.with_variables(variable)
+    }
+
+    fn with_variables(self, get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let mut config = self;
         let name = "PAGEMESH_LISTEN";
         if let Some(text) = get(name) {
             let wanted = "an address of this machine, such as 0.0.0.0";
@@ -136,13 +150,21 @@ impl Config {
     /// # Errors
     /// When it holds something else than a pager's name or `auto`.
     pub fn pager_from_env() -> Result<Option<PagerKind>, ConfigError> {
-        pager_setting(std::env::var_os(PAGER).map(|value| value.to_string_lossy().into_owned()))
+        pager_setting(variable(PAGER))
     }
 
     /// For node 0: meet on this socket, which listens already.
     #[must_use]
     pub fn listener(mut self, listener: TcpListener) -> Config {
         self.listener = Some(listener);
+        self
+    }
+
+    /// For the other nodes: listen for each other here while joining (loopback where the coordinator is on loopback, else all
+    /// addresses), at this port (0: one that the kernel chooses).
+    #[must_use]
+    pub fn listen(mut self, address: IpAddr, port: u16) -> Config {
+        (self.listen_address, self.listen_port) = (address, port);
         self
     }
 
@@ -189,6 +211,10 @@ impl Config {
         self.spin = spin;
         self
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn pager_setting(text: Option<String>) -> Result<Option<PagerKind>, ConfigError> {

@@ -41,6 +41,7 @@ pub mod pager;
 mod pin;
 mod region;
 mod runtime;
+pub mod signals;
 mod slice;
 mod stats;
 mod sync;

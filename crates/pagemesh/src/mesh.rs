@@ -161,6 +161,11 @@ impl Mesh {
         self.runtime.stats()
     }
 
+    /// Counts from zero again, but for what other threads do meanwhile.
+    pub fn reset_stats(&self) {
+        self.runtime.reset_stats();
+    }
+
     /// The next node that is gone and was not yet returned by this call; waits for one at most `timeout`.
     pub fn wait_departure(&self, timeout: Duration) -> Option<Departure> {
         self.runtime.wait_departure(timeout)
@@ -171,6 +176,15 @@ impl Mesh {
     /// # Errors
     /// When a node was lost that had not come to this point, or the configured wait ran out. This node has left all the same.
     pub fn leave(self) -> Result<(), SyncError> {
+        self.end()
+    }
+
+    /// As [`leave`](Mesh::leave), for a mesh that several owners share: calls of the others fail from then on, those under way
+    /// too.
+    ///
+    /// # Errors
+    /// As for [`leave`](Mesh::leave).
+    pub fn end(&self) -> Result<(), SyncError> {
         self.runtime.leave()
     }
 }

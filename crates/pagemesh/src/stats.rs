@@ -1,6 +1,8 @@
 //! What a node did, counted.
 
+use pagemesh_protocol::PageAddress;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -9,6 +11,10 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// The longest that a thread waited for a page, nanoseconds.
+            pub fault_wait_ns_max: u64,
+            /// The shortest that a thread waited for a page, nanoseconds; 0 while none did.
+            pub fault_wait_ns_min: u64,
             /// Messages sent to other nodes.
             pub messages_sent: u64,
             /// Messages received from other nodes.
@@ -17,16 +23,42 @@ macro_rules! counters {
             pub bytes_sent: u64,
             /// Bytes received from other nodes.
             pub bytes_received: u64,
+            /// Times a connection could not take at once what was to be sent.
+            pub sends_blocked: u64,
         }
 
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
+            fault_wait_ns_max: AtomicU64,
+            fault_wait_ns_min: AtomicU64,
+        }
+
+        impl Default for Counters {
+            fn default() -> Counters {
+                Counters {
+                    $($name: AtomicU64::new(0),)*
+                    fault_wait_ns_max: AtomicU64::new(0),
+                    fault_wait_ns_min: AtomicU64::new(u64::MAX),
+                }
+            }
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
+                let shortest = self.fault_wait_ns_min.load(Ordering::Relaxed);
+                Stats {
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    fault_wait_ns_max: self.fault_wait_ns_max.load(Ordering::Relaxed),
+                    fault_wait_ns_min: if shortest == u64::MAX { 0 } else { shortest },
+                    ..Stats::default()
+                }
+            }
+
+            pub(crate) fn reset(&self) {
+                $(self.$name.store(0, Ordering::Relaxed);)*
+                self.fault_wait_ns_max.store(0, Ordering::Relaxed);
+                self.fault_wait_ns_min.store(u64::MAX, Ordering::Relaxed);
             }
         }
     };
@@ -37,6 +69,13 @@ counters! {
     read_faults,
     /// Page faults by stores and read-modify-write instructions.
     write_faults,
+    /// Page faults that needed no answer of another node.
+    faults_resolved_here,
+    /// Page faults on pages that this node had before, and that were taken from it since because another node writes, or because they
+    /// migrate. Of the last thousand pages or so that were taken.
+    pages_regained,
+    /// Pages that a prefetch had to ask another node for.
+    pages_prefetched,
     /// Pages whose bytes came from another node.
     pages_fetched,
     /// Pages whose bytes went to another node.
@@ -47,6 +86,10 @@ counters! {
     diffs_sent,
     /// Bytes of these diffs.
     diff_bytes,
+    /// Copies of other nodes that this node, as the home, had dropped.
+    invalidations_sent,
+    /// Requests of other nodes that had to wait here, at the page's home, because another was being served.
+    requests_queued,
     /// Locks acquired.
     lock_acquires,
     /// Barriers passed.
@@ -57,8 +100,98 @@ counters! {
     pins_taken,
     /// Time that threads spent waiting for pages, nanoseconds.
     fault_wait_ns,
+    /// Calls and accesses that gave up at their deadline.
+    timeouts,
+    /// Nodes that were lost: not those that said that they leave.
+    nodes_lost,
+}
+
+impl Counters {
+    /// A thread has waited so long for a page.
+    pub(crate) fn fault_waited(&self, wait: Duration) {
+        let wait = wait.as_nanos() as u64;
+        self.fault_wait_ns.fetch_add(wait, Ordering::Relaxed);
+        self.fault_wait_ns_max.fetch_max(wait, Ordering::Relaxed);
+        self.fault_wait_ns_min.fetch_min(wait, Ordering::Relaxed);
+    }
+}
+
+impl Stats {
+    /// Less the traffic of `before`, which the network counted and does not forget.
+    pub(crate) fn without_traffic(self, before: &Stats) -> Stats {
+        Stats {
+            messages_sent: self.messages_sent - before.messages_sent,
+            messages_received: self.messages_received - before.messages_received,
+            bytes_sent: self.bytes_sent - before.bytes_sent,
+            bytes_received: self.bytes_received - before.bytes_received,
+            sends_blocked: self.sends_blocked - before.sends_blocked,
+            ..self
+        }
+    }
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Pages that were taken from this node lately. Of those that meet in one place, the later one is remembered.
+#[derive(Debug)]
+pub(crate) struct TakenPages(Box<[AtomicU64]>);
+
+const TAKEN_PAGES: usize = 1024;
+
+impl Default for TakenPages {
+    fn default() -> TakenPages {
+        TakenPages((0..TAKEN_PAGES).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl TakenPages {
+    /// Never 0: a region has fewer than 2^48 pages, and 1 is added to its number.
+    fn place(&self, page: PageAddress) -> (&AtomicU64, u64) {
+        let mark = (page.region.0 as u64 + 1) << 48 | page.page;
+        let place = (page.page as usize).wrapping_add(page.region.index() * 61) % TAKEN_PAGES;
+        (&self.0[place], mark)
+    }
+
+    /// `page` was taken.
+    pub(crate) fn add(&self, page: PageAddress) {
+        let (place, mark) = self.place(page);
+        place.store(mark, Ordering::Relaxed);
+    }
+
+    /// Whether `page` was taken; it is forgotten.
+    pub(crate) fn remove(&self, page: PageAddress) -> bool {
+        let (place, mark) = self.place(page);
+        place.compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pagemesh_protocol::RegionId;
+
+    #[test]
+    fn the_shortest_wait_is_zero_until_there_is_one() {
+        let counters = Counters::default();
+        assert_eq!(counters.snapshot().fault_wait_ns_min, 0);
+        counters.fault_waited(Duration::from_nanos(70));
+        counters.fault_waited(Duration::from_nanos(30));
+        let stats = counters.snapshot();
+        assert_eq!((stats.fault_wait_ns, stats.fault_wait_ns_min, stats.fault_wait_ns_max), (100, 30, 70));
+        counters.reset();
+        assert_eq!(counters.snapshot(), Stats::default());
+    }
+
+    #[test]
+    fn a_taken_page_is_found_once() {
+        let taken = TakenPages::default();
+        let page = |page| PageAddress::new(RegionId(0), page);
+        taken.add(page(0));
+        assert!(!taken.remove(page(TAKEN_PAGES as u64)), "another page in the same place");
+        assert!(!taken.remove(PageAddress::new(RegionId(1), 0)));
+        assert!(taken.remove(page(0)));
+        assert!(!taken.remove(page(0)));
+    }
 }

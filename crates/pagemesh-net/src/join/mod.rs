@@ -46,8 +46,10 @@ pub struct JoinOptions {
     pub coordinator: SocketAddr,
     /// For node 0 only: a socket that listens at `coordinator` already. It is closed when the mesh is formed.
     pub listener: Option<TcpListener>,
-    /// Where the other nodes listen for each other, at a port the kernel chooses.
+    /// Where the other nodes listen for each other.
     pub listen_address: IpAddr,
+    /// At which port; 0 lets the kernel choose.
+    pub listen_port: u16,
     /// How long joining may take in all.
     pub timeout: Duration,
 }
@@ -56,7 +58,8 @@ impl JoinOptions {
     /// Listens on loopback only, and allows 30 s.
     pub fn new(node: u16, nodes: u16, coordinator: SocketAddr) -> Self {
         let listen_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { node, nodes, coordinator, listener: None, listen_address, timeout: Duration::from_secs(30) }
+        let timeout = Duration::from_secs(30);
+        Self { node, nodes, coordinator, listener: None, listen_address, listen_port: 0, timeout }
     }
 
     fn check(&self) -> Result<(), JoinError> {
@@ -109,7 +112,7 @@ pub fn join(options: JoinOptions) -> Result<Joined, JoinError> {
         Coordinator::new(&options, listener, deadline)?.run()?
     } else {
         usable(options.coordinator, node)?;
-        let listener = listen(SocketAddr::new(options.listen_address, 0))?;
+        let listener = listen(SocketAddr::new(options.listen_address, options.listen_port))?;
         Member::admitted(&options, listener, deadline)?.run()?
     };
     Ok(Joined { node, nodes, streams })

@@ -15,7 +15,7 @@ mod receive;
 mod shard;
 mod twins;
 
-use crate::stats::{Counters, count};
+use crate::stats::{Counters, TakenPages, count};
 use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
 };
@@ -66,6 +66,9 @@ pub(crate) struct Runtime {
     shard: Mutex<Shard>,
     calls: Calls,
     counters: Counters,
+    /// What the network had counted when counting began anew.
+    traffic_before: Mutex<Stats>,
+    taken: TakenPages,
     cold: Cold,
     departures: Mutex<Departures>,
     departed: Condvar,
@@ -113,6 +116,7 @@ impl Runtime {
             coordinator: config.coordinator,
             listener: config.listener,
             listen_address: config.listen_address,
+            listen_port: config.listen_port,
             timeout: config.join_timeout,
         })?;
         let setup = |source| JoinError::Setup { node: config.node, source };
@@ -131,6 +135,8 @@ impl Runtime {
             shard: Mutex::new(Shard::new(engine, this.clone())),
             calls: Calls::new(limits::TICKETS),
             counters: Counters::default(),
+            traffic_before: Mutex::default(),
+            taken: TakenPages::default(),
             cold: Cold::default(),
             departures: Mutex::new(Departures::new(config.nodes)),
             departed: Condvar::new(),
@@ -168,7 +174,19 @@ impl Runtime {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let before = *lock(&self.traffic_before);
+        self.all_stats().without_traffic(&before)
+    }
+
+    pub(crate) fn reset_stats(&self) {
+        let mut before = lock(&self.traffic_before);
+        self.counters.reset();
+        *before = self.all_stats();
+    }
+
+    fn all_stats(&self) -> Stats {
         let mut stats = self.counters.snapshot();
+        stats.sends_blocked = self.switch.counters_total().sends_blocked;
         for peer in 0..self.nodes {
             let link = self.switch.counters(peer);
             stats.messages_sent += link.frames_out;
@@ -215,7 +233,11 @@ impl Runtime {
             }
         });
         self.switch.flush();
-        if call.is_over() { call.take_result() } else { Err(CallFailure::TimedOut(timeout)) }
+        if call.is_over() {
+            return call.take_result();
+        }
+        count(&self.counters.timeouts);
+        Err(CallFailure::TimedOut(timeout))
     }
 
     /// Waits until `call` is over: as the leader, who receives for the whole node, or asleep while another thread does. False
@@ -255,6 +277,9 @@ impl Runtime {
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
         self.event(|engine, out| engine.on_fault(ticket, page, access, out)).ok_or(CallFailure::Closed)?;
+        if call.is_over() {
+            count(&self.counters.faults_resolved_here);
+        }
         let got = self.finish_call(&call, deadline, timeout);
         self.event(|engine, out| engine.on_resumed(ticket, out));
         got.map(|_| ())
@@ -286,6 +311,8 @@ impl Runtime {
                 }
             })
             .ok_or((*first, CallFailure::Closed))?;
+            let asked = waiting.iter().filter(|(_, call)| !call.is_over()).count();
+            self.counters.pages_prefetched.fetch_add(asked as u64, Ordering::Relaxed);
             let mut outcome = Ok(());
             for (page, call) in &waiting {
                 let got = self.finish_call(call, deadline, self.fault_timeout);
@@ -458,9 +485,11 @@ impl FaultSink for Runtime {
         }
         let began = Instant::now();
         let page = PageAddress::new(RegionId(fault.region.0 as u16), fault.page);
+        if self.taken.remove(page) {
+            count(&self.counters.pages_regained);
+        }
         let resolved = self.acquire(page, access);
-        let waited = began.elapsed().as_nanos() as u64;
-        self.counters.fault_wait_ns.fetch_add(waited, Ordering::Relaxed);
+        self.counters.fault_waited(began.elapsed());
         match resolved {
             Ok(()) => Resolution::Resolved,
             Err(failure) => {

@@ -3,6 +3,7 @@
 use super::shard::Load;
 use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
+use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject};
 use pagemesh_protocol::{Engine, Message, NodeId, Payload, View};
@@ -84,6 +85,11 @@ impl Receiver for Receiving<'_> {
         let mut shard = lock(&self.runtime.shard);
         if shard.is_closed() {
             return Ok(());
+        }
+        if let Message::PageRequest { page, .. } = message
+            && shard.engine.directory(page).is_some_and(|entry| entry.busy.is_some())
+        {
+            count(&self.runtime.counters.requests_queued);
         }
         shard
             .run(self.runtime, load, |engine, out| engine.on_message(from, view, &message, out))
@@ -171,7 +177,10 @@ fn lose(runtime: &Runtime, node: NodeId, why: &LinkLoss) {
     };
     match how {
         DepartureKind::Left => tracing::debug!(%node, "a node has left"),
-        DepartureKind::Died => tracing::warn!(%node, %why, "a node is lost"),
+        DepartureKind::Died => {
+            count(&runtime.counters.nodes_lost);
+            tracing::warn!(%node, %why, "a node is lost");
+        }
     }
     runtime.event(|engine, out| engine.on_peer_lost(node, out));
     lock(&runtime.departures).news.push_back(Departure { node, how });

@@ -145,6 +145,9 @@ impl Shard {
     fn send(&self, runtime: &Runtime, to: NodeId, message: &Message, payload: Option<PageAddress>) {
         let view = self.engine.view();
         let Some(page) = payload else {
+            if matches!(message, Message::Invalidate { .. }) {
+                count(&runtime.counters.invalidations_sent);
+            }
             enqueue(&runtime.switch, view, to, message);
             return;
         };
@@ -227,6 +230,9 @@ impl Shard {
             pager.protect(pages).expect("the right to write a page can be taken away");
         } else {
             runtime.counters.invalidations.fetch_add(pages.count(), Ordering::Relaxed);
+            for page in first.page..first.page + pages.count() {
+                runtime.taken.add(PageAddress::new(first.region, page));
+            }
             pager.unmap(pages).expect("a page can be taken away");
         }
     }
