@@ -197,6 +197,11 @@ impl Config {
         self
     }
 
+    /// How long a lock, a barrier, and leaving wait for others.
+    pub fn allowed_wait(&self) -> Duration {
+        self.wait_timeout
+    }
+
     /// How faults are resolved. Without this `PAGEMESH_PAGER` decides, and without that the best that can be had is taken.
     #[must_use]
     pub fn pager(mut self, pager: PagerKind) -> Config {

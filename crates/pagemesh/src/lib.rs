@@ -50,6 +50,7 @@ pub use config::{Config, ConfigError};
 pub use error::{AccessError, DepartureKind, JoinError, PinError, RegionError, SyncError};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
+pub use pagemesh_net::{JoinError as JoinFailure, Refusal as JoinRefusal};
 pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol};
 pub use pin::PinGuard;
 pub use region::{Region, RegionOptions};

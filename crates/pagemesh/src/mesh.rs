@@ -187,6 +187,11 @@ impl Mesh {
     pub fn end(&self) -> Result<(), SyncError> {
         self.runtime.leave()
     }
+
+    /// Leaves without waiting for the others, who are told; what dropping does.
+    pub fn end_at_once(&self) {
+        self.runtime.shut_down();
+    }
 }
 
 impl Drop for Mesh {

@@ -23,6 +23,9 @@ pub struct RegionOptions {
 }
 
 impl RegionOptions {
+    /// Where the regions are that ask for no address.
+    pub const ADDRESSES: Range<usize> = limits::REGION_BASE as usize..limits::REGION_END as usize;
+
     /// A region of `bytes` bytes, rounded up to pages of 4096; kept coherent by write-invalidate, with cyclic placement, at an
     /// address that is free on every node.
     pub const fn new(bytes: usize) -> RegionOptions {

@@ -1,0 +1,182 @@
+/*
+ * libdsm, the C interface of pagemesh: distributed shared memory for ordinary processes.
+ *
+ * Processes join a mesh, share memory at one address, read and write it with plain loads and stores, and take locks and
+ * barriers. See dsm(7).
+ *
+ * Threads: every call may be made from any thread at any time, also while another thread is in the same call, except that
+ * dsm_fork is for programs that have no other threads which matter to the children (see fork(2)). A lock belongs to the thread that
+ * took it. No call is for signal handlers. dsm_last_error speaks of the calling thread.
+ *
+ * Errors: calls that return an int return DSM_SUCCESS or a negative dsm_error_t; dsm_last_error says more. Before dsm_init and
+ * after dsm_finalize they return DSM_ERROR_INIT. No call prints, but for the three that are for it; none ends the process.
+ *
+ * Waiting: every wait has a deadline. Waits for a page end after 30 s (PAGEMESH_FAULT_TIMEOUT_MS), those for locks, barriers and
+ * dsm_finalize after 10 min (PAGEMESH_WAIT_TIMEOUT_MS). When a node dies, whoever needs it gets DSM_ERROR_NODE_DOWN within 5 s.
+ *
+ * For C11 and C++11 and later. Linux on x86-64.
+ */
+#ifndef DSM_DSM_H
+#define DSM_DSM_H
+
+#include <dsm/types.h>
+
+/* The version of this header; dsm_version() tells that of the library. The library's soname changes when a program has to
+ * be compiled anew. */
+#define DSM_VERSION "0.1.0"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Joining and leaving ---- */
+
+/*
+ * Joins, and returns when all nodes have. Node 0 listens on config->port, the others go to manager_host:manager_port and keep trying
+ * until it is there. With NULL the environment says who and where: PAGEMESH_NODE, PAGEMESH_NODES, PAGEMESH_COORDINATOR
+ * (host:port), as `pagemesh run` sets them.
+ *
+ * DSM_ERROR_INVALID at once: a configuration or setting that cannot be, an id that is taken, another num_nodes than node 0 has,
+ * a host without an address. DSM_ERROR_TIMEOUT: not all came within 30 s (PAGEMESH_JOIN_TIMEOUT_MS). DSM_ERROR_NETWORK: the port is
+ * in use, and the like. DSM_ERROR_NODE_DOWN: a node ended meanwhile. DSM_ERROR_BUSY: joined already.
+ */
+int dsm_init(const dsm_config_t *config);
+
+/*
+ * Leaves: waits until every node is here, so that nobody loses pages, then ends all threads, connections and mappings of the
+ * library. Every pointer into shared memory and every dsm_lock_t ends with it. dsm_init may follow. DSM_ERROR_NODE_DOWN: a node was
+ * lost before it came here; this one has left all the same, as with any other error.
+ *
+ * In the caller of dsm_fork it also waits until its children have ended.
+ */
+int dsm_finalize(void);
+
+/*
+ * For a program that has not joined: forks into `nodes` nodes of this machine, which have a copy of all private memory, and joins.
+ * Returns the node's number in each; 0 in the caller. On failure a negative error in the caller, and no child is left.
+ */
+int dsm_fork(int nodes);
+
+/*
+ * One call for all: joins num_nodes nodes, of which node i listens at addresses[i] ("host:port"), and shares `pages` pages of
+ * zeros, kept by write-invalidate, page p at home at node p mod num_nodes. *base is their address, the same on every node.
+ */
+int dsm_start(int node, int num_nodes, const char *const *addresses, size_t pages, void **base);
+
+/* This node's number; (node_id_t)-1 when it has not joined. */
+node_id_t dsm_get_node_id(void);
+
+/* How many nodes joined; -1 when this one has not. */
+int dsm_get_num_nodes(void);
+
+/* ---- Memory ---- */
+
+/*
+ * Allocates shared memory, rounded up to pages, all zeros. Any node, at any time; the address means the same on every node. NULL
+ * on failure. Sequentially consistent, unless PAGEMESH_PROTOCOL names another protocol.
+ */
+void *dsm_malloc(size_t bytes);
+
+/* Frees what dsm_malloc returned on any node. Its pages are used again by later allocations. NULL is no error. */
+int dsm_free(void *address);
+
+/* The index-th allocation of the whole mesh, in the order in which they were made, from 0; NULL if there is none, or no more. */
+void *dsm_get_allocation(int index);
+
+/*
+ * Opens the region of this name (1 to 63 bytes of UTF-8): the first caller makes it, of `bytes` bytes rounded up to pages, all zeros;
+ * later callers, on any node, get the same. It lies at the same address on every node. NULL options are the defaults. NULL on
+ * failure: among others, when it exists with another size or other options, or when options->address is taken on some node.
+ *
+ * A page costs memory only when it is touched: terabytes are no trouble.
+ */
+void *dsm_region(const char *name, size_t bytes, const dsm_region_options_t *options);
+
+/*
+ * This node is done with a region: calls take its address no more, and the program must not touch it any more. Opening it again is
+ * possible. In this version the memory is given back by dsm_finalize.
+ */
+int dsm_region_close(void *base);
+
+/* Gets the pages of these bytes here, many requests at a time, before they are touched. Others may take them away again at once. */
+int dsm_prefetch(const void *address, size_t bytes, access_type_t access);
+
+/* What this node has of the page; PAGE_STATE_INVALID for an address that is none of ours. */
+page_state_t dsm_page_state(const void *address);
+
+/* The node that keeps the knowledge of the page's copies; (node_id_t)-1 if there is none yet, or the address is none of ours. */
+node_id_t dsm_page_home(const void *address);
+
+/* The node whose copy counts; (node_id_t)-1 while nobody has touched the page, when it is lost, or when the address is none of ours. */
+node_id_t dsm_page_owner(const void *address);
+
+/* ---- Locks and barriers ---- */
+
+/*
+ * Locks are named by any number; the same number is the same lock on every node, and none has to be created. They are taken in the
+ * order in which they were asked for, and belong to the thread that took them.
+ *
+ * DSM_ERROR_BUSY: this thread holds it already, or, for a try, somebody does. DSM_ERROR_TIMEOUT: still waiting at the deadline.
+ * DSM_ERROR_OWNER_DIED: the node that held it died; the caller HOLDS IT NOW, what it protects may be half written, and nobody else is
+ * told (compare EOWNERDEAD of pthread_mutex_lock(3)). DSM_ERROR_NODE_DOWN: the node that keeps the lock's queue died; it
+ * is not held, and cannot be had any more. DSM_ERROR_MEMORY: more than 65,536 locks are in use at one node.
+ */
+int dsm_mutex_lock(uint64_t id);
+int dsm_mutex_trylock(uint64_t id);
+int dsm_mutex_timedlock(uint64_t id, uint64_t timeout_ns);
+
+/* DSM_ERROR_PERMISSION: this thread does not hold it. */
+int dsm_mutex_unlock(uint64_t id);
+
+/* A handle for lock `id`: dsm_lock_acquire(dsm_lock_create(n)) is dsm_mutex_lock(n). NULL on failure. */
+dsm_lock_t *dsm_lock_create(lock_id_t id);
+int dsm_lock_acquire(dsm_lock_t *lock);
+int dsm_lock_release(dsm_lock_t *lock);
+
+/* Ends the handle, not the lock. DSM_ERROR_BUSY while a thread of this node holds the lock. */
+int dsm_lock_destroy(dsm_lock_t *lock);
+
+/*
+ * Waits until num_participants threads, of whatever nodes, are at this barrier. It can be used again at once. DSM_ERROR_INVALID: others
+ * gave another number. DSM_ERROR_NODE_DOWN: a node is lost without which they cannot all come.
+ */
+int dsm_barrier(barrier_id_t id, int num_participants);
+
+/* dsm_barrier for one thread of every node. */
+int dsm_barrier_all(uint64_t id);
+
+/* ---- What a node did ---- */
+
+int dsm_get_stats(dsm_stats_t *stats);
+int dsm_get_stats_ext(dsm_stats_ext_t *stats);
+int dsm_reset_stats(void);
+
+/* Prints dsm_get_stats on standard output. */
+void dsm_print_stats(void);
+
+/* Creates a file of comma-separated values with a line of titles; dsm_perf_export_stats adds a line to it. dsm_finalize closes it. */
+int dsm_perf_log_init(const char *csv_file);
+int dsm_perf_export_stats(void);
+
+/* Prints, on standard output, what the numbers come to. */
+void dsm_perf_print_summary(void);
+
+/* How much is logged from now on, on standard error: LOG_LEVEL_NONE (the default) to LOG_LEVEL_DEBUG. At any time. */
+void dsm_set_log_level(int level);
+
+/* ---- Errors ---- */
+
+/* What an error number means. Never NULL, and never to be freed. */
+const char *dsm_strerror(int error);
+
+/* Why the last call that failed on this thread failed, in full; "" if none did. Stays until the next failure on this thread. */
+const char *dsm_last_error(void);
+
+/* The version of the library, as DSM_VERSION. */
+const char *dsm_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DSM_DSM_H */

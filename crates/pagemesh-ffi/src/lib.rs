@@ -1,0 +1,31 @@
+//! The C interface: `libdsm.so`, `libdsm.a`, and the headers `dsm/dsm.h` and `dsm/types.h` beside them.
+//!
+//! This crate owns the translation between C and [`pagemesh`], and what C programs expect on top of it: one mesh a process, found
+//! without a handle; memory that is allocated page by page; locks that know which thread holds them; error numbers with a text a
+//! thread. It must never decide anything about pages, let a panic cross into C, trust a pointer that it can check, or print except
+//! in the calls that are for printing.
+//!
+//! The header says what every call does; the texts here say how.
+//!
+//! * `state`: from `dsm_init` to `dsm_finalize`, and again.
+//! * [`error`]: numbers and texts.
+//! * [`types`]: what lies in memory as C sees it.
+//! * `heap`: `dsm_malloc` on top of two regions.
+//! * `mutexes`: locks whose owners are threads.
+//! * [`interpose`]: `sigaction` and `signal` for the two signals that page faults need.
+#![allow(clippy::doc_markdown, reason = "the names of C stand as they are")]
+
+pub mod error;
+pub mod interpose;
+pub mod logging;
+pub mod memory;
+pub mod reports;
+pub mod start;
+pub mod sync;
+pub mod types;
+
+mod fork;
+mod heap;
+mod mutexes;
+mod settings;
+mod state;
