@@ -1,0 +1,336 @@
+/* Every call with right and wrong arguments, in a mesh of one, and before and after it. */
+#include "check.h"
+#include <pthread.h>
+#include <unistd.h>
+
+static int mentions(const char *what) {
+    return strstr(dsm_last_error(), what) != NULL;
+}
+
+static void nothing_works_outside(void) {
+    int local = 0;
+    void *base = NULL;
+    dsm_stats_t stats;
+    dsm_stats_ext_t more = {.struct_size = sizeof more};
+    CHECK(dsm_finalize() == DSM_ERROR_INIT);
+    CHECK(mentions("dsm_finalize") && mentions("dsm_init"));
+    CHECK(dsm_get_node_id() == NOBODY);
+    CHECK(dsm_get_num_nodes() == -1);
+    CHECK(dsm_malloc(1) == NULL);
+    CHECK(dsm_free(NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_free(&local) == DSM_ERROR_INIT);
+    CHECK(dsm_get_allocation(0) == NULL);
+    CHECK(dsm_region("a", 1, NULL) == NULL);
+    CHECK(dsm_region_close(&local) == DSM_ERROR_INIT);
+    CHECK(dsm_prefetch(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
+    CHECK(dsm_page_state(&local) == PAGE_STATE_INVALID);
+    CHECK(dsm_page_home(&local) == NOBODY);
+    CHECK(dsm_page_owner(&local) == NOBODY);
+    CHECK(dsm_mutex_lock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_mutex_trylock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_mutex_timedlock(1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_mutex_unlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_lock_create(1) == NULL);
+    CHECK(dsm_lock_acquire(NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_lock_release(NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_lock_destroy(NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_barrier(1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_barrier_all(1) == DSM_ERROR_INIT);
+    CHECK(dsm_get_stats(&stats) == DSM_ERROR_INIT);
+    CHECK(dsm_get_stats_ext(&more) == DSM_ERROR_INIT);
+    CHECK(dsm_reset_stats() == DSM_ERROR_INIT);
+    CHECK(dsm_perf_log_init("/tmp/x") == DSM_ERROR_INIT);
+    CHECK(dsm_perf_export_stats() == DSM_ERROR_INIT);
+    dsm_print_stats();
+    dsm_perf_print_summary();
+    dsm_set_log_level(LOG_LEVEL_NONE);
+    dsm_set_log_level(-5);
+    CHECK(dsm_start(0, 1, NULL, 1, &base) == DSM_ERROR_INVALID);
+    CHECK(dsm_fork(0) == DSM_ERROR_INVALID);
+    CHECK(dsm_fork(-1) == DSM_ERROR_INVALID);
+    CHECK(dsm_fork(MAX_NODES + 1) == DSM_ERROR_INVALID);
+}
+
+static dsm_config_t alone(void) {
+    dsm_config_t config;
+    memset(&config, 0, sizeof config);
+    config.num_nodes = 1;
+    config.is_manager = true;
+    return config;
+}
+
+static void bad_configurations_are_refused(void) {
+    dsm_config_t config = alone();
+    config.num_nodes = 0;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID);
+    config.num_nodes = -3;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID);
+    config.num_nodes = MAX_NODES + 1;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID);
+    config.num_nodes = 2;
+    config.node_id = 2;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("node 2"));
+    config.node_id = NOBODY;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID);
+    config.node_id = 0;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("port"));
+    config.node_id = 1;
+    config.manager_port = 5000;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("manager"));
+    config.is_manager = false;
+    config.log_level = 5;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("log level"));
+    config.log_level = 0;
+    strcpy(config.manager_host, "no such host!");
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("no such host!"));
+    memset(config.manager_host, 'x', sizeof config.manager_host);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("manager_host"));
+    memset(config.manager_host, 0, sizeof config.manager_host);
+    config.manager_host[0] = (char)0xff;
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID);
+
+    config = alone();
+    setenv("PAGEMESH_PAGER", "magic", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto, sigbus, handler or sigsegv"));
+    unsetenv("PAGEMESH_PAGER");
+    setenv("PAGEMESH_PROTOCOL", "release", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("write-invalidate and migration"));
+    unsetenv("PAGEMESH_PROTOCOL");
+    setenv("PAGEMESH_TRANSPORT", "pigeon", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto and tcp"));
+    unsetenv("PAGEMESH_TRANSPORT");
+    setenv("PAGEMESH_JOIN_TIMEOUT_MS", "soon", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("PAGEMESH_JOIN_TIMEOUT_MS"));
+    unsetenv("PAGEMESH_JOIN_TIMEOUT_MS");
+    CHECK(dsm_init(NULL) == DSM_ERROR_INVALID && mentions("PAGEMESH_NODE"));
+}
+
+static void memory(void) {
+    int local = 0;
+    char *one = dsm_malloc(1), *two = dsm_malloc(3 * PAGE_SIZE);
+    CHECK(one != NULL && two == one + PAGE_SIZE);
+    CHECK(one[PAGE_SIZE - 1] == 0);
+    memset(two, 7, 3 * PAGE_SIZE);
+    CHECK(dsm_malloc(0) == NULL && mentions("0 bytes"));
+    CHECK(dsm_malloc(SIZE_MAX) == NULL);
+    CHECK(dsm_malloc((size_t)1 << 50) == NULL);
+    CHECK(dsm_get_allocation(0) == one && dsm_get_allocation(1) == two);
+    CHECK(dsm_get_allocation(2) == NULL && dsm_get_allocation(-1) == NULL);
+    CHECK(dsm_get_allocation(0x7fffffff) == NULL);
+
+    OK(dsm_free(NULL));
+    CHECK(dsm_free(&local) == DSM_ERROR_INVALID);
+    CHECK(dsm_free(two + 1) == DSM_ERROR_INVALID);
+    CHECK(dsm_free(two + PAGE_SIZE) == DSM_ERROR_INVALID);
+    CHECK(dsm_free(two + 3 * PAGE_SIZE) == DSM_ERROR_INVALID);
+    OK(dsm_free(two));
+    CHECK(dsm_free(two) == DSM_ERROR_INVALID && mentions("freed already"));
+    CHECK(dsm_get_allocation(1) == NULL);
+    /* Freed pages come back, as zeros and as a new allocation. */
+    char *again = dsm_malloc(2 * PAGE_SIZE + 1);
+    CHECK(again == two && dsm_get_allocation(2) == two && dsm_get_allocation(1) == NULL);
+    for (int at = 0; at < 3 * PAGE_SIZE; at++) CHECK(again[at] == 0);
+    OK(dsm_free(again));
+    CHECK(dsm_malloc(PAGE_SIZE) > (void *)two);
+
+    CHECK(dsm_page_state(one) == PAGE_STATE_READ_ONLY);
+    one[5] = 1;
+    CHECK(dsm_page_state(one + 5) == PAGE_STATE_READ_WRITE);
+    CHECK(dsm_page_home(one) == 0 && dsm_page_owner(one) == 0);
+    CHECK(dsm_page_state(&local) == PAGE_STATE_INVALID);
+    CHECK(dsm_page_home(NULL) == NOBODY && dsm_page_owner(&local) == NOBODY);
+    CHECK(dsm_page_state((char *)dsm_malloc(1) + PAGE_SIZE) == PAGE_STATE_INVALID);
+
+    OK(dsm_prefetch(one, 1, ACCESS_WRITE));
+    OK(dsm_prefetch(one + 1, 2, ACCESS_READ));
+    CHECK(dsm_prefetch(one, 0, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_prefetch(one, SIZE_MAX, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_prefetch(one, (size_t)1 << 40, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_prefetch(NULL, 1, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_prefetch(&local, 1, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_prefetch(one, 1, (access_type_t)2) == DSM_ERROR_INVALID);
+}
+
+static void regions(void) {
+    dsm_region_options_t options;
+    char name[70];
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    char *first = dsm_region("first", 10, NULL);
+    CHECK(first != NULL && (uintptr_t)first % PAGE_SIZE == 0);
+    first[4095] = 1;
+    CHECK(dsm_region("first", 4096, &options) == first);
+    CHECK(dsm_region("first", 4097, NULL) == NULL && mentions("4096 bytes"));
+    CHECK(dsm_region(NULL, 1, NULL) == NULL);
+    CHECK(dsm_region("", 1, NULL) == NULL);
+    CHECK(dsm_region("\xff", 1, NULL) == NULL);
+    CHECK(dsm_region("\x01mine", 1, NULL) == NULL);
+    CHECK(dsm_region("none", 0, NULL) == NULL);
+    CHECK(dsm_region("none", SIZE_MAX, NULL) == NULL);
+    memset(name, 'n', sizeof name);
+    name[64] = 0;
+    CHECK(dsm_region(name, 1, NULL) == NULL);
+    name[63] = 0;
+    CHECK(dsm_region(name, 1, NULL) != NULL);
+
+    options.protocol = DSM_PROTOCOL_MIGRATION;
+    CHECK(dsm_region("first", 10, &options) == NULL && mentions("protocol"));
+    options.placement = DSM_PLACE_BLOCK;
+    CHECK(dsm_region("block", 1 << 20, &options) != NULL);
+    options.placement = DSM_PLACE_FIRST_TOUCH;
+    char *touched = dsm_region("touched", 1 << 20, &options);
+    CHECK(touched != NULL && dsm_page_home(touched) == NOBODY && dsm_page_owner(touched) == NOBODY);
+    touched[0] = 1;
+    CHECK(dsm_page_home(touched) == 0 && dsm_page_owner(touched) == 0);
+    options.placement = DSM_PLACE_SINGLE;
+    CHECK(dsm_region("single", 1, &options) != NULL);
+    options.placement_node = 1;
+    CHECK(dsm_region("nobody's", 1, &options) == NULL);
+    options.placement_node = 100000;
+    CHECK(dsm_region("nobody's", 1, &options) == NULL);
+    options.placement_node = 0;
+    options.placement = 4;
+    CHECK(dsm_region("nowhere", 1, &options) == NULL && mentions("DSM_PLACE_CYCLIC"));
+    options.placement = 0;
+    options.protocol = DSM_PROTOCOL_RELEASE;
+    CHECK(dsm_region("released", 1, &options) == NULL && mentions("DSM_PROTOCOL_MIGRATION"));
+    options.protocol = DSM_PROTOCOL_ENTRY;
+    CHECK(dsm_region("entered", 1, &options) == NULL && mentions("DSM_PROTOCOL_ENTRY"));
+    options.protocol = 0;
+    options.flags = 1;
+    CHECK(dsm_region("flagged", 1, &options) == NULL && mentions("flags"));
+    options.flags = 0;
+    options.struct_size = 4;
+    CHECK(dsm_region("short", 1, &options) == NULL && mentions("struct_size"));
+    options.struct_size = sizeof options + 8;
+    CHECK(dsm_region("long", 1, &options) == NULL);
+    options.struct_size = sizeof options;
+
+    options.address = (void *)0x310000000000;
+    CHECK(dsm_region("here", 1, &options) == options.address);
+    CHECK(dsm_region("there", 1, &options) == NULL && mentions("0x310000000000"));
+    CHECK(dsm_region("here", 1, NULL) == options.address);
+    options.address = (void *)0x310000010001;
+    CHECK(dsm_region("crooked", 1, &options) == NULL);
+    options.address = NULL;
+
+    /* Terabytes of addresses. */
+    char *large = dsm_region("large", (size_t)4 << 40, NULL);
+    CHECK(large != NULL);
+    large[((size_t)4 << 40) - 1] = 1;
+    CHECK(dsm_page_state(large + ((size_t)4 << 40)) == PAGE_STATE_INVALID);
+    CHECK(dsm_prefetch(large + ((size_t)4 << 40) - 1, 2, ACCESS_READ) == DSM_ERROR_INVALID);
+
+    CHECK(dsm_region_close(NULL) == DSM_ERROR_INVALID);
+    CHECK(dsm_region_close(large + 1) == DSM_ERROR_INVALID);
+    OK(dsm_region_close(large));
+    CHECK(dsm_region_close(large) == DSM_ERROR_INVALID);
+    CHECK(dsm_page_state(large) == PAGE_STATE_INVALID);
+    CHECK(dsm_region("first", 10, NULL) == first && first[4095] == 1);
+}
+
+static void *another_thread(void *unused) {
+    (void)unused;
+    CHECK(strcmp(dsm_last_error(), "") == 0);
+    CHECK(dsm_mutex_trylock(7) == DSM_ERROR_BUSY);
+    CHECK(dsm_mutex_timedlock(7, 1000000) == DSM_ERROR_TIMEOUT);
+    CHECK(dsm_mutex_timedlock(7, 0) == DSM_ERROR_TIMEOUT);
+    CHECK(dsm_mutex_unlock(7) == DSM_ERROR_PERMISSION);
+    return NULL;
+}
+
+static void locks(void) {
+    pthread_t thread;
+    int local = 0;
+    OK(dsm_mutex_lock(7));
+    CHECK(dsm_mutex_lock(7) == DSM_ERROR_BUSY);
+    CHECK(dsm_mutex_trylock(7) == DSM_ERROR_BUSY);
+    CHECK(dsm_mutex_timedlock(7, UINT64_MAX) == DSM_ERROR_BUSY);
+    CHECK(pthread_create(&thread, NULL, another_thread, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(dsm_mutex_unlock(7));
+    CHECK(dsm_mutex_unlock(7) == DSM_ERROR_PERMISSION);
+    OK(dsm_mutex_trylock(0));
+    OK(dsm_mutex_timedlock(UINT64_MAX, UINT64_MAX));
+    OK(dsm_mutex_timedlock((uintptr_t)&local, 0));
+    OK(dsm_mutex_unlock(UINT64_MAX));
+    OK(dsm_mutex_unlock((uintptr_t)&local));
+
+    dsm_lock_t *lock = dsm_lock_create(7), *same = dsm_lock_create(7);
+    CHECK(lock != NULL && same != NULL);
+    OK(dsm_lock_acquire(lock));
+    CHECK(dsm_lock_acquire(same) == DSM_ERROR_BUSY);
+    CHECK(dsm_mutex_trylock(7) == DSM_ERROR_BUSY);
+    CHECK(dsm_lock_destroy(lock) == DSM_ERROR_BUSY);
+    OK(dsm_lock_release(same));
+    CHECK(dsm_lock_release(lock) == DSM_ERROR_PERMISSION);
+    OK(dsm_lock_destroy(lock));
+    CHECK(dsm_lock_destroy(lock) == DSM_ERROR_INVALID);
+    CHECK(dsm_lock_acquire(lock) == DSM_ERROR_INVALID);
+    CHECK(dsm_lock_acquire(NULL) == DSM_ERROR_INVALID);
+    CHECK(dsm_lock_acquire((dsm_lock_t *)(void *)&local) == DSM_ERROR_INVALID);
+    CHECK(dsm_lock_release(NULL) == DSM_ERROR_INVALID);
+    CHECK(dsm_lock_destroy(NULL) == DSM_ERROR_INVALID);
+
+    /* Very many at a time. */
+    for (uint64_t id = 1000; id < 1000 + 65000; id++) OK(dsm_mutex_lock(id));
+    for (uint64_t id = 1000; id < 1000 + 65000; id++) OK(dsm_mutex_unlock(id));
+
+    OK(dsm_barrier(7, 1));
+    OK(dsm_barrier(7, 1));
+    OK(dsm_barrier_all(UINT64_MAX));
+    CHECK(dsm_barrier(7, 0) == DSM_ERROR_INVALID);
+    CHECK(dsm_barrier(7, -1) == DSM_ERROR_INVALID);
+}
+
+static void reports(const char *file) {
+    dsm_stats_t stats;
+    dsm_stats_ext_t more = {.struct_size = sizeof more};
+    OK(dsm_get_stats(&stats));
+    CHECK(stats.page_faults > 0 && stats.page_faults == stats.read_faults + stats.write_faults);
+    CHECK(stats.lock_acquires > 65000 && stats.barrier_waits == 3);
+    CHECK(stats.min_fault_latency_ns > 0 && stats.min_fault_latency_ns <= stats.max_fault_latency_ns);
+    CHECK(stats.max_fault_latency_ns <= stats.total_fault_latency_ns && stats.timeouts > 0);
+    CHECK(dsm_get_stats(NULL) == DSM_ERROR_INVALID);
+    OK(dsm_get_stats_ext(&more));
+    CHECK(more.faults_resolved_locally > 0 && more.messages_sent == 0);
+    CHECK(dsm_get_stats_ext(NULL) == DSM_ERROR_INVALID);
+    more.struct_size = 4;
+    CHECK(dsm_get_stats_ext(&more) == DSM_ERROR_INVALID && mentions("struct_size"));
+
+    CHECK(dsm_perf_export_stats() == DSM_ERROR_NOT_FOUND);
+    CHECK(dsm_perf_log_init(NULL) == DSM_ERROR_INVALID);
+    CHECK(dsm_perf_log_init("/no/such/folder/file.csv") == DSM_ERROR_NOT_FOUND);
+    OK(dsm_perf_log_init(file));
+    OK(dsm_perf_export_stats());
+    OK(dsm_perf_export_stats());
+    dsm_print_stats();
+    dsm_perf_print_summary();
+    OK(dsm_reset_stats());
+    OK(dsm_get_stats(&stats));
+    CHECK(stats.page_faults == 0 && stats.lock_acquires == 0 && stats.min_fault_latency_ns == 0);
+
+    CHECK(strcmp(dsm_strerror(DSM_SUCCESS), "success") == 0);
+    for (int error = DSM_ERROR_NODE_DOWN; error < 0; error++) CHECK(strlen(dsm_strerror(error)) > 0);
+    CHECK(strcmp(dsm_strerror(77), dsm_strerror(-77)) == 0);
+    CHECK(strcmp(dsm_version(), DSM_VERSION) == 0);
+}
+
+int main(int count, char **arguments) {
+    CHECK(count == 2);
+    nothing_works_outside();
+    bad_configurations_are_refused();
+    nothing_works_outside();
+    dsm_config_t config = alone();
+    OK(dsm_init(&config));
+    CHECK(dsm_init(&config) == DSM_ERROR_BUSY && dsm_fork(2) == DSM_ERROR_BUSY);
+    CHECK(dsm_get_node_id() == 0 && dsm_get_num_nodes() == 1);
+    memory();
+    regions();
+    locks();
+    reports(arguments[1]);
+    OK(dsm_finalize());
+    nothing_works_outside();
+    SAY("done");
+    return 0;
+}

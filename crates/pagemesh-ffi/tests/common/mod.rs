@@ -1,0 +1,198 @@
+//! Compiles C programs against the library of this build and runs them, one process a node. What a program prints after `@@ ` comes
+//! back to the test.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use pagemesh::pager::{PagerKind, choose};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long any wait of a test may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What every program has to compile with.
+pub const STRICT: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"];
+
+/// This crate's folder.
+pub fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the build has put `libdsm.so` and `libdsm.a`.
+pub fn built() -> PathBuf {
+    let program = std::env::current_exe().expect("this test binary");
+    let folders = program.ancestors().skip(1).take(2);
+    let found = folders
+        .into_iter()
+        .find(|folder| folder.join("libdsm.so").exists() && folder.join("libdsm.a").exists());
+    found.expect("the libraries are built with the tests").to_owned()
+}
+
+/// A folder for this test binary, with the libraries under the names that programs look for.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["libdsm.so", "libdsm.so.0"] {
+            symlink(built().join("libdsm.so"), folder.path().join(name)).expect("a link");
+        }
+        folder
+    });
+    folder.path()
+}
+
+/// How a program gets the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linkage {
+    Shared,
+    Static,
+}
+
+/// Compiles a file with the system's compiler; returns the program. A warning fails the test.
+pub fn compile(source: &Path, linkage: Linkage, options: &[&str]) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = source.file_stem().expect("a file").to_string_lossy().into_owned();
+    let program = folder().join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+    let is_cpp = source.extension().is_some_and(|extension| extension == "cpp");
+    let (compiler, standard) = if is_cpp { ("c++", "-std=c++17") } else { ("cc", "-std=c11") };
+    let mut command = Command::new(compiler);
+    command.arg(standard).args(STRICT).args(options);
+    command.arg("-I").arg(here().join("include")).arg("-I").arg(here().join("tests/c"));
+    command.arg(source).arg("-o").arg(&program);
+    match linkage {
+        Linkage::Shared => command.arg("-L").arg(folder()).arg("-ldsm"),
+        Linkage::Static => command.arg(built().join("libdsm.a")).args(["-ldl", "-lm"]),
+    };
+    let output = command.arg("-lpthread").output().expect("a C compiler is there");
+    assert!(output.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+/// Compiles a program of `tests/c`.
+pub fn program(name: &str, linkage: Linkage) -> PathBuf {
+    compile(&here().join("tests/c").join(name), linkage, &[])
+}
+
+/// A command in an environment without settings of ours.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PAGEMESH_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("LD_LIBRARY_PATH", folder()).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+/// A running program.
+pub struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Process {
+        let mut child = command.spawn().expect("it starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Process { child, lines }
+    }
+
+    /// The next thing that it says to the test.
+    pub fn hear_within(&self, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).expect("it says something in time");
+            if let Some(said) = line.strip_prefix("@@ ") {
+                return said.to_owned();
+            }
+        }
+    }
+
+    /// As [`hear_within`](Process::hear_within); `None` when it says nothing for so long.
+    pub fn hear_within_or_none(&self, patience: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(patience).ok()?;
+        line.strip_prefix("@@ ").map(str::to_owned)
+    }
+
+    /// All lines, once it has ended well.
+    pub fn output(mut self) -> Vec<String> {
+        let status = self.end();
+        let lines: Vec<String> = self.lines.iter().collect();
+        assert!(status.success(), "it ended with {status} after {lines:?}");
+        lines
+    }
+
+    /// What it says to the test until it ends well.
+    pub fn said(self) -> Vec<String> {
+        let lines = self.output();
+        lines.iter().filter_map(|line| line.strip_prefix("@@ ")).map(str::to_owned).collect()
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+
+    pub fn end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program that needs no others; returns what it says.
+pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Vec<String> {
+    Process::start(command(program).args(arguments)).said()
+}
+
+/// An address on loopback that nobody listens at.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// Starts a program as the nodes of a mesh, as the launcher does.
+pub fn start_nodes(program: &Path, nodes: usize, pager: PagerKind, arguments: &[&str]) -> Vec<Process> {
+    let coordinator = free_address().to_string();
+    let start = |node: usize| {
+        let mut command = command(program);
+        command.args(arguments).env("PAGEMESH_PAGER", pager.to_string());
+        command.env("PAGEMESH_NODE", node.to_string()).env("PAGEMESH_NODES", nodes.to_string());
+        Process::start(command.env("PAGEMESH_COORDINATOR", &coordinator))
+    };
+    (0..nodes).map(start).collect()
+}
+
+/// The pagers that this machine and user have. Prints those that it has not.
+pub fn pagers() -> Vec<PagerKind> {
+    let had = |kind: &PagerKind| choose(Some(*kind)).map_err(|error| println!("not tried: {error}")).is_ok();
+    PagerKind::ALL.into_iter().filter(had).collect()
+}

@@ -1,0 +1,35 @@
+//! A server that joins and leaves meshes for months must not grow: after dsm_finalize there is no thread, descriptor, mapping or
+//! signal handler of ours, and no memory that nobody can free.
+
+mod common;
+
+use common::{Linkage, Process, command, compile, here, pagers, program, start_nodes};
+
+#[test]
+fn a_hundred_rounds_alone() {
+    let rounds = program("rounds.c", Linkage::Shared);
+    for pager in pagers() {
+        for node in start_nodes(&rounds, 1, pager, &["100"]) {
+            assert_eq!(node.said(), ["done"], "{pager}");
+        }
+    }
+}
+
+#[test]
+fn a_hundred_rounds_of_two() {
+    let rounds = program("rounds.c", Linkage::Shared);
+    for node in start_nodes(&rounds, 2, pagers()[0], &["100"]) {
+        assert_eq!(node.said(), ["done"]);
+    }
+}
+
+#[test]
+fn a_sanitizer_finds_nothing() {
+    // With the static library: its allocations are then the program's, and watched. The sanitizer's own thread stays out of the count.
+    let source = here().join("tests/c/calls.c");
+    let options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let calls = compile(&source, Linkage::Static, &options);
+    let log = common::folder().join("sanitized.csv");
+    let said = Process::start(command(&calls).arg(&log).env("ASAN_OPTIONS", "detect_leaks=1")).said();
+    assert_eq!(said, ["done"]);
+}
