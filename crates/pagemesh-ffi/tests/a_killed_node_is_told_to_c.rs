@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Linkage, PATIENCE, Process, pagers, program, start_nodes};
+use common::{Linkage, PATIENCE, pagers, program, start_nodes};
 use std::time::Duration;
 
 /// How soon a killed node is told, and how soon one can leave then.
@@ -21,14 +21,18 @@ fn kill_one(what: &str) {
         let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
         if what == "lock" {
             check_locks(&found);
-            nodes.iter().for_each(|node| assert_eq!(node.hear_within(PROMISED), "told"));
+            for node in &nodes {
+                assert_eq!(node.hear_within(PROMISED), "told");
+            }
         } else {
             assert_eq!(found, ["told", "told"]);
         }
         for node in &nodes {
             assert_eq!(node.hear_within(PROMISED), "left");
         }
-        nodes.into_iter().for_each(|node: Process| assert!(node.said().is_empty()));
+        for node in nodes {
+            assert!(node.said().is_empty());
+        }
     }
 }
 

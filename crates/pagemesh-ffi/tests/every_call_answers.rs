@@ -26,6 +26,12 @@ fn of_the_static_library() {
     every_call_answers(Linkage::Static);
 }
 
+/// From any thread, at any time: also while others join and leave.
+#[test]
+fn while_others_join_and_leave() {
+    assert_eq!(run::<&str>(&program("threads.c", Linkage::Shared), &[]), ["done"]);
+}
+
 #[test]
 fn only_printing_calls_print() {
     use common::{Process, command};

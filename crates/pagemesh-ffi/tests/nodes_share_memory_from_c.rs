@@ -16,6 +16,22 @@ fn four_nodes_of_four_threads_with_each_pager() {
     }
 }
 
+/// The program orders its accesses by locks and barriers: then the protocol is nothing that it could notice.
+#[test]
+fn four_nodes_with_another_protocol() {
+    let nodes = program("nodes.c", Linkage::Shared);
+    let coordinator = free_address().to_string();
+    let start = |node: usize| {
+        let mut command = command(&nodes);
+        command.env("PAGEMESH_NODE", node.to_string()).env("PAGEMESH_NODES", "4");
+        command.env("PAGEMESH_COORDINATOR", &coordinator).env("PAGEMESH_PROTOCOL", "migration");
+        Process::start(&mut command)
+    };
+    for node in (0..4).map(start).collect::<Vec<_>>() {
+        assert_eq!(node.said(), ["done"]);
+    }
+}
+
 #[test]
 fn the_static_library_does_the_same() {
     let nodes = program("nodes.c", Linkage::Static);
