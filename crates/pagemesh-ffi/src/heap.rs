@@ -18,16 +18,17 @@ use std::sync::{Arc, Mutex};
 pub(crate) const RESERVED: char = '\u{1}';
 
 const PAGE: usize = 4096;
-/// Pages of the memory: 4 TiB.
+/// Pages of the memory: 1 TiB. Every node keeps a word for each thousand or so.
 const HEAP_PAGES: u64 = 1 << OFFSET_BITS;
-/// Allocations of a mesh over its whole life.
-const ALLOCATIONS: usize = (1 << 27) - 1;
+/// Allocations of a mesh over its whole life. So many that the table is one of the large regions, of which a node keeps track only
+/// where they were touched.
+const ALLOCATIONS: usize = (1 << 28) - 1;
 /// How many of the newest allocations are looked at for freed pages.
 const LOOK_BACK: usize = 4096;
 /// Item of the table that counts freed allocations whose pages can be used again; the allocations follow it.
 const FREED_COUNT: usize = 0;
 
-const OFFSET_BITS: u32 = 30;
+const OFFSET_BITS: u32 = 28;
 const PAGES_BITS: u32 = 31;
 
 /// An allocation, as its word says.

@@ -111,29 +111,38 @@ pub unsafe fn sigaction(
         // SAFETY: promised by the caller.
         return unsafe { __sigaction(number, action, previous) };
     };
-    // SAFETY: promised by the caller. Read before anything is locked: the pointer may be a bad one.
+    // The program's memory is touched while nothing is locked or masked: it may fault, also in a region.
+    // SAFETY: promised by the caller.
     let action = unsafe { action.as_ref() }.copied();
+    match exchange(signal, action.as_ref()) {
+        Ok(before) => {
+            if !previous.is_null() {
+                // SAFETY: promised by the caller.
+                unsafe { previous.write(before) };
+            }
+            0
+        }
+        // `errno` says why.
+        Err(_) => -1,
+    }
+}
+
+/// Sets what gets the signals that are not ours, and returns what got them before.
+fn exchange(signal: FaultSignal, action: Option<&libc::sigaction>) -> Result<libc::sigaction, Errno> {
     let changing = Changing::begin();
     if !IN_PLACE[signal as usize].load(Ordering::Relaxed) {
-        let action = action.as_ref().map_or(null(), |action| &raw const *action);
-        // SAFETY: promised by the caller.
-        return unsafe { __sigaction(number, action, previous) };
+        return action.map_or_else(|| disposition(signal), |action| replace_disposition(signal, action));
     }
     let before = chain::remembered(signal);
     if let Some(action) = action {
-        chain::remember(signal, &action, &changing);
+        chain::remember(signal, action, &changing);
         // Its flags decide some of ours.
-        if replace_disposition(signal, &ours(signal, &action)).is_err() {
+        if let Err(errno) = replace_disposition(signal, &ours(signal, action)) {
             chain::remember(signal, &before, &changing);
-            return -1;
+            return Err(errno);
         }
     }
-    drop(changing);
-    if !previous.is_null() {
-        // SAFETY: promised by the caller.
-        unsafe { previous.write(before) };
-    }
-    0
+    Ok(before)
 }
 
 unsafe extern "C" {
