@@ -54,10 +54,7 @@ fn nodes_come_by_structures_in_any_order() {
 #[test]
 fn nodes_come_by_a_list_of_addresses() {
     let start = program("start.c", Linkage::Shared);
-    // All at a time, so that they differ.
-    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let addresses: Vec<String> = listeners.iter().map(|it| it.local_addr().unwrap().to_string()).collect();
-    drop(listeners);
+    let addresses: Vec<String> = (0..3).map(|_| free_address().to_string()).collect();
     let nodes: Vec<Process> =
         (0..3).map(|node| Process::start(command(&start).arg(node.to_string()).args(&addresses))).collect();
     for node in nodes {

@@ -61,7 +61,7 @@ static void an_error_leaves_no_child(void) {
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     none = limit;
     none.rlim_cur = 4;
-    setenv("PAGEMESH_JOIN_TIMEOUT_MS", "20000", 1);
+    setenv("PAGEMESH_JOIN_TIMEOUT_MS", "500", 1);
     CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
     CHECK(dsm_fork(3) < 0);
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);

@@ -4,15 +4,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use pagemesh::pager::{PagerKind, choose};
+use socket2::{Domain, Socket, Type};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -174,9 +175,16 @@ pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Vec<String> {
     Process::start(command(program).args(arguments)).said()
 }
 
-/// An address on loopback that nobody listens at.
+/// An address on loopback that nobody listens at, and that nobody else is given while this test runs: it stays bound here, to a
+/// socket that does not listen.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("an option");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+    RESERVED.lock().expect("no test panics in here").push(socket);
+    address
 }
 
 /// Starts a program as the nodes of a mesh, as the launcher does.
