@@ -25,8 +25,8 @@ mod sparse;
 
 pub use action::{Action, Actions, Failure, Outcome, PageOwner, RegionRefusal};
 pub use engine::{
-    DirectoryEntry, DirectoryState, Engine, EngineConfig, PinHolder, PinId, PinWait, Violation, barrier_home,
-    lock_home,
+    DirectoryEntry, DirectoryState, Engine, EngineConfig, Load, PinHolder, PinId, PinWait, Violation,
+    barrier_home, lock_home,
 };
 #[cfg(feature = "verification")]
 pub use engine::{Name, Planted};

@@ -328,6 +328,31 @@ fn a_region_is_ready_only_where_it_is_mapped() {
     assert_eq!(subject.refuses(0, elsewhere), "this region is not mapped here");
 }
 
+/// The coordinator may take a region back while nobody has it; later, waiting calls and pointers of the application would be left
+/// without their pages.
+#[test]
+fn a_region_in_use_is_neither_dropped_nor_proposed_anew() {
+    let spec = RegionSpec { address: limits::REGION_BASE, ..asked("grid", Placement::Cyclic) };
+    let mapped = || {
+        let mut subject = Subject::new(1, COUNT);
+        subject.opens(1, true, asked("grid", Placement::Cyclic));
+        subject.hears(0, proposal(REGION, spec));
+        subject.maps(REGION, 0, true);
+        subject
+    };
+    let drop = Message::RegionDrop { region: REGION, round: 0 };
+    let page = PageAddress::new(REGION, 1);
+    let (mut given, mut asked_for, mut touched) = (mapped(), mapped(), mapped());
+    given.hears(0, Message::RegionReady { ticket: ticket(1), region: REGION, spec });
+    asked_for.hears(3, Message::PageRequest { page, request: RequestId(1), access: Read });
+    touched.fault(2, Read);
+    for subject in [&mut given, &mut asked_for, &mut touched] {
+        assert_eq!(subject.refuses(0, drop), "the region is in use here");
+        assert_eq!(subject.refuses(0, proposal(REGION, spec)), "the region is in use here");
+    }
+    assert_eq!(mapped().hears(0, drop), [Action::UnmapRegion(REGION)]);
+}
+
 /// Every answer that ends a call by its ticket alone.
 fn answers(slot: u16, lock: LockId, barrier: BarrierId) -> Vec<Message> {
     let ticket = ticket(slot);

@@ -30,6 +30,11 @@ impl Barriers {
         used.reserve(config.barriers);
         Barriers { bound: config.barriers, used, queued: Arena::with_capacity(config.tickets) }
     }
+
+    /// Barriers in use, and calls that wait at one.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.used.len(), self.queued.len())
+    }
 }
 
 impl Engine {

@@ -77,6 +77,11 @@ impl Locks {
         used.reserve(config.locks);
         Locks { bound: config.locks, used, queued: Arena::with_capacity(config.tickets) }
     }
+
+    /// Locks in use, and calls that wait for one.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.used.len(), self.queued.len())
+    }
 }
 
 impl Engine {

@@ -13,6 +13,7 @@ mod departure;
 mod first_touch;
 mod holder;
 mod home;
+mod load;
 mod locks;
 mod migration;
 mod notices;
@@ -40,6 +41,7 @@ use notices::PageRun;
 use std::collections::VecDeque;
 use tickets::{Purpose, Wait};
 
+pub use load::Load;
 pub use pages::{DirectoryEntry, DirectoryState};
 pub use pins::{PinHolder, PinId, PinWait};
 #[cfg(feature = "verification")]

@@ -93,6 +93,8 @@ pub(super) struct Region {
     /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
     /// this is what was settled.
     homes: Sparse<u8>,
+    /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
+    relied_on: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ impl Pages {
             local: Sparse::new(spec.pages),
             directory: Sparse::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
+            relied_on: false,
         });
     }
 
@@ -131,8 +134,24 @@ impl Pages {
         self.regions.get(page.region.index())?.as_ref().filter(|region| page.page < region.spec.pages)
     }
 
+    /// The region of `page`, to be changed: something about the page is to be kept in mind.
     fn region_mut(&mut self, page: PageAddress) -> &mut Region {
-        self.regions[page.region.index()].as_mut().expect("the region was checked when the event came in")
+        let region = self.regions[page.region.index()].as_mut();
+        let region = region.expect("the region was checked when the event came in");
+        region.relied_on = true;
+        region
+    }
+
+    /// The application was given the region.
+    pub(super) fn rely_on(&mut self, region: RegionId) {
+        if let Some(Some(region)) = self.regions.get_mut(region.index()) {
+            region.relied_on = true;
+        }
+    }
+
+    /// Whether something would be lost with the region.
+    pub(super) fn is_relied_on(&self, region: RegionId) -> bool {
+        matches!(self.regions.get(region.index()), Some(Some(region)) if region.relied_on)
     }
 
     pub(super) fn spec(&self, region: RegionId) -> Option<RegionSpec> {

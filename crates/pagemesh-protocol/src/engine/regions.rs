@@ -17,6 +17,7 @@ use crate::region::RegionSpec;
 
 const NOT_COORDINATOR: &str = "this node is not the coordinator";
 const NOT_FROM_COORDINATOR: &str = "it is not the coordinator";
+const RELIED_ON: &str = "the region is in use here";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Phase {
@@ -59,6 +60,12 @@ impl Agreements {
         }
         self.next_address = end;
         Some(start)
+    }
+
+    /// Regions, calls that wait for one, and proposals that are not mapped yet.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let waiting: usize = self.regions.iter().map(|agreement| agreement.waiting.len()).sum();
+        (self.regions.len(), waiting + self.early.len(), self.proposed.len())
     }
 }
 
@@ -201,6 +208,9 @@ impl Engine {
         if matches!(spec.placement, Placement::Single(node) if node.get() >= self.config.nodes) {
             return Err("the placement names a node that is not in the mesh");
         }
+        if self.pages.is_relied_on(region) {
+            return Err(RELIED_ON);
+        }
         if self.pages.spec(region).is_some() && self.planted(Planted::KeepOldAddress) {
             self.send(from, Message::RegionMapped { region, round, mapped: true }, out);
             return Ok(());
@@ -301,6 +311,9 @@ impl Engine {
         if from != NodeId::COORDINATOR {
             return Err(NOT_FROM_COORDINATOR);
         }
+        if self.pages.is_relied_on(region) {
+            return Err(RELIED_ON);
+        }
         self.agreements.proposed.retain(|(other, ..)| *other != region);
         if self.pages.spec(region).is_some() {
             self.pages.remove(region);
@@ -323,6 +336,7 @@ impl Engine {
         if self.pages.spec(region) != Some(spec) {
             return Err("this region is not mapped here");
         }
+        self.pages.rely_on(region);
         self.conclude(
             from,
             Some(NodeId::COORDINATOR),

@@ -64,6 +64,10 @@ impl Uses {
         self.in_use.is_empty() && self.demands.is_empty()
     }
 
+    pub(super) fn demands_in_all(&self) -> usize {
+        self.demands.len()
+    }
+
     fn demands_on(&self, page: PageAddress) -> usize {
         self.demands.iter().filter(|demand| demand.page == page).count()
     }

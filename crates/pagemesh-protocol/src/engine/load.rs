@@ -1,0 +1,61 @@
+//! What an engine has to keep in mind at a moment, in entries of its tables.
+
+use super::Engine;
+
+/// Entries in the tables of one engine: how busy a node is, and how long its queues are. Every one is bounded by
+/// [`limits`](crate::limits), whatever peers send.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Load {
+    /// Page requests of this node that were not answered.
+    pub requests: usize,
+    /// Pages of this home on which a transaction is under way.
+    pub transactions: usize,
+    /// Page requests that wait behind those transactions.
+    pub queued_requests: usize,
+    /// Demands for copies of this node that wait until threads have used them.
+    pub demands: usize,
+    /// Locks of this home that are held, or left behind by a dead holder.
+    pub locks: usize,
+    /// Calls that wait for those locks.
+    pub lock_waiters: usize,
+    /// Barriers of this home at which somebody waits.
+    pub barriers: usize,
+    /// Calls that wait at those barriers.
+    pub barrier_waiters: usize,
+    /// Regions that the coordinator has agreed on, or tried to.
+    pub regions: usize,
+    /// Calls that wait for a region.
+    pub region_waiters: usize,
+    /// Proposals of regions that this node has not mapped yet.
+    pub proposals: usize,
+}
+
+impl Load {
+    /// Requests and calls that stand in line at this node as a home.
+    pub const fn in_line(&self) -> usize {
+        self.queued_requests + self.lock_waiters
+    }
+}
+
+impl Engine {
+    /// How full the tables of this engine are.
+    pub fn load(&self) -> Load {
+        let (locks, lock_waiters) = self.locks.load();
+        let (barriers, barrier_waiters) = self.barriers.load();
+        let (regions, region_waiters, proposals) = self.agreements.load();
+        Load {
+            requests: self.coherence.pending.len(),
+            transactions: self.coherence.transactions.len(),
+            queued_requests: self.coherence.queued.len(),
+            demands: self.uses.demands_in_all(),
+            locks,
+            lock_waiters,
+            barriers,
+            barrier_waiters,
+            regions,
+            region_waiters,
+            proposals,
+        }
+    }
+}
