@@ -91,7 +91,11 @@ impl Config {
         Config::from_variables(variable)
     }
 
-    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    /// As [`from_env`](Config::from_env), with the variables that `get` knows.
+    ///
+    /// # Errors
+    /// As [`from_env`](Config::from_env).
+    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
         let need = |name, wanted| get(name).ok_or(ConfigError::Missing { name, wanted });
         let node = number(
             "PAGEMESH_NODE",

@@ -18,6 +18,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh-demos", &["pagemesh"]),
     ("pagemesh-bench", &["pagemesh"]),
     ("pagemesh-litmus", &["pagemesh"]),
+    ("pagemesh-fuzz", &["pagemesh-protocol", "pagemesh-net", "pagemesh", "pagemesh-demos"]),
     ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus"]),
 ];
 

@@ -299,6 +299,17 @@ impl Message {
     }
 }
 
+/// Reads a handshake message and writes it again, as both sides of a join do; `None` when more bytes are needed. For fuzzing.
+///
+/// # Errors
+/// What a node would say of the one that sent these bytes.
+#[doc(hidden)]
+pub fn rewritten(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let Some(header) = Header::decode(bytes).map_err(|error| error.to_string())? else { return Ok(None) };
+    let Some(body) = bytes.get(HEADER_BYTES..header.message_bytes()) else { return Ok(None) };
+    Message::decode(header, body).map(|message| Some(message.encode())).map_err(|error| error.to_string())
+}
+
 fn sized<'a, const N: usize>(message: &'static str, body: &'a [u8]) -> Result<&'a [u8; N], MessageError> {
     body.try_into().map_err(|_| MessageError::BadBody { message, what: "its length" })
 }

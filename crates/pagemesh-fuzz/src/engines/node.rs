@@ -1,0 +1,144 @@
+//! One engine and what its runtime keeps: waiting calls, rights of the application, proposals.
+
+use pagemesh_protocol::{
+    Action, Engine, EngineConfig, LockId, NodeId, Outcome, PageAddress, PageState, RegionId, RegionSpec,
+    Ticket,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Waiting calls of a node at a time.
+pub(super) const SLOTS: usize = 8;
+/// Locks, and barriers, in use at one home.
+pub(super) const SYNC_BOUND: usize = 4;
+
+/// What a call waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    Page {
+        held: bool,
+    },
+    Lock(LockId),
+    /// Others may keep it waiting for ever: a barrier, a region that nobody creates, leaving.
+    Others,
+    Answer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Slot {
+    Free,
+    Waiting(Ticket, Wanted),
+    /// It has its page, and its thread has not gone on.
+    Resuming(Ticket),
+}
+
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) slots: [Slot; SLOTS],
+    generations: [u16; SLOTS],
+    /// Locks that are held, and the tickets that prove it.
+    pub(super) held: Vec<(LockId, Ticket)>,
+    pub(super) proposals: VecDeque<(RegionId, u16, RegionSpec)>,
+    pub(super) postponed: bool,
+    /// What the application may do with pages; those it may not touch are left out.
+    rights: BTreeMap<(u16, u64), PageState>,
+}
+
+impl Node {
+    pub(super) fn new(number: usize, count: usize) -> Node {
+        let bounds = EngineConfig::new(NodeId::new(number as u16), count as u16);
+        let config = EngineConfig { tickets: SLOTS, locks: SYNC_BOUND, barriers: SYNC_BOUND, ..bounds };
+        Node {
+            engine: Engine::new(config),
+            slots: [Slot::Free; SLOTS],
+            generations: [0; SLOTS],
+            held: Vec::new(),
+            proposals: VecDeque::new(),
+            postponed: false,
+            rights: BTreeMap::new(),
+        }
+    }
+
+    /// A name for a new call; `None` when all slots are taken.
+    pub(super) fn begin(&mut self, wanted: Wanted) -> Option<Ticket> {
+        let slot = self.slots.iter().position(|slot| *slot == Slot::Free)?;
+        self.generations[slot] = self.generations[slot].wrapping_add(1);
+        let ticket = Ticket::new(slot as u16, self.generations[slot]);
+        self.slots[slot] = Slot::Waiting(ticket, wanted);
+        Some(ticket)
+    }
+
+    /// Tickets of the calls that wait, or whose threads have not gone on.
+    pub(super) fn open(&self) -> Vec<Ticket> {
+        let ticket = |slot: &Slot| match slot {
+            Slot::Free => None,
+            Slot::Waiting(ticket, _) | Slot::Resuming(ticket) => Some(*ticket),
+        };
+        self.slots.iter().filter_map(ticket).collect()
+    }
+
+    /// Tickets of threads that have not gone on.
+    pub(super) fn resuming(&self) -> Vec<Ticket> {
+        let ticket = |slot: &Slot| match slot {
+            Slot::Resuming(ticket) => Some(*ticket),
+            _ => None,
+        };
+        self.slots.iter().filter_map(ticket).collect()
+    }
+
+    pub(super) fn free(&mut self, ticket: Ticket) {
+        self.slots[ticket.slot as usize] = Slot::Free;
+    }
+
+    /// The call of `ticket` is over.
+    pub(super) fn complete(&mut self, ticket: Ticket, outcome: Outcome) {
+        let slot = self.slots.get_mut(ticket.slot as usize).expect("a ticket of this node");
+        let Slot::Waiting(waiting, wanted) = *slot else { panic!("{ticket:?} ended and was not waiting") };
+        assert_eq!(waiting, ticket, "an earlier call of the slot ended again");
+        *slot = match wanted {
+            Wanted::Page { held: true } if outcome == Outcome::Done => Slot::Resuming(ticket),
+            _ => Slot::Free,
+        };
+        if let (Wanted::Lock(lock), Outcome::Done) = (wanted, outcome) {
+            self.held.push((lock, ticket));
+        }
+    }
+
+    /// Changes the rights of the application as `action` says.
+    pub(super) fn change_rights(&mut self, action: &Action) {
+        let key = |page: PageAddress| (page.region.0, page.page);
+        match *action {
+            Action::MapRead(page) => {
+                let before = self.rights.insert(key(page), PageState::Shared);
+                assert_ne!(before, Some(PageState::Modified), "a right was taken away by granting one");
+            }
+            Action::MapWrite(page) => {
+                let before = self.rights.insert(key(page), PageState::Modified);
+                assert_ne!(before, Some(PageState::Shared), "a readable page is unprotected, not mapped");
+            }
+            Action::Unprotect(page) => {
+                let before = self.rights.insert(key(page), PageState::Modified);
+                assert_eq!(before, Some(PageState::Shared), "only a readable page is unprotected");
+            }
+            Action::Protect(page) => {
+                let before = self.rights.insert(key(page), PageState::Shared);
+                assert_eq!(before, Some(PageState::Modified), "only a writable page is protected");
+            }
+            Action::Unmap(page) => {
+                assert!(self.rights.remove(&key(page)).is_some(), "the page was not mapped");
+            }
+            Action::Fill(page) | Action::FillZero(page) => {
+                assert!(!self.rights.contains_key(&key(page)), "a page that is in use was overwritten");
+            }
+            Action::UnmapRegion(region) => self.rights.retain(|(of, _), _| *of != region.0),
+            _ => {}
+        }
+    }
+
+    /// The application may do what the engine says, and no more.
+    pub(super) fn check_rights(&self) {
+        for ((region, page), state) in &self.rights {
+            let page = PageAddress::new(RegionId(*region), *page);
+            assert_eq!(self.engine.page_state(page), *state, "{page:?} at {:?}", self.engine.node());
+        }
+    }
+}

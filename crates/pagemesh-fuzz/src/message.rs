@@ -1,0 +1,12 @@
+//! The messages between engines.
+
+use pagemesh_protocol::Message;
+
+/// Any bytes are a message or are refused; a message that was read is written in as many bytes, and is read as the same again.
+pub fn message(data: &[u8]) {
+    let Ok((view, read)) = Message::decode(data) else { return };
+    let mut written = [0xff; Message::MAX_BYTES];
+    let length = read.encode(view, &mut written);
+    assert_eq!(length, data.len(), "{read:?}");
+    assert_eq!(Message::decode(&written[..length]), Ok((view, read)));
+}
