@@ -1,7 +1,9 @@
-//! Identifiers and small sets: a newtype for everything that is counted or named.
+//! Identifiers: a newtype for everything that is counted or named.
 
 use crate::limits;
 use std::fmt;
+
+pub use crate::node_set::NodeSet;
 
 /// A process that takes part: `0..N`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,99 +47,6 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}", self.0)
-    }
-}
-
-/// A set of nodes.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub struct NodeSet(u64);
-
-impl NodeSet {
-    /// The empty set.
-    pub const EMPTY: NodeSet = NodeSet(0);
-
-    /// Nodes `0..count`.
-    ///
-    /// # Panics
-    /// When `count` exceeds [`limits::NODES`].
-    pub const fn first(count: usize) -> NodeSet {
-        assert!(count <= limits::NODES);
-        if count == 64 { NodeSet(u64::MAX) } else { NodeSet((1 << count) - 1) }
-    }
-
-    /// Just `node`.
-    pub const fn only(node: NodeId) -> NodeSet {
-        NodeSet(1 << node.0)
-    }
-
-    /// The set with these bits, node `i` at bit `i`.
-    pub(crate) const fn from_bits(bits: u64) -> NodeSet {
-        NodeSet(bits)
-    }
-
-    /// Bit `i` is node `i`.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// This set and `node`.
-    #[must_use]
-    pub const fn with(self, node: NodeId) -> NodeSet {
-        NodeSet(self.0 | 1 << node.0)
-    }
-
-    /// This set less `node`.
-    #[must_use]
-    pub const fn without(self, node: NodeId) -> NodeSet {
-        NodeSet(self.0 & !(1 << node.0))
-    }
-
-    /// What both sets hold.
-    #[must_use]
-    pub const fn and(self, other: NodeSet) -> NodeSet {
-        NodeSet(self.0 & other.0)
-    }
-
-    /// Whether `node` is in the set.
-    pub const fn contains(self, node: NodeId) -> bool {
-        self.0 >> node.0 & 1 != 0
-    }
-
-    /// Whether nobody is in the set.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Members.
-    pub const fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// The member with the lowest number.
-    pub const fn lowest(self) -> Option<NodeId> {
-        if self.0 == 0 { None } else { Some(NodeId(self.0.trailing_zeros() as u16)) }
-    }
-
-    /// Members in order of their numbers.
-    pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        let mut rest = self;
-        std::iter::from_fn(move || {
-            let node = rest.lowest()?;
-            rest = rest.without(node);
-            Some(node)
-        })
-    }
-}
-
-impl FromIterator<NodeId> for NodeSet {
-    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> NodeSet {
-        nodes.into_iter().fold(NodeSet::EMPTY, NodeSet::with)
-    }
-}
-
-impl fmt::Debug for NodeSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -263,20 +172,5 @@ impl fmt::Display for PageState {
             PageState::Shared => "SHARED",
             PageState::Modified => "MODIFIED",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_set_holds_what_was_put_in() {
-        let set: NodeSet = [NodeId::new(3), NodeId::new(0), NodeId::new(63)].into_iter().collect();
-        assert_eq!(set.iter().map(NodeId::get).collect::<Vec<_>>(), [0, 3, 63]);
-        assert_eq!(set.without(NodeId::new(3)).len(), 2);
-        assert!(!set.contains(NodeId::new(4)));
-        assert_eq!(NodeSet::first(64).len(), 64);
-        assert_eq!(NodeSet::EMPTY.lowest(), None);
     }
 }

@@ -19,6 +19,7 @@ mod ids;
 mod layout;
 pub mod limits;
 mod message;
+mod node_set;
 mod placement;
 mod region;
 mod sparse;

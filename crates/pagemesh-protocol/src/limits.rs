@@ -1,7 +1,7 @@
 //! Every bound of the engine in one place, with the relations between them checked at compile time.
 
-/// Nodes of one mesh; a [`NodeSet`](crate::NodeSet) is one machine word.
-pub const NODES: usize = 64;
+/// Nodes of one mesh. What a mesh of many costs is told in docs/scaling.md.
+pub const NODES: usize = 1024;
 /// Waiting calls of one node at a time; a further thread waits for a free ticket.
 pub const TICKETS: usize = 1024;
 /// Page requests that one node may have outstanding at one home: each holds at least one ticket.
@@ -10,8 +10,8 @@ pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
 /// honest mesh has no more.
 pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
-/// only when a node was lost.
-pub const DEMANDS_FOR_ONE_COPY: usize = NODES;
+/// only when a node was lost. So many are not lost while one thread is let run; and a home that lies cannot make the list long.
+pub const DEMANDS_FOR_ONE_COPY: usize = 64;
 /// Twins of one node at a time: 4 MiB. With one more page to be written it ends the interval by itself. With [`PINS`]
 /// this bounds what one event may send.
 pub const TWINS: usize = 1024;
@@ -24,6 +24,8 @@ pub const NEEDS_PER_PEER: usize = 16 * TICKETS;
 pub const INTERVALS: u64 = 1 << 62;
 /// Pages that one node can have pinned at a time, each as often as it is pinned: 32 MiB, or 16 MiB twice.
 pub const PINS: usize = 8192;
+/// Messages of a node to itself that wait for their turn without an allocation.
+pub const LOOPBACK: usize = 128;
 /// Regions of one mesh, over its whole life.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.
@@ -48,7 +50,7 @@ pub const REGION_END: u64 = 0x5000_0000_0000;
 /// Regions start on a multiple of this, so that neighbours never share a page-table page.
 pub const REGION_ALIGN: u64 = 1 << 30;
 
-const _: () = assert!(NODES <= u64::BITS as usize);
+const _: () = assert!(NODES < u16::MAX as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
 const _: () = assert!(PINS * 4096 >= 32 << 20);
 const _: () = assert!(REGIONS <= u16::MAX as usize);

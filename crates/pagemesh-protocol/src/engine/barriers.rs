@@ -114,8 +114,7 @@ impl Engine {
     /// A node whose loss keeps a barrier of so many from ever being full: there are fewer nodes left than
     /// participants. A smaller barrier may still fill up.
     fn missing_for(&self, participants: u32) -> Option<NodeId> {
-        let all = NodeSet::first(self.config.nodes as usize);
-        let lost = all.iter().find(|node| !self.live.contains(*node))?;
+        let lost = self.lost_node()?;
         (participants as usize > self.live.len()).then_some(lost)
     }
 

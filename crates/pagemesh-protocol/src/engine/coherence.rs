@@ -18,7 +18,6 @@ use super::queue::{Arena, Queue, Waiter};
 use super::write_invalidate;
 use crate::action::Action;
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId};
-use crate::limits;
 use crate::placement::Protocol;
 use slab::Slab;
 
@@ -123,7 +122,7 @@ pub(super) struct Coherence {
     pub(super) transactions: Slab<Transaction>,
     pub(super) queued: Arena<Request>,
     /// Requests of each node that this home has not answered.
-    pub(super) open: [u32; limits::NODES],
+    pub(super) open: Vec<u32>,
 }
 
 impl Coherence {
@@ -133,7 +132,7 @@ impl Coherence {
             pending: Slab::with_capacity(config.tickets),
             transactions: Slab::with_capacity(config.tickets),
             queued: Arena::with_capacity(config.tickets),
-            open: [0; limits::NODES],
+            open: vec![0; config.nodes as usize],
         }
     }
 

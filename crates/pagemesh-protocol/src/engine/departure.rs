@@ -76,11 +76,11 @@ impl Engine {
     /// Lets those go who wait for everyone to be done, once nobody is left who is not; with a failure when a node was lost
     /// before it was.
     fn end_leaving(&mut self, out: &mut Actions) {
-        if self.live.iter().any(|node| !self.leaving.contains(node)) {
+        if !self.live.less(self.leaving).is_empty() {
             return;
         }
-        let mut members = NodeSet::first(self.config.nodes as usize).iter();
-        let outcome = match members.find(|node| !self.leaving.contains(*node)) {
+        let members = NodeSet::first(self.config.nodes as usize);
+        let outcome = match members.less(self.leaving).lowest() {
             Some(lost) => Outcome::Failed(Failure::PeerLost(lost)),
             None => Outcome::Done,
         };

@@ -10,6 +10,7 @@
 mod barriers;
 mod coherence;
 mod departure;
+mod directory;
 mod first_touch;
 mod holder;
 mod home;
@@ -140,7 +141,7 @@ impl Engine {
             locks: locks::Locks::new(config),
             barriers: barriers::Barriers::new(config),
             agreements: regions::Agreements::default(),
-            loopback: VecDeque::with_capacity(limits::NODES * 2),
+            loopback: VecDeque::with_capacity(limits::LOOPBACK),
             #[cfg(feature = "verification")]
             planted: None,
         }
@@ -169,6 +170,11 @@ impl Engine {
     /// This node's directory entry of `page`; `None` when another node is its home.
     pub fn directory(&self, page: PageAddress) -> Option<DirectoryEntry> {
         (self.home(page)? == self.config.node).then(|| self.pages.entry(page))
+    }
+
+    /// Bytes that the directory entry of `page` takes; `None` when another node is its home.
+    pub fn directory_bytes(&self, page: PageAddress) -> Option<usize> {
+        if self.home(page)? == self.config.node { self.pages.entry_bytes(page) } else { None }
     }
 
     /// Whether a demand for this node's copy of `page` waits until threads have used it or pins have ended.

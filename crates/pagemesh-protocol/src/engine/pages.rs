@@ -1,6 +1,7 @@
 //! The page tables: for every mapped region, this node's copies, its part of the directory, and what it knows of homes.
 
 use super::coherence::NO_SUCH_PAGE;
+use super::directory::Directory;
 use super::notices::PageRun;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
 use crate::limits;
@@ -30,31 +31,6 @@ pub struct DirectoryEntry {
     pub holders: NodeSet,
     /// The transaction that is under way on the page, as an index of the protocol's own table.
     pub busy: Option<u32>,
-}
-
-impl DirectoryEntry {
-    fn pack(self) -> [u64; 2] {
-        let (kind, node) = match self.state {
-            DirectoryState::Untouched => (0, 0),
-            DirectoryState::Shared(owner) => (1, owner.get()),
-            DirectoryState::Modified(owner) => (2, owner.get()),
-            DirectoryState::Lost(node) => (3, node.get()),
-        };
-        let busy = self.busy.map_or(0, |index| index as u64 + 1);
-        [self.holders.bits(), kind | (node as u64) << 8 | busy << 32]
-    }
-
-    fn unpack([holders, rest]: [u64; 2]) -> DirectoryEntry {
-        let node = NodeId::new((rest >> 8) as u8 as u16);
-        let state = match rest as u8 {
-            0 => DirectoryState::Untouched,
-            1 => DirectoryState::Shared(node),
-            2 => DirectoryState::Modified(node),
-            _ => DirectoryState::Lost(node),
-        };
-        let busy = ((rest >> 32) as u32).checked_sub(1);
-        DirectoryEntry { state, holders: NodeSet::from_bits(holders), busy }
-    }
 }
 
 /// This node's copy of a page.
@@ -89,10 +65,10 @@ impl LocalPage {
 pub(super) struct Region {
     pub(super) spec: RegionSpec,
     local: Sparse<u32>,
-    directory: Sparse<[u64; 2]>,
+    directory: Directory,
     /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
     /// this is what was settled.
-    homes: Sparse<u8>,
+    homes: Sparse<u16>,
     /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
     relied_on: bool,
 }
@@ -118,7 +94,7 @@ impl Pages {
         self.regions[region.index()] = Some(Region {
             spec,
             local: Sparse::new(spec.pages),
-            directory: Sparse::new(entries),
+            directory: Directory::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
             relied_on: false,
         });
@@ -167,7 +143,7 @@ impl Pages {
     pub(super) fn home(&self, page: PageAddress) -> Result<Option<NodeId>, &'static str> {
         let region = self.region(page).ok_or(NO_SUCH_PAGE)?;
         let RegionSpec { placement, pages, .. } = region.spec;
-        let told = || region.homes.get(page.page).checked_sub(1).map(|node| NodeId::new(node as u16));
+        let told = || region.homes.get(page.page).checked_sub(1).map(NodeId::new);
         Ok(match placement {
             Placement::FirstTouch => told(),
             _ => placement.home(page.page, pages, self.nodes),
@@ -183,7 +159,7 @@ impl Pages {
 
     /// Keeps in mind, for ever, who is the home of `page`.
     pub(super) fn settle_home(&mut self, page: PageAddress, home: NodeId) {
-        self.region_mut(page).homes.set(page.page, home.get() as u8 + 1);
+        self.region_mut(page).homes.set(page.page, home.get() + 1);
     }
 
     /// Pages of `run` that this node has a copy of or has asked for.
@@ -208,14 +184,21 @@ impl Pages {
         let region = self.region(page).expect("the page was checked when the event came in");
         let RegionSpec { placement, pages, .. } = region.spec;
         debug_assert!(self.home(page).is_ok_and(|home| home.is_none_or(|home| home == self.node)));
-        DirectoryEntry::unpack(region.directory.get(placement.entry(page.page, pages, self.nodes)))
+        region.directory.get(placement.entry(page.page, pages, self.nodes))
     }
 
     pub(super) fn set_entry(&mut self, page: PageAddress, entry: DirectoryEntry) {
         let nodes = self.nodes;
         let region = self.region_mut(page);
         let RegionSpec { placement, pages, .. } = region.spec;
-        region.directory.set(placement.entry(page.page, pages, nodes), entry.pack());
+        region.directory.set(placement.entry(page.page, pages, nodes), entry);
+    }
+
+    /// Bytes of the directory entry of a page whose home is this node.
+    pub(super) fn entry_bytes(&self, page: PageAddress) -> Option<usize> {
+        let region = self.region(page)?;
+        let RegionSpec { placement, pages, .. } = region.spec;
+        Some(region.directory.entry_bytes(placement.entry(page.page, pages, self.nodes)))
     }
 }
 
@@ -224,26 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_survive_packing() {
-        let node = NodeId::new(63);
-        for state in [
-            DirectoryState::Untouched,
-            DirectoryState::Shared(node),
-            DirectoryState::Modified(node),
-            DirectoryState::Lost(node),
-        ] {
-            for busy in [None, Some(0), Some(70_000)] {
-                let entry = DirectoryEntry { state, holders: NodeSet::only(node), busy };
-                assert_eq!(
-                    DirectoryEntry::unpack(entry.pack()),
-                    match state {
-                        DirectoryState::Untouched => DirectoryEntry { state, ..entry },
-                        _ => entry,
-                    }
-                );
-            }
-        }
-        assert_eq!(DirectoryEntry::unpack([0, 0]).state, DirectoryState::Untouched);
+    fn copies_survive_packing() {
         for state in [PageState::Invalid, PageState::Shared, PageState::Modified] {
             for pending in [None, Some(0), Some(1 << 20)] {
                 let local = LocalPage { state, pending };

@@ -118,8 +118,8 @@ impl Engine {
     }
 
     /// A member of the view that was lost.
-    fn lost_node(&self) -> Option<NodeId> {
-        NodeSet::first(self.config.nodes as usize).iter().find(|node| !self.live.contains(*node))
+    pub(super) fn lost_node(&self) -> Option<NodeId> {
+        NodeSet::first(self.config.nodes as usize).less(self.live).lowest()
     }
 
     fn region_known(

@@ -16,7 +16,7 @@ fn spec() -> RegionSpec {
 fn every_message() -> Vec<Message> {
     let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
     let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
-    let (lock, barrier, node) = (LockId(u64::MAX), BarrierId(5), NodeId::new(63));
+    let (lock, barrier, node) = (LockId(u64::MAX), BarrierId(5), NodeId::new(1023));
     let (region, round, spec) = (RegionId(255), 15, spec());
     let mut all = vec![
         Message::Deny { page, request, lost_with: node },
@@ -123,7 +123,7 @@ fn a_request_is_laid_out_as_documented() {
 fn every_protocol_and_placement_survives_the_wire() {
     for protocol in [Protocol::WriteInvalidate, Protocol::Migration] {
         for placement in
-            [Placement::Cyclic, Placement::Single(NodeId::new(63)), Placement::Block, Placement::FirstTouch]
+            [Placement::Cyclic, Placement::Single(NodeId::new(1023)), Placement::Block, Placement::FirstTouch]
         {
             let spec = RegionSpec { placement, protocol, ..spec() };
             let message = Message::RegionMap { region: RegionId(1), round: 2, spec };
