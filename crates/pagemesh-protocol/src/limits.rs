@@ -2,13 +2,13 @@
 
 /// Nodes of one mesh. What a mesh of many costs is told in docs/scaling.md.
 pub const NODES: usize = 1024;
-/// Waiting calls of one node at a time; a further thread waits for a free ticket.
+/// Waiting calls of one node at a time; a further thread waits for a free ticket. So no more calls of a node wait at one home for
+/// its locks, nor for its barriers: more is a breach of the protocol.
 pub const TICKETS: usize = 1024;
 /// Page requests that one node may have outstanding at one home: each holds at least one ticket.
 pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
-/// Calls of all nodes that may wait at one home for its locks, for its barriers, or at the coordinator for one region: an
-/// honest mesh has no more.
-pub const WAITING_AT_ONE_HOME: usize = NODES * TICKETS;
+/// Calls that may wait for one region. A node's call that gave up is not told apart from one that waits.
+pub const WAITING_FOR_ONE_REGION: usize = 65_536;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost. So many are not lost while one thread is let run; and a home that lies cannot make the list long.
 pub const DEMANDS_FOR_ONE_COPY: usize = 64;

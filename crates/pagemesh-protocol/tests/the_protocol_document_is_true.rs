@@ -346,6 +346,10 @@ fn the_bounds_are_those_of_the_engine() {
             "page requests of one node that one home has not answered",
             format!("{}; more is a breach of the protocol", limits::REQUESTS_PER_PEER),
         ),
+        (
+            "calls of one node that wait at one home for its locks, and as many for its barriers",
+            format!("{}; more is a breach of the protocol", limits::TICKETS),
+        ),
         ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
         ("barriers in use at one home", limits::BARRIERS.to_string()),
         (

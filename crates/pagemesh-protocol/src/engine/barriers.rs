@@ -1,6 +1,6 @@
 //! Barriers: the home counts who has arrived and lets all go when the count is full. A barrier can be entered again at once.
 
-use super::locks::{Caller, NumberMap};
+use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
 use super::planted::Planted;
 use super::queue::{Arena, Queue};
 use super::tickets::Wait;
@@ -28,7 +28,7 @@ impl Barriers {
     pub(super) fn new(config: EngineConfig) -> Barriers {
         let mut used = NumberMap::default();
         used.reserve(config.barriers);
-        Barriers { bound: config.barriers, used, queued: Arena::with_capacity(config.tickets) }
+        Barriers { bound: config.barriers, used, queued: Arena::with_capacity(config.tickets, config.nodes) }
     }
 
     /// Barriers in use, and calls that wait at one.
@@ -73,9 +73,11 @@ impl Engine {
             self.send(from, Message::BarrierBroken { barrier, ticket, node }, out);
             return Ok(());
         }
-        let full =
-            !self.barriers.used.contains_key(&barrier) && self.barriers.used.len() >= self.barriers.bound;
-        if full || self.barriers.queued.len() >= limits::WAITING_AT_ONE_HOME {
+        if self.barriers.queued.of(from) >= limits::TICKETS {
+            return Err(TOO_MANY_CALLS);
+        }
+        let full = self.barriers.used.len() >= self.barriers.bound;
+        if full && !self.barriers.used.contains_key(&barrier) {
             self.send(from, Message::SyncRefused { ticket }, out);
             return Ok(());
         }

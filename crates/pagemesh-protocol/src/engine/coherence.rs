@@ -131,7 +131,7 @@ impl Coherence {
             next_request: 0,
             pending: Slab::with_capacity(config.tickets),
             transactions: Slab::with_capacity(config.tickets),
-            queued: Arena::with_capacity(config.tickets),
+            queued: Arena::with_capacity(config.tickets, config.nodes),
             open: vec![0; config.nodes as usize],
         }
     }

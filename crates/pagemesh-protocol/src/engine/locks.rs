@@ -14,6 +14,8 @@ use crate::message::Message;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+pub(super) const TOO_MANY_CALLS: &str = "it has more calls waiting than a node may";
+
 /// Hashes numbers without a random seed, so that a run can be repeated; nothing depends on the order of iteration.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct NumberHasher(u64);
@@ -75,7 +77,7 @@ impl Locks {
     pub(super) fn new(config: EngineConfig) -> Locks {
         let mut used = NumberMap::default();
         used.reserve(config.locks);
-        Locks { bound: config.locks, used, queued: Arena::with_capacity(config.tickets) }
+        Locks { bound: config.locks, used, queued: Arena::with_capacity(config.tickets, config.nodes) }
     }
 
     /// Locks in use, and calls that wait for one.
@@ -147,9 +149,7 @@ impl Engine {
                 self.grant_lock(caller, lock, Some(node), out);
             }
             Some(_) if !waits => self.send(from, Message::LockBusy { lock, ticket }, out),
-            Some(_) if self.locks.queued.len() >= limits::WAITING_AT_ONE_HOME => {
-                self.send(from, Message::SyncRefused { ticket }, out);
-            }
+            Some(_) if self.locks.queued.of(from) >= limits::TICKETS => return Err(TOO_MANY_CALLS),
             Some(_) if twice => self.send(from, Message::LockGrant { lock, ticket, died: None }, out),
             Some(used) if newest_first => push_first(&mut self.locks.queued, &mut used.queue, caller),
             Some(used) => self.locks.queued.push(&mut used.queue, caller),

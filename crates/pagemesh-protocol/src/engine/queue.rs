@@ -25,11 +25,18 @@ pub(super) trait Waiter: Copy {
 #[derive(Clone, Debug)]
 pub(super) struct Arena<T> {
     links: Slab<Link<T>>,
+    /// How many of each node wait.
+    waiting: Vec<u32>,
 }
 
 impl<T: Waiter> Arena<T> {
-    pub(super) fn with_capacity(capacity: usize) -> Arena<T> {
-        Arena { links: Slab::with_capacity(capacity) }
+    pub(super) fn with_capacity(capacity: usize, nodes: u16) -> Arena<T> {
+        Arena { links: Slab::with_capacity(capacity), waiting: vec![0; nodes as usize] }
+    }
+
+    /// How many of `node` wait, in all queues.
+    pub(super) fn of(&self, node: NodeId) -> usize {
+        self.waiting[node.index()] as usize
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,6 +49,7 @@ impl<T: Waiter> Arena<T> {
     }
 
     pub(super) fn push(&mut self, queue: &mut Queue, item: T) {
+        self.waiting[item.node().index()] += 1;
         let index = self.links.insert(Link { item, next: None }) as u32;
         match queue.last {
             Some(last) => self.links[last as usize].next = Some(index),
@@ -57,6 +65,7 @@ impl<T: Waiter> Arena<T> {
         if link.next.is_none() {
             queue.last = None;
         }
+        self.waiting[link.item.node().index()] -= 1;
         Some(link.item)
     }
 
@@ -105,13 +114,15 @@ mod tests {
     #[test]
     fn queues_in_one_arena_keep_their_order() {
         let (a, b) = (NodeId::new(0), NodeId::new(1));
-        let mut arena = Arena::with_capacity(4);
+        let mut arena = Arena::with_capacity(4, 2);
         let (mut even, mut odd) = (Queue::default(), Queue::default());
         for number in 0..6 {
             let queue = if number % 2 == 0 { &mut even } else { &mut odd };
             arena.push(queue, (if number < 3 { a } else { b }, number));
         }
+        assert_eq!((arena.of(a), arena.of(b)), (3, 3));
         assert_eq!(arena.remove_node(&mut even, b), 1);
+        assert_eq!((arena.of(a), arena.of(b)), (3, 2));
         let drain = |arena: &mut Arena<_>, mut queue| {
             std::iter::from_fn(|| arena.pop(&mut queue)).map(|(_, number)| number).collect::<Vec<_>>()
         };

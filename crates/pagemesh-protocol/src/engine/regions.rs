@@ -150,7 +150,7 @@ impl Engine {
                 let region = RegionId(index as u16);
                 self.send(caller.node, Message::RegionReady { ticket, region, spec }, out);
             }
-            None if agreement.waiting.len() >= limits::WAITING_AT_ONE_HOME => {
+            None if agreement.waiting.len() >= limits::WAITING_FOR_ONE_REGION => {
                 let refusal = RegionRefusal::Exhausted;
                 self.send(caller.node, Message::RegionRefused { ticket, refusal }, out);
             }
