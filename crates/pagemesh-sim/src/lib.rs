@@ -12,7 +12,7 @@
 //! [`run()`] runs one seed; [`Config`] is what a seed stands for; [`Failed`] tells what did not hold, with the
 //! events before, and [`shrink()`] makes it smaller; [`History`] judges what threads saw; [`Tally`] tells what runs had;
 //! [`Sabotage`] plants faults to show that the checks see them; [`Lockstep`] is driven by hand, to count messages and
-//! to pin the smallest scenario of a fault.
+//! to pin the smallest scenario of a fault; [`scale`] counts what standard workloads cost on many nodes.
 #![forbid(unsafe_code)]
 
 mod breach;
@@ -31,6 +31,7 @@ mod random;
 mod referee;
 mod run;
 mod sabotage;
+pub mod scale;
 mod shrink;
 mod tally;
 mod text;

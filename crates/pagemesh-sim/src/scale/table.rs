@@ -1,0 +1,126 @@
+//! Samples as tables and as comma-separated values.
+
+use super::Sample;
+use pagemesh_protocol::Protocol;
+use std::fmt::Write;
+
+/// One number of a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// What it is, for a heading.
+    pub title: &'static str,
+    /// The number.
+    pub of: fn(&Sample) -> f64,
+    /// It counts whole things.
+    pub whole: bool,
+    /// It is about pages: workloads without pages have no such number.
+    pub pages_only: bool,
+}
+
+/// The measures that have a table each.
+pub const MEASURES: [Measure; 6] = [
+    Measure {
+        title: "Messages per operation",
+        of: |sample| sample.per_operation(sample.messages),
+        whole: false,
+        pages_only: false,
+    },
+    Measure {
+        title: "Bytes per operation",
+        of: |sample| sample.per_operation(sample.bytes),
+        whole: true,
+        pages_only: false,
+    },
+    Measure {
+        title: "Directory bytes of the widest page",
+        of: |sample| sample.directory_bytes as f64,
+        whole: true,
+        pages_only: true,
+    },
+    Measure {
+        title: "Longest line at a home",
+        of: |sample| sample.in_line as f64,
+        whole: true,
+        pages_only: false,
+    },
+    Measure {
+        title: "Most unhandled messages at a node",
+        of: |sample| sample.inbox as f64,
+        whole: true,
+        pages_only: false,
+    },
+    Measure {
+        title: "Microseconds per operation, in the model",
+        of: |sample| sample.per_operation(sample.waited_us),
+        whole: true,
+        pages_only: false,
+    },
+];
+
+/// A protocol's name, or a dash where there are no pages.
+pub(super) fn protocol_name(protocol: Option<Protocol>) -> &'static str {
+    match protocol {
+        Some(Protocol::WriteInvalidate) => "write-invalidate",
+        Some(Protocol::Migration) => "migration",
+        Some(_) => "another",
+        None => "-",
+    }
+}
+
+/// A table in Markdown for each of [`MEASURES`]: a line for each workload and protocol, a column for each number of nodes.
+pub fn tables(lines: &[Vec<Sample>]) -> String {
+    let tables = MEASURES.iter().map(|measure| table(measure, lines));
+    tables.collect::<Vec<_>>().join("\n")
+}
+
+/// The marks in a document between which the tables stand.
+const MARKS: [&str; 2] = ["<!-- tables -->\n\n", "\n<!-- end of tables -->"];
+
+/// `document` with the tables between its marks replaced; `None` when it has no marks.
+pub fn with_tables(document: &str, lines: &[Vec<Sample>]) -> Option<String> {
+    let [start, end] = MARKS;
+    let (before, rest) = document.split_once(start)?;
+    let (_, after) = rest.split_once(end)?;
+    Some([before, start, &tables(lines), end, after].concat())
+}
+
+fn table(measure: &Measure, lines: &[Vec<Sample>]) -> String {
+    let counts = lines.first().into_iter().flatten().map(|sample| sample.nodes);
+    let mut text = format!("### {}\n\n| workload | protocol |", measure.title);
+    let mut rule = String::from("|---|---|");
+    for nodes in counts {
+        let _ = write!(text, " {nodes} |");
+        rule.push_str("---:|");
+    }
+    let _ = writeln!(text, "\n{rule}");
+    for line in lines {
+        let Some(first) = line.first() else { continue };
+        if measure.pages_only && first.protocol.is_none() {
+            continue;
+        }
+        let _ = write!(text, "| {} | {} |", first.workload.name(), protocol_name(first.protocol));
+        for sample in line {
+            let value = (measure.of)(sample);
+            let _ = if measure.whole { write!(text, " {value:.0} |") } else { write!(text, " {value:.2} |") };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// All samples, a line each, after a line of names.
+pub fn csv(lines: &[Vec<Sample>]) -> String {
+    let mut text = String::from(
+        "workload,protocol,nodes,operations,messages,bytes,directory_bytes,in_line,inbox,waited_us\n",
+    );
+    for sample in lines.iter().flatten() {
+        let Sample { nodes, operations, messages, bytes, directory_bytes, in_line, inbox, waited_us, .. } =
+            sample;
+        let (workload, protocol) = (sample.workload.name(), protocol_name(sample.protocol));
+        let _ = writeln!(
+            text,
+            "{workload},{protocol},{nodes},{operations},{messages},{bytes},{directory_bytes},{in_line},{inbox},{waited_us}"
+        );
+    }
+    text
+}

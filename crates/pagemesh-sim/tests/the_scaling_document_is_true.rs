@@ -1,0 +1,62 @@
+//! Numbers in a document are believed long after they have ceased to be true. docs/scaling.md tells what a mesh of many nodes
+//! costs, so its tables and its drawing are made anew here and compared.
+
+use pagemesh_sim::scale::{self, Sample, Workload};
+use std::fs;
+use std::path::PathBuf;
+
+fn document(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_tables_and_the_drawing_are_what_the_command_makes() {
+    let lines = scale::measure(1024);
+    let again = "make it anew: cargo run --release -p pagemesh-sim --bin pagemesh-scale -- --docs docs";
+    let found = document("scaling.md");
+    let made = scale::with_tables(&found, &lines).expect("docs/scaling.md has marks around its tables");
+    for (found, made) in found.lines().zip(made.lines()) {
+        assert_eq!(found, made, "docs/scaling.md; {again}");
+    }
+    assert!(found == made, "docs/scaling.md; {again}");
+    assert!(document("scaling.svg") == scale::plot(&lines), "docs/scaling.svg; {again}");
+    bounds_hold(&lines);
+}
+
+/// What the text says does not grow.
+fn bounds_hold(lines: &[Vec<Sample>]) {
+    for sample in lines.iter().flatten() {
+        let messages = sample.per_operation(sample.messages);
+        let bound = match sample.workload {
+            Workload::HotLock => 3.0,
+            Workload::Barrier => 2.0,
+            _ => 4.0,
+        };
+        assert!(messages <= bound, "{sample:?}: {messages} messages an operation");
+        assert!(sample.directory_bytes <= 16 + 136, "{sample:?}");
+        let narrow = sample.workload != Workload::HotPage;
+        assert!(!narrow || sample.directory_bytes <= 16, "{sample:?}");
+    }
+}
+
+#[test]
+fn a_sample_is_the_same_every_time() {
+    for workload in Workload::ALL {
+        for protocol in workload.protocols() {
+            let once = scale::sample(workload, *protocol, 16);
+            assert_eq!(once, scale::sample(workload, *protocol, 16));
+            assert!(once.operations > 0, "{once:?}");
+        }
+    }
+}
+
+#[test]
+fn the_values_have_a_line_for_every_sample() {
+    let lines = scale::measure(8);
+    let samples: usize = lines.iter().map(Vec::len).sum();
+    let text = scale::csv(&lines);
+    let fields = |line: &str| line.split(',').count();
+    assert_eq!(text.lines().count(), samples + 1);
+    assert!(text.lines().all(|line| fields(line) == 10), "{text}");
+}
