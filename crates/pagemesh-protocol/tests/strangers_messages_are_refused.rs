@@ -353,6 +353,25 @@ fn a_region_in_use_is_neither_dropped_nor_proposed_anew() {
     assert_eq!(mapped().hears(0, drop), [Action::UnmapRegion(REGION)]);
 }
 
+/// The caller's answer names the round: with two proposals of one round, the answer to the first would be taken for the second's,
+/// and that one's would unmap a region in use.
+#[test]
+fn a_round_is_proposed_once() {
+    let spec = RegionSpec { address: limits::REGION_BASE, ..asked("grid", Placement::Cyclic) };
+    let round = |round| Message::RegionMap { region: REGION, round, spec };
+    let again = "the round of the region was proposed before";
+    let mut subject = Subject::new(1, COUNT);
+    subject.hears(0, round(0));
+    assert_eq!(subject.refuses(0, round(0)), again);
+    subject.hears(0, Message::RegionDrop { region: REGION, round: 0 });
+    assert_eq!(subject.refuses(0, round(0)), again);
+    subject.hears(0, round(u16::MAX));
+    assert_eq!(subject.refuses(0, round(u16::MAX)), again);
+    subject.maps(REGION, 0, true);
+    subject.maps(REGION, u16::MAX, true);
+    assert_eq!(subject.engine.region(REGION), Some(spec));
+}
+
 /// Every answer that ends a call by its ticket alone.
 fn answers(slot: u16, lock: LockId, barrier: BarrierId) -> Vec<Message> {
     let ticket = ticket(slot);

@@ -47,6 +47,9 @@ pub(super) struct Agreements {
     next_address: u64,
     /// Proposals to this node that its caller has not mapped yet.
     proposed: Vec<(RegionId, u16, RegionSpec)>,
+    /// The first round of each region that was not proposed to this node yet. A round is proposed once, so that the caller's
+    /// answer to it cannot be taken for the answer to another proposal.
+    rounds: Vec<u32>,
 }
 
 impl Agreements {
@@ -211,6 +214,12 @@ impl Engine {
         if self.pages.is_relied_on(region) {
             return Err(RELIED_ON);
         }
+        let rounds = &mut self.agreements.rounds;
+        if rounds.get(region.index()).is_some_and(|next| u32::from(round) < *next) {
+            return Err("the round of the region was proposed before");
+        }
+        rounds.resize(rounds.len().max(region.index() + 1), 0);
+        rounds[region.index()] = u32::from(round) + 1;
         if self.pages.spec(region).is_some() && self.planted(Planted::KeepOldAddress) {
             self.send(from, Message::RegionMapped { region, round, mapped: true }, out);
             return Ok(());
