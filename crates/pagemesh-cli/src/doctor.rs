@@ -1,10 +1,12 @@
 //! `pagemesh doctor`: what there is on this machine, what pagemesh makes of it, and what would make it better.
 
+use crate::preload::{self, PreloadError};
 use clap::Args;
 use pagemesh::Config;
 use pagemesh::pager::uffd::{Features, Scope};
 use pagemesh::pager::{Chosen, Opening, PagerChoiceError, Probe, choose, probe};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Says what this machine offers, and exits with 1 when pagemesh cannot run here.
@@ -24,11 +26,15 @@ pub fn main(_: &DoctorArguments) -> ExitCode {
         }
     };
     let choice = choose(asked);
-    print!("{}", report(&probe(), &choice));
+    print!("{}", report(&probe(), &choice, &preload::find()));
     if choice.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(found: &Probe, choice: &Result<Chosen, PagerChoiceError>) -> String {
+fn report(
+    found: &Probe,
+    choice: &Result<Chosen, PagerChoiceError>,
+    library: &Result<PathBuf, PreloadError>,
+) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -65,6 +71,10 @@ fn report(found: &Probe, choice: &Result<Chosen, PagerChoiceError>) -> String {
     for improvement in &found.improvements {
         row("would be better", &improvement.gain);
         row("", &format!("by: {}", improvement.command));
+    }
+    match library {
+        Ok(path) => row("preload library", &path.display().to_string()),
+        Err(error) => row("preload library", &format!("none: {error}")),
     }
     match choice {
         Ok(chosen) => row("chosen", &format!("{}: {}", chosen.kind, chosen.reason)),

@@ -10,5 +10,6 @@ pub mod bench;
 pub mod consistency;
 pub mod demo;
 pub mod doctor;
+pub mod preload;
 pub mod run;
 pub mod s2dsm;

@@ -1,6 +1,6 @@
 //! Faults, and who resolves them.
 
-use crate::Access;
+use crate::{Access, PageRange};
 
 /// A region's number in this process, chosen by whoever creates its [`Mapping`](crate::Mapping) and handed back with every
 /// fault.
@@ -56,4 +56,19 @@ pub trait FaultSink: Send + Sync {
     /// this cannot be done. The same fault may arrive from several threads at once, and also for a page that was granted a
     /// moment ago.
     fn resolve(&self, fault: Fault) -> Resolution;
+    /// A system call is about to use `pages`: gets the right to `access` all of them and, if it can, keeps them here until
+    /// [`let_go`](FaultSink::let_go). Called by the preload library, on a thread of the application that is in the middle of
+    /// a system call's function and not of a fault; the rules for [`resolve`](FaultSink::resolve) hold here too.
+    ///
+    /// By default each page is got as by a fault, and not kept.
+    fn hold(&self, region: RegionKey, pages: PageRange, access: Access) -> Resolution {
+        let failed = |page| self.resolve(Fault { region, page, access }) == Resolution::Failed;
+        if pages.iter().any(failed) { Resolution::Failed } else { Resolution::Resolved }
+    }
+
+    /// Ends a [`hold`](FaultSink::hold) of the same pages that returned [`Resolution::Resolved`]. True when none of them
+    /// was away meanwhile; if one may have been, a system call that failed with EFAULT is tried again.
+    fn let_go(&self, _region: RegionKey, _pages: PageRange, _access: Access) -> bool {
+        false
+    }
 }

@@ -61,6 +61,7 @@ mod mapped;
 mod mapping;
 mod page;
 mod pager;
+mod preload;
 mod recoverable;
 mod service;
 mod signal;

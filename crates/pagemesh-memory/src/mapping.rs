@@ -4,6 +4,7 @@ use crate::mapped::{MappedRange, Memory};
 use crate::pager::{
     self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerError, PagerKind, WriteTracking,
 };
+use crate::preload::Announced;
 use crate::{Access, FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
 use rustix::io::Errno;
 use std::mem::ManuallyDrop;
@@ -135,6 +136,8 @@ pub struct Mapping {
 /// In the order in which they go: what serves faults must outlive the app view, or else an access in between would see
 /// unprotected pages.
 struct Parts {
+    /// To the preload library, if there is one.
+    announced: Option<Announced>,
     app: MappedRange,
     service: ServiceView,
     memory: Arc<Memory>,
@@ -164,7 +167,8 @@ impl Mapping {
         let service = ServiceView::new(MappedRange::new(&memory, None)?);
         let tracking = if track_writes { pager::try_tracking(chosen.kind) } else { WriteTracking::Off };
         let pager = pager::open(chosen.kind, &app, &memory, FaultDelivery { key, sink }, tracking)?;
-        let parts = ManuallyDrop::new(Parts { app, service, memory, pager, chosen, tracking });
+        let announced = Announced::new(app.address(), bytes);
+        let parts = ManuallyDrop::new(Parts { announced, app, service, memory, pager, chosen, tracking });
         Ok(Mapping { key, process: std::process::id(), parts })
     }
 
@@ -292,6 +296,7 @@ impl Drop for Mapping {
         if std::process::id() != self.process {
             return;
         }
+        self.parts.announced = None;
         if let Err(still) = self.parts.pager.stop(DROP_TIMEOUT) {
             tracing::error!(key = self.key.0, base = self.base(), "a dropped region stays mapped: {still}");
             return;

@@ -15,15 +15,16 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh-sim", &["pagemesh-protocol"]),
     ("pagemesh", &["pagemesh-protocol", "pagemesh-memory", "pagemesh-net"]),
     ("pagemesh-ffi", &["pagemesh"]),
+    ("pagemesh-preload", &[]),
     ("pagemesh-demos", &["pagemesh"]),
     ("pagemesh-bench", &["pagemesh"]),
     ("pagemesh-litmus", &["pagemesh"]),
     ("pagemesh-fuzz", &["pagemesh-protocol", "pagemesh-net", "pagemesh", "pagemesh-demos"]),
-    ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus"]),
+    ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus", "pagemesh-preload"]),
 ];
 
 /// Crates whose work is `unsafe`.
-const UNSAFE_CRATES: &[&str] = &["pagemesh-memory", "pagemesh-ffi"];
+const UNSAFE_CRATES: &[&str] = &["pagemesh-memory", "pagemesh-ffi", "pagemesh-preload"];
 
 /// What a pure state machine has no use for.
 const IMPURE: &[&str] = &["time", "thread", "net", "fs", "io", "env", "process", "os"];

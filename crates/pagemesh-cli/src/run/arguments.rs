@@ -1,11 +1,13 @@
 //! The command line of `pagemesh run`.
 
+use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, value_parser};
 
 use super::{Launch, NODES_MAX, Output, launch};
+use crate::preload::{self, PreloadError};
 
 /// The title of this command's messages.
 const TITLE: &str = "pagemesh run";
@@ -23,9 +25,14 @@ const TITLE: &str = "pagemesh run";
 /// number of the signal that killed it. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT go to all nodes, which are killed when they
 /// have not ended 5 s later; a second Ctrl-C kills them at once. The exit code is then 130, 143, 129 or 131.
 ///
+/// A library is preloaded (LD_PRELOAD) into the nodes and what they start, with which read(2), write(2), fread(3) and
+/// their kin work on shared memory. It does not reach programs that are linked statically or run with another user's
+/// rights. `pagemesh doctor` tells where it is; PAGEMESH_PRELOAD names another.
+///
 /// What a node has started ends with it: to outlive the run, a process needs a session of its own (setsid). The exit
 /// code is 127 when there is no such program and 126 when it cannot be executed.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct RunArguments {
     /// The number of nodes, 1 to 64
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
@@ -41,6 +48,14 @@ pub struct RunArguments {
     /// Let the other nodes run on when one fails
     #[arg(long)]
     keep_going: bool,
+
+    /// Do not preload the library for system calls on shared memory
+    #[arg(long)]
+    no_preload: bool,
+
+    /// Say on stderr what is preloaded
+    #[arg(short, long)]
+    verbose: bool,
 
     /// The program, and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
@@ -66,7 +81,30 @@ impl From<RunArguments> for Launch {
 
 /// Runs the command; says on stderr why nothing could be started.
 pub fn execute(arguments: RunArguments) -> ExitCode {
-    match launch(&Launch::from(arguments)) {
+    let (wanted, verbose) = (!arguments.no_preload, arguments.verbose);
+    let mut nodes = Launch::from(arguments);
+    if wanted {
+        match preload::find() {
+            Ok(library) => {
+                let before = env::var_os(preload::LOADER_VARIABLE);
+                let list = preload::prepended(&library, before.as_deref());
+                nodes.environment.push((preload::LOADER_VARIABLE.into(), list));
+                if verbose {
+                    eprintln!("{TITLE}: preloading {}", library.display());
+                }
+            }
+            Err(error @ PreloadError::NotFound { .. }) => {
+                if verbose {
+                    eprintln!("{TITLE}: {error}");
+                }
+            }
+            Err(error) => {
+                eprintln!("{TITLE}: {error}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match launch(&nodes) {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(error) => {
             eprintln!("{TITLE}: {error}");

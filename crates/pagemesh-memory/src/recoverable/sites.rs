@@ -30,7 +30,7 @@ impl Outcome {
     }
 
     /// What was loaded, or whose page could not be had.
-    pub(super) fn result(self) -> Result<u64, (RegionKey, u64)> {
+    pub(crate) fn result(self) -> Result<u64, (RegionKey, u64)> {
         if self.failure == 0 { Ok(self.value) } else { Err((RegionKey(self.failure as u32), self.value)) }
     }
 }

@@ -13,6 +13,7 @@ mod failure;
 mod pins;
 mod receive;
 mod shard;
+mod system_calls;
 mod twins;
 
 use crate::stats::{Counters, TakenPages, count};
@@ -22,7 +23,9 @@ use crate::{
 use calls::{Call, Calls};
 pub(crate) use failure::CallFailure;
 use failure::Failures;
-use pagemesh_memory::{Chosen, Fault, FaultSink, Mapping, MappingOptions, RegionKey, Resolution};
+use pagemesh_memory::{
+    Chosen, Fault, FaultSink, Mapping, MappingOptions, PageRange, RegionKey, Resolution,
+};
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
     Access, Actions, BarrierId, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
@@ -497,5 +500,12 @@ impl FaultSink for Runtime {
                 Resolution::Failed
             }
         }
+    }
+    fn hold(&self, region: RegionKey, pages: PageRange, access: pagemesh_memory::Access) -> Resolution {
+        self.pin_range(region, pages, access)
+    }
+
+    fn let_go(&self, region: RegionKey, pages: PageRange, access: pagemesh_memory::Access) -> bool {
+        self.unpin_range(region, pages, access)
     }
 }
