@@ -57,6 +57,7 @@ compile_error!(
 
 pub mod diff;
 mod fault;
+mod fork;
 mod mapped;
 mod mapping;
 mod page;
@@ -69,6 +70,7 @@ pub mod uffd;
 
 pub use diff::{DIFF_MOST, Diff, DiffBytes, DiffError, DiffForm, Twin, TwinError, TwinPool};
 pub use fault::{Fault, FaultSink, RegionKey, Resolution};
+pub use fork::{KeptFromChildren, process_generation};
 pub use mapping::{Mapping, MappingError, MappingOptions};
 pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
 pub use pager::{

@@ -1,7 +1,7 @@
 //! The memory behind a region: its file, and the ranges of addresses where the file is mapped.
 
-use crate::{Access, MappingError, PAGE_BYTES, PageRange};
-use rustix::fd::OwnedFd;
+use crate::{Access, KeptFromChildren, MappingError, PAGE_BYTES, PageRange};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, ftruncate, memfd_create,
     seek,
@@ -17,6 +17,8 @@ const MAPS: &str = "/proc/self/maps";
 /// size, so that no access inside it can run past its end.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// A child would keep the memory of a parent that is gone.
+    _kept: Option<KeptFromChildren>,
     file: OwnedFd,
     bytes: usize,
 }
@@ -28,7 +30,7 @@ impl Memory {
         ftruncate(&file, bytes as u64).map_err(failed("ftruncate of the memory file"))?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(failed("sealing the memory file"))?;
-        Ok(Memory { file, bytes })
+        Ok(Memory { _kept: KeptFromChildren::new(file.as_fd()), file, bytes })
     }
 
     /// Makes the file hold `pages`, as zeros where it does not yet.

@@ -5,7 +5,7 @@ use crate::pager::{
     self, Chosen, FaultDelivery, Pager, PagerChoiceError, PagerError, PagerKind, WriteTracking,
 };
 use crate::preload::Announced;
-use crate::{Access, FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError};
+use crate::{Access, FaultSink, PAGE_BYTES, PageRange, RegionKey, ServiceView, UffdError, fork};
 use rustix::io::Errno;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -125,7 +125,8 @@ impl MappingOptions {
 /// has to give up, everything stays mapped for the rest of the process's life, so that no thread gets foreign memory. A
 /// thread that goes on using addresses of a dropped region does what it does with any unmapped memory.
 ///
-/// In a child made by `fork` neither view exists (SIGSEGV), and dropping the child's copy does nothing.
+/// In a child made by `fork` neither view exists (SIGSEGV), and dropping the child's copy does nothing. The child can map regions of its
+/// own.
 pub struct Mapping {
     key: RegionKey,
     /// The process it was made in: a child has this value, but not the mappings.
@@ -161,6 +162,12 @@ impl Mapping {
         {
             return Err(MappingError::BadAddress { address, bytes });
         }
+        fork::settle().map_err(|errno| MappingError::Failed {
+            call: "pthread_atfork",
+            address,
+            bytes,
+            errno,
+        })?;
         let chosen = pager.map_or_else(|| pager::choose(None), |kind| Ok(Chosen::forced(kind)))?;
         let memory = Arc::new(Memory::new(bytes)?);
         let app = MappedRange::new(&memory, address)?;

@@ -20,7 +20,10 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh-bench", &["pagemesh"]),
     ("pagemesh-litmus", &["pagemesh"]),
     ("pagemesh-fuzz", &["pagemesh-protocol", "pagemesh-net", "pagemesh", "pagemesh-demos"]),
-    ("pagemesh-cli", &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus", "pagemesh-preload"]),
+    (
+        "pagemesh-cli",
+        &["pagemesh", "pagemesh-demos", "pagemesh-bench", "pagemesh-litmus", "pagemesh-preload"],
+    ),
 ];
 
 /// Crates whose work is `unsafe`.

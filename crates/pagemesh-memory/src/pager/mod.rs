@@ -245,6 +245,12 @@ pub(crate) fn open(
     })
 }
 
+/// Forgets what a parent's pagers share, in a child made by fork.
+pub(crate) fn forget() {
+    handler::forget();
+    sigsegv::forget();
+}
+
 /// Keeps the handler of a signal in place for the region with this app view.
 fn install(signal: FaultSignal, app: &MappedRange) -> Result<Installed, MappingError> {
     signal::install(signal).map_err(|(call, errno)| MappingError::Failed {

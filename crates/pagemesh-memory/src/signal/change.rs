@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::ptr::null;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Regions that need the handler of each signal.
 static USERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
@@ -15,10 +15,17 @@ static USERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 /// Whether the handler is in place, or was and is behind another by now.
 static IN_PLACE: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// Whose regions are counted.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
 static CHANGING: AtomicBool = AtomicBool::new(false);
+
+/// Forgets the regions of a parent, in a child made by fork. The handlers stay in place, and what they pass on to stays known: a child has
+/// its parent's dispositions.
+pub(super) fn forget() {
+    for users in &USERS {
+        users.store(0, Ordering::Relaxed);
+    }
+    // Whoever held it is not here.
+    CHANGING.store(false, Ordering::Release);
+}
 
 /// The right to change dispositions. A lock of its own kind, since the application may change them in a signal handler: nobody is
 /// interrupted by one while holding it, nothing in it waits, and it allocates nothing.
@@ -52,22 +59,18 @@ pub(crate) struct Installed {
 pub(crate) fn install(signal: FaultSignal) -> Result<Installed, (&'static str, Errno)> {
     let changing = Changing::begin();
     let index = signal as usize;
-    let process = std::process::id();
-    if PROCESS.swap(process, Ordering::Relaxed) != process {
-        // A forked child has the parent's handler, but none of its regions.
-        for users in &USERS {
-            users.store(0, Ordering::Relaxed);
-        }
-    }
     if !IN_PLACE[index].load(Ordering::Relaxed) {
         let named = |errno| (signal.name(), errno);
         let previous = disposition(signal).map_err(named)?;
-        // The handler needs it from its first moment on.
-        chain::remember(signal, &previous, &changing);
-        let found = replace_disposition(signal, &ours(signal, &previous)).map_err(named)?;
-        if found.sa_sigaction != previous.sa_sigaction {
-            // Another thread was here between the two calls: its handler is the one to pass on to.
-            chain::remember(signal, &found, &changing);
+        // It is ours already where this process was forked while a thread of its parent was here.
+        if !is_ours(&previous) {
+            // The handler needs it from its first moment on.
+            chain::remember(signal, &previous, &changing);
+            let found = replace_disposition(signal, &ours(signal, &previous)).map_err(named)?;
+            if found.sa_sigaction != previous.sa_sigaction {
+                // Another thread was here between the two calls: its handler is the one to pass on to.
+                chain::remember(signal, &found, &changing);
+            }
         }
         IN_PLACE[index].store(true, Ordering::Relaxed);
     }

@@ -38,6 +38,13 @@ pub(crate) use change::{Installed, install};
 pub(crate) use mask::AllMasked;
 pub(crate) use registry::{Entry, Registration, find};
 
+/// Forgets the regions of a parent, in a child made by fork. The handlers stay installed, and what they pass on to stays known:
+/// a child has its parent's dispositions.
+pub(crate) fn forget() {
+    change::forget();
+    registry::forget();
+}
+
 use crate::pager::failures;
 use crate::recoverable::sites;
 use crate::{Fault, PAGE_BYTES, PagerKind, RegionKey, Resolution};

@@ -23,6 +23,19 @@ pub(crate) fn find(address: usize) -> Option<Reader<'static>> {
     REGISTRY.find(address)
 }
 
+/// Empties the table in a child made by fork: its entries are its parent's, and the readers counted there are threads that do not
+/// exist here. The entries are not freed, since inherited values still name them.
+pub(super) fn forget() {
+    for slot in &REGISTRY.slots[..REGISTRY.used.load(Ordering::Acquire)] {
+        slot.entry.store(null_mut(), Ordering::SeqCst);
+        slot.readers.store(0, Ordering::SeqCst);
+        slot.start.store(0, Ordering::Relaxed);
+        slot.end.store(0, Ordering::Relaxed);
+        slot.claimed.store(false, Ordering::Release);
+    }
+    REGISTRY.used.store(0, Ordering::Release);
+}
+
 /// A registered region.
 pub(crate) struct Entry {
     pub(crate) start: usize,

@@ -60,7 +60,7 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -486,6 +486,13 @@ impl Switch {
         }
         self.flush();
         result
+    }
+
+    /// Everything open: what a child made by fork(2) must not keep. The numbers stay the same as long as the switch lives.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let links = self.links.iter().flatten().map(|link| link.stream.as_fd());
+        let own = [self.inner.as_fd(), self.outer.as_fd()];
+        links.chain(own).chain([self.leader_wake.descriptor(), self.service_wake.descriptor()])
     }
 
     /// Ends the link to `peer`: `shutdown(2)`. What is queued is not sent any more. Whoever receives reports the

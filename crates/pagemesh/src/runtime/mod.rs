@@ -24,7 +24,8 @@ use calls::{Call, Calls};
 pub(crate) use failure::CallFailure;
 use failure::Failures;
 use pagemesh_memory::{
-    Chosen, Fault, FaultSink, Mapping, MappingOptions, PageRange, RegionKey, Resolution,
+    Chosen, Fault, FaultSink, KeptFromChildren, Mapping, MappingOptions, PageRange, RegionKey, Resolution,
+    process_generation,
 };
 use pagemesh_net::{JoinOptions, Switch};
 use pagemesh_protocol::{
@@ -60,6 +61,10 @@ struct Departures {
 pub(crate) struct Runtime {
     /// Which process joined; a forked child has a copy of everything but the threads.
     process: u32,
+    /// As [`pagemesh_memory::process_generation`] was: tells the same without a system call.
+    generation: u32,
+    /// The connections: they are to end with this process, whatever children it has. Goes before the switch.
+    _kept_from_children: Vec<KeptFromChildren>,
     node: NodeId,
     nodes: u16,
     fault_timeout: Duration,
@@ -125,10 +130,13 @@ impl Runtime {
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::new(config.node, joined.streams).map_err(setup)?;
         switch.set_spin(config.spin);
+        let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
         let engine = Engine::new(EngineConfig::new(node, config.nodes));
         let runtime = Arc::new_cyclic(|this| Runtime {
             process: std::process::id(),
+            generation: process_generation(),
+            _kept_from_children: kept,
             node,
             nodes: config.nodes,
             fault_timeout: config.fault_timeout,
@@ -172,7 +180,16 @@ impl Runtime {
         &self.pager
     }
 
+    /// Whether this is a copy in a forked child, of which nothing works: no lock is taken then, since the thread that holds
+    /// it may be in the parent.
+    fn is_inherited(&self) -> bool {
+        process_generation() != self.generation
+    }
+
     pub(crate) fn page_state(&self, page: PageAddress) -> PageState {
+        if self.is_inherited() {
+            return PageState::Invalid;
+        }
         lock(&self.shard).engine.page_state(page)
     }
 
@@ -202,6 +219,9 @@ impl Runtime {
 
     /// Gives the engine an event and performs what it asks for. `None` after the end.
     fn event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
         let mut shard = lock(&self.shard);
         (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
     }
@@ -328,6 +348,9 @@ impl Runtime {
     /// Why a recoverable access could not have `page`: what its fault found or, when that was overwritten since, what asking
     /// again finds. `Ok` when the page can be had after all.
     pub(crate) fn explain(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
+        if self.is_inherited() {
+            return Err(CallFailure::Closed);
+        }
         let known = lock(&self.failures).take(page);
         known.map_or_else(|| self.acquire(page, access), Err)
     }
@@ -382,8 +405,9 @@ impl Runtime {
 
     pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
         self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
-        self.event(|engine, out| engine.on_lock_release(ticket, id, out));
-        self.switch.flush();
+        if self.event(|engine, out| engine.on_lock_release(ticket, id, out)).is_some() {
+            self.switch.flush();
+        }
     }
 
     pub(crate) fn barrier(&self, id: BarrierId, participants: u32) -> Result<(), SyncError> {
@@ -417,6 +441,9 @@ impl Runtime {
     }
 
     pub(crate) fn wait_departure(&self, timeout: Duration) -> Option<Departure> {
+        if self.is_inherited() {
+            return None;
+        }
         let (mut departures, _) = self
             .departed
             .wait_timeout_while(lock(&self.departures), timeout, |departures| departures.news.is_empty())

@@ -4,6 +4,7 @@
 //! thread that it was meant for or, when that thread cannot be signalled because its access was the kernel's, after
 //! [`LIFETIME`]. To take poison off too early is harmless: the access faults anew and the sink is asked again.
 
+use crate::fork::PerProcess;
 use crate::{PAGE_BYTES, Resolution};
 use rustix::mm::{Advice, madvise};
 use std::ptr::without_provenance_mut;
@@ -27,14 +28,25 @@ struct Failure {
 
 /// All of this process. It is locked only where no signal can come in between: by the service threads, which have signals blocked,
 /// and in our signal handler, which has all of them masked.
-static FAILURES: Mutex<Failures> = Mutex::new(Failures { list: [None; FAILURES_MAX] });
+static FAILURES: PerProcess<Mutex<Failures>> =
+    PerProcess::new(|| Mutex::new(Failures { list: [None; FAILURES_MAX] }));
+
+/// Makes the list, so that no signal handler has to.
+pub(super) fn prepare() {
+    FAILURES.get();
+}
+
+/// In a child made by fork, which has no page that was poisoned.
+pub(super) fn forget() {
+    FAILURES.forget();
+}
 
 struct Failures {
     list: [Option<Failure>; FAILURES_MAX],
 }
 
 fn failures() -> MutexGuard<'static, Failures> {
-    FAILURES.lock().unwrap_or_else(PoisonError::into_inner)
+    FAILURES.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Failures {

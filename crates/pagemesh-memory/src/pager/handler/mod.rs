@@ -17,6 +17,7 @@ mod service;
 
 use super::userfault::UserfaultPages;
 use super::{FaultDelivery, Pager, PagerError, PagerKind, StillFaulting};
+use crate::fork::PerProcess;
 use crate::mapped::MappedRange;
 use crate::signal::{AllMasked, FaultSignal, Installed, Registration};
 use crate::uffd::{Features, Scope, Userfault};
@@ -28,7 +29,14 @@ use std::time::Duration;
 /// Held shared by whatever changes a page, and exclusively while one is poisoned: that takes three steps, in between which the
 /// page has to stay absent. Locked with all signals masked: a handler of the application that interrupted the holder may
 /// touch a region.
-static CHANGES: RwLock<()> = RwLock::new(());
+static CHANGES: PerProcess<RwLock<()>> = PerProcess::new(|| RwLock::new(()));
+
+/// In a child made by fork: threads of the parent may hold any of these locks for ever.
+pub(super) fn forget() {
+    CHANGES.forget();
+    failures::forget();
+    service::forget();
+}
 
 /// What the kernel must offer for the [`handler`](PagerKind::Handler) pager.
 pub const FEATURES: Features = Features::from_bits(
@@ -57,6 +65,9 @@ pub(super) fn open_userfault() -> Result<Arc<Userfault>, UffdError> {
 
 impl HandlerPager {
     pub(super) fn open(app: &MappedRange, delivery: FaultDelivery) -> Result<HandlerPager, MappingError> {
+        // Service threads and signal handlers must find them made.
+        CHANGES.get();
+        failures::prepare();
         let service = Service::join()?;
         let signals = super::install(FaultSignal::Sigbus, app)?;
         let registration = delivery.register(PagerKind::Handler, app)?;
@@ -75,7 +86,7 @@ impl HandlerPager {
 /// Changes pages while none is being poisoned.
 fn change<R>(work: impl FnOnce() -> R) -> R {
     let _masked = AllMasked::new();
-    let _shared = CHANGES.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = CHANGES.get().read().unwrap_or_else(PoisonError::into_inner);
     work()
 }
 

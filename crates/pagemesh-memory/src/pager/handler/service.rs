@@ -5,6 +5,7 @@
 //! then resolves its own. So no fault waits behind another while a thread is idle, and no thread wakes in vain.
 
 use super::{CHANGES, failures};
+use crate::fork::PerProcess;
 use crate::signal::{AllMasked, Entry, find};
 use crate::uffd::{FaultMessage, Userfault};
 use crate::{Fault, MappingError, PAGE_BYTES, Resolution, UffdError};
@@ -24,7 +25,12 @@ const THREADS_MAX: usize = 16;
 const TRIES_MAX: u32 = 1 << 16;
 
 /// The service of this process, if there is a region that needs it.
-static CURRENT: Mutex<Weak<Service>> = Mutex::new(Weak::new());
+static CURRENT: PerProcess<Mutex<Weak<Service>>> = PerProcess::new(|| Mutex::new(Weak::new()));
+
+/// In a child made by fork: the threads stayed in the parent.
+pub(super) fn forget() {
+    CURRENT.forget();
+}
 
 /// What an event is about.
 const FAULT: epoll::EventData = epoll::EventData::new_u64(0);
@@ -48,13 +54,9 @@ struct Core {
 impl Service {
     /// The service of this process, which is started for its first region.
     pub(super) fn join() -> Result<Arc<Service>, MappingError> {
-        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = CURRENT.get().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(service) = current.upgrade() {
-            if service.process == std::process::id() {
-                return Ok(service);
-            }
-            // Its threads stayed in the parent; so does what it stands for.
-            std::mem::forget(service);
+            return Ok(service);
         }
         let service = Arc::new(Service::start()?);
         *current = Arc::downgrade(&service);
@@ -172,7 +174,7 @@ impl Core {
     /// Lets an access to a page fail: the next one.
     fn refuse(&self, page_address: usize) {
         let _masked = AllMasked::new();
-        let _alone = CHANGES.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = CHANGES.get().write().unwrap_or_else(PoisonError::into_inner);
         // Only what is absent can be poisoned, and a store can fail at a page that is there.
         failures::drop_page(page_address);
         // What of this the kernel refuses leaves a page that faults, and the sink is asked again.

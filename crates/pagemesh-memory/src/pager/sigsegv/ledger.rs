@@ -44,6 +44,11 @@ impl Ledger {
         self
     }
 
+    /// Nothing is taken any more: a child made by fork has none of its parent's app views.
+    pub(super) fn forget(&self) {
+        self.used.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn set_limit(&self, max: usize, others: usize) {
         let limit = max.saturating_sub(max / RESERVE_PART).saturating_sub(others);
         self.max.store(max, Ordering::Relaxed);

@@ -14,6 +14,11 @@ use crate::mapped::{MappedRange, Memory};
 use crate::signal::{AllMasked, FaultSignal, Installed, Registration};
 use crate::{Access, MappingError, PAGE_BYTES, PageRange};
 use ledger::LEDGER;
+
+/// In a child made by fork.
+pub(super) fn forget() {
+    LEDGER.forget();
+}
 use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, mprotect};
 use std::ops::Range;
