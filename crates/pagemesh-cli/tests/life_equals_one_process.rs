@@ -4,10 +4,9 @@
 mod life_support;
 
 use std::fs;
-use std::io::Write;
 
-use life_support::{last_generation, reference};
-use pagemesh::pager::{PagerKind, choose};
+use life_support::user_support::for_every_user_and_pager;
+use life_support::{finished, last_generation, reference};
 use pagemesh_demos::patterns::Named;
 use pagemesh_demos::{Grid, rle};
 
@@ -69,24 +68,14 @@ fn rows_of_several_nodes_in_one_page_do_not_disturb_each_other() {
 }
 
 #[test]
-fn every_pager_plays_the_same_game() {
-    for pager in PagerKind::ALL {
-        if let Err(error) = choose(Some(pager)) {
-            // Past the harness, which would keep it to itself.
-            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
-            continue;
-        }
-        let mut command = life_support::life("-n 3 --grid 200x150 --generations 500");
-        command.env("PAGEMESH_PAGER", pager.to_string());
-        let finished = life_support::Game::start(command).finish(life_support::GAME_DEADLINE);
-        assert!(finished.status.success(), "{pager}: {finished:?}");
-        let expected = reference(&Named::RPentomino.grid(), 200, 150, 500).population();
-        assert_eq!(
-            finished.stdout.lines().last(),
-            Some(format!("population {expected}").as_str()),
-            "{pager}"
-        );
-    }
+fn every_user_plays_the_same_game_with_every_pager() {
+    let expected = reference(&Named::RPentomino.grid(), 200, 150, 500).population();
+    for_every_user_and_pager(|setting| {
+        let finished = finished("-n 3 --grid 200x150 --generations 500");
+        assert!(finished.status.success(), "{setting:?}: {finished:?}");
+        let last = format!("population {expected}");
+        assert_eq!(finished.stdout.lines().last(), Some(last.as_str()), "{setting:?}");
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod life_support;
 
 use std::time::Duration;
 
+use life_support::user_support::for_every_user_and_pager;
 use life_support::{GAME_DEADLINE, Game, is_running, life};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -64,6 +65,11 @@ fn kill_and_check(victim: usize) {
 fn a_killed_node_is_reported_by_all_others() {
     kill_and_check(2);
     kill_and_check(3);
+}
+
+#[test]
+fn it_is_for_every_user_with_every_pager() {
+    for_every_user_and_pager(|_| kill_and_check(1));
 }
 
 #[test]

@@ -8,8 +8,9 @@ mod s2dsm_support;
 
 use s2dsm_support::player::{
     Connection, FAULT, LOCAL_COMMAND_PROMPT, Player, assert_mapped, page, page_prompt, pair, pair_with_pages,
-    states, with_every_pager,
+    states,
 };
+use s2dsm_support::user_support::for_every_user_and_pager;
 
 const MESSAGE: &str = "Hello Userfaultfd!";
 const TO_ALL: &str = "Writing this to all pages!";
@@ -60,12 +61,12 @@ fn eighteen_steps(connection: Connection) {
 
 #[test]
 fn eighteen_steps_on_terminals() {
-    with_every_pager(|| eighteen_steps(Connection::Terminal));
+    for_every_user_and_pager(|_| eighteen_steps(Connection::Terminal));
 }
 
 #[test]
 fn eighteen_steps_through_pipes() {
-    with_every_pager(|| eighteen_steps(Connection::Pipes));
+    for_every_user_and_pager(|_| eighteen_steps(Connection::Pipes));
 }
 
 #[test]

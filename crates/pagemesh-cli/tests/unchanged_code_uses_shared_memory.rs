@@ -4,18 +4,19 @@
 //! The code is C, built here as a shared object that knows nothing of pagemesh. Its host is this program, started again by
 //! `pagemesh run` as each node.
 
+mod user_support;
+
 use std::env;
 use std::ffi::{CString, c_char, c_int};
 use std::fs;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
-use pagemesh::pager::{PagerKind, choose};
+use pagemesh::pager::PagerKind;
 use pagemesh::{Config, Mesh, RegionOptions};
+use user_support::for_every_user_and_pager;
 
 const PAGEMESH: &str = env!("CARGO_BIN_EXE_pagemesh");
 
@@ -64,66 +65,30 @@ fn be_a_node() {
 
 /// A folder that every user can reach, with this program, `pagemesh`, the library and the guest in it.
 fn folder() -> &'static Path {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    static READY: Once = Once::new();
+    let folder = user_support::public_folder();
+    READY.call_once(|| {
         let built = Command::new("cc")
             .args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
             .arg(format!("{}/tests/c/guest.c", env!("CARGO_MANIFEST_DIR")))
             .arg("-o")
-            .arg(folder.path().join("guest.so"))
+            .arg(folder.join("guest.so"))
             .output()
             .expect("a C compiler is there: cc");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let own = env::current_exe().expect("this program");
-        let library = own.with_file_name("libpagemesh_preload.so");
-        let files = [(own, "host"), (PAGEMESH.into(), "pagemesh"), (library, "libpagemesh_preload.so")];
-        for (from, name) in files {
-            fs::copy(&from, folder.path().join(name)).unwrap_or_else(|error| panic!("{from:?}: {error}"));
-        }
-        folder
+        user_support::public_copy(&own.with_file_name("libpagemesh_preload.so"));
+        user_support::public_copy(Path::new(PAGEMESH));
+        fs::copy(own, folder.join("host")).expect("there is room");
     });
-    folder.path()
+    folder
 }
 
-struct Setting {
-    pager: PagerKind,
-    as_nobody: bool,
-}
-
-/// Each pager that can be had; for root, as the user nobody too.
-fn settings() -> Vec<Setting> {
-    let mut settings = Vec::new();
-    for pager in PagerKind::ALL {
-        match choose(Some(pager)) {
-            Ok(_) => settings.push(Setting { pager, as_nobody: false }),
-            // Past the harness, which would keep it to itself.
-            Err(error) => {
-                let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
-            }
-        }
-    }
-    if rustix::process::geteuid().is_root() {
-        settings.push(Setting { pager: PagerKind::Sigbus, as_nobody: true });
-        settings.push(Setting { pager: PagerKind::Sigsegv, as_nobody: true });
-    }
-    settings
-}
-
-fn run(setting: &Setting, options: &[&str], test: &str, guest: &str) -> Output {
-    let program = |name: &str| -> PathBuf { folder().join(name) };
-    let mut command = if setting.as_nobody {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program("pagemesh"));
-        command
-    } else {
-        Command::new(program("pagemesh"))
-    };
-    command.args(["run", "-n", "2"]).args(options).arg("--").arg(program("host"));
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    command.env("PAGEMESH_PAGER", setting.pager.to_string()).env_remove("PAGEMESH_PRELOAD");
-    command.env(GUEST, guest).env(OBJECT, program("guest.so"));
+fn run(options: &[&str], test: &str, guest: &str) -> Output {
+    let mut command = user_support::command(&folder().join("pagemesh"));
+    command.args(["run", "-n", "2"]).args(options).arg("--").arg(folder().join("host"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env_remove("PAGEMESH_PRELOAD");
+    command.env(GUEST, guest).env(OBJECT, folder().join("guest.so"));
     command.output().expect("it runs")
 }
 
@@ -131,27 +96,26 @@ fn run(setting: &Setting, options: &[&str], test: &str, guest: &str) -> Output {
 fn reads_and_writes_of_all_kinds_work_with_every_pager() {
     const TEST: &str = "reads_and_writes_of_all_kinds_work_with_every_pager";
     be_a_node();
-    for setting in settings() {
-        let ran = run(&setting, &[], TEST, "guest");
-        let who = if setting.as_nobody { "nobody" } else { "this user" };
-        assert!(ran.status.success(), "{} as {who}: {ran:?}", setting.pager);
-    }
+    for_every_user_and_pager(|setting| {
+        let ran = run(&[], TEST, "guest");
+        assert!(ran.status.success(), "{setting:?}: {ran:?}");
+    });
 }
 
 #[test]
 fn without_the_library_the_kernel_cannot_use_absent_pages() {
     const TEST: &str = "without_the_library_the_kernel_cannot_use_absent_pages";
     be_a_node();
-    for setting in settings() {
-        let ran = run(&setting, &["--no-preload"], TEST, "plain_guest");
-        let works = setting.pager == PagerKind::Handler;
-        assert_eq!(ran.status.success(), works, "{}: {ran:?}", setting.pager);
+    for_every_user_and_pager(|setting| {
+        let ran = run(&["--no-preload"], TEST, "plain_guest");
+        let works = setting.pager == Some(PagerKind::Handler);
+        assert_eq!(ran.status.success(), works, "{setting:?}: {ran:?}");
         if !works {
             let told = String::from_utf8_lossy(&ran.stderr).into_owned();
             assert!(told.contains("node 1: line ") && told.contains("os error 14"), "{told}");
         }
-        assert!(run(&setting, &[], TEST, "plain_guest").status.success(), "{}", setting.pager);
-    }
+        assert!(run(&[], TEST, "plain_guest").status.success(), "{setting:?}");
+    });
 }
 
 #[test]

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 /// does anything, except for the runtime's own, so the child may do whatever a program may.
 fn forked(child: impl FnOnce()) -> libc::pid_t {
     // SAFETY: see above.
-    let process = unsafe { libc::fork() };
+    forked_by(|| unsafe { libc::fork() }, child)
+}
+
+fn forked_by(fork: impl FnOnce() -> libc::pid_t, child: impl FnOnce()) -> libc::pid_t {
+    let process = fork();
     assert!(process >= 0);
     if process == 0 {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
@@ -67,6 +71,25 @@ fn a_child_forked_before_its_parent_joins_becomes_a_node() {
         mesh.leave().unwrap();
         let coordinator = free_address();
         let child = forked(|| share(1, coordinator));
+        share(0, coordinator);
+        reap(child);
+    });
+    everywhere(|| {
+        run(TEST, 1);
+    });
+}
+
+/// Nobody tells such a child that it is one.
+#[test]
+fn a_child_of_a_bare_system_call_becomes_a_node_too() {
+    const TEST: &str = "a_child_of_a_bare_system_call_becomes_a_node_too";
+    play(TEST, |mesh| {
+        // With no thread of the runtime about, nobody can be in the middle of an allocation.
+        mesh.leave().unwrap();
+        let coordinator = free_address();
+        // SAFETY: as in `forked`; the allocator is at rest.
+        let fork = || unsafe { libc::syscall(libc::SYS_fork) } as libc::pid_t;
+        let child = forked_by(fork, || share(1, coordinator));
         share(0, coordinator);
         reap(child);
     });

@@ -1,8 +1,12 @@
 //! Runs `pagemesh demo life` and waits for what it does, never without a deadline.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+#[path = "../user_support/mod.rs"]
+pub(crate) mod user_support;
+
 use std::fs;
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -21,7 +25,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// `pagemesh demo life` with arguments separated by blanks.
 pub(crate) fn life(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemesh"));
+    let mut command = user_support::command(Path::new(env!("CARGO_BIN_EXE_pagemesh")));
     command.args(["demo", "life"]).args(arguments.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

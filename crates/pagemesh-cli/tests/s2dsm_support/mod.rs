@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod player;
+#[path = "../user_support/mod.rs"]
+pub(crate) mod user_support;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use std::net::SocketAddr;

@@ -1,13 +1,13 @@
 //! One s2dsm process and its user.
 
-use pagemesh::pager::{PagerKind, choose};
+use super::user_support;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,24 +38,6 @@ struct Heard {
 
 type Ear = Arc<(Mutex<Heard>, Condvar)>;
 
-thread_local! {
-    static PAGER: Cell<Option<PagerKind>> = const { Cell::new(None) };
-}
-
-/// Runs a test with each pager that can be had here; which cannot is said on stderr, past the harness.
-pub(crate) fn with_every_pager(test: impl Fn()) {
-    for pager in PagerKind::ALL {
-        if let Err(error) = choose(Some(pager)) {
-            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
-            continue;
-        }
-        println!("with {pager}");
-        PAGER.set(Some(pager));
-        test();
-    }
-    PAGER.set(None);
-}
-
 /// A running s2dsm. Dropping it kills it.
 pub(crate) struct Player {
     pub(crate) connection: Connection,
@@ -69,11 +51,8 @@ pub(crate) struct Player {
 impl Player {
     /// Starts `s2dsm` with `arguments`.
     pub(crate) fn start(connection: Connection, arguments: &[&str]) -> Player {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_s2dsm"));
+        let mut command = user_support::command(Path::new(env!("CARGO_BIN_EXE_s2dsm")));
         command.args(arguments);
-        if let Some(pager) = PAGER.get() {
-            command.env("PAGEMESH_PAGER", pager.to_string());
-        }
         let ear = Ear::default();
         match connection {
             Connection::Terminal => {
