@@ -39,7 +39,8 @@ static DESCRIPTOR: [AtomicI32; DESCRIPTORS] = [const { AtomicI32::new(0) }; DESC
 static DESCRIPTORS_USED: AtomicUsize = AtomicUsize::new(0);
 
 /// A number that is another one in a child made by fork(2), once its parent has had a region. What was made under another number
-/// belongs to the parent: its threads are not here, and its locks may be held for ever.
+/// belongs to the parent: its threads are not here, and its locks may be held for ever. To be asked after something was
+/// [kept from children](KeptFromChildren), or a region was mapped: a child of a bare clone(2) gets its number then.
 pub fn process_generation() -> u32 {
     GENERATION.load(Ordering::Acquire)
 }
@@ -122,6 +123,9 @@ impl KeptFromChildren {
     /// Keeps `descriptor` from children that are made from now on; `None` when there are too many such descriptors, and
     /// children get this one.
     pub fn new(descriptor: BorrowedFd<'_>) -> Option<KeptFromChildren> {
+        // A child that was not told that it is one must not lose this with what it inherited. An error is met again where a
+        // region is mapped.
+        let _ = settle();
         let value = descriptor.as_raw_fd() + 1;
         for (index, place) in DESCRIPTOR.iter().enumerate() {
             if place.compare_exchange(0, value, Ordering::AcqRel, Ordering::Relaxed).is_ok() {

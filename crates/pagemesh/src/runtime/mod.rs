@@ -130,6 +130,7 @@ impl Runtime {
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::new(config.node, joined.streams).map_err(setup)?;
         switch.set_spin(config.spin);
+        // Before the generation is asked for.
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
         let engine = Engine::new(EngineConfig::new(node, config.nodes));
