@@ -11,17 +11,26 @@ use std::sync::OnceLock;
 /// Calls of each run; every kind of call comes up some twenty times.
 const CALLS: &str = "500";
 
-/// A folder with the programs, built once.
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder with the programs, built once. It goes when this program ends: a static is never dropped.
 fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = PROGRAMS.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        build(folder.path(), "random_calls", "random_calls", &[]);
-        build(folder.path(), "random_calls", "random_calls_checked", &["-D_FORTIFY_SOURCE=3"]);
-        build(folder.path(), "waiting_calls", "waiting_calls", &[]);
+    PROGRAMS.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder").keep();
+        // SAFETY: the function does nothing but remove files.
+        assert_eq!(unsafe { libc::atexit(remove_programs) }, 0);
+        build(&folder, "random_calls", "random_calls", &[]);
+        build(&folder, "random_calls", "random_calls_checked", &["-D_FORTIFY_SOURCE=3"]);
+        build(&folder, "waiting_calls", "waiting_calls", &[]);
         folder
-    });
-    folder.path()
+    })
+}
+
+extern "C" fn remove_programs() {
+    if let Some(folder) = PROGRAMS.get() {
+        // What is left is only untidy.
+        let _ = std::fs::remove_dir_all(folder);
+    }
 }
 
 fn build(folder: &Path, source: &str, program: &str, options: &[&str]) {

@@ -86,15 +86,24 @@ fn as_nobody(program: &Path) -> Command {
     command
 }
 
-/// A folder that every user can reach, wherever the programs lie; the test that starts them keeps it.
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder that every user can reach, wherever the programs lie. It goes when the test program ends: a static is never dropped.
 pub fn public_folder() -> &'static Path {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder").keep();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("ours");
+        // SAFETY: the function does nothing but remove files.
+        assert_eq!(unsafe { libc::atexit(remove_folder) }, 0);
         folder
-    });
-    folder.path()
+    })
+}
+
+extern "C" fn remove_folder() {
+    if let Some(folder) = FOLDER.get() {
+        // What is left is only untidy.
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 /// A copy of a program in the public folder.
