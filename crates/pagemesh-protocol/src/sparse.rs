@@ -77,14 +77,6 @@ impl<T: Copy + Default> Sparse<T> {
             }
         }
     }
-
-    /// Bytes that are allocated.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
-        let chunks = self.chunks.iter().flatten().count();
-        self.chunks.capacity() * size_of::<Option<Box<[T; TABLE_CHUNK]>>>()
-            + chunks * size_of::<[T; TABLE_CHUNK]>()
-    }
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "the table holds pointers to chunks, not chunks")]

@@ -533,7 +533,7 @@ impl FaultSink for Runtime {
         self.pin_range(region, pages, access)
     }
 
-    fn let_go(&self, region: RegionKey, pages: PageRange, access: pagemesh_memory::Access) -> bool {
-        self.unpin_range(region, pages, access)
+    fn let_go(&self, region: RegionKey, pages: PageRange, _: pagemesh_memory::Access) -> bool {
+        self.unpin_range(region, pages)
     }
 }

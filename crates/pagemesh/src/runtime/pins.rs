@@ -19,6 +19,9 @@ const PARTS: u32 = 8;
 /// Room for the deadlines that can be ahead at a time, twice over: nothing is allocated on the threads that add to them.
 const MARKS: usize = 4 * PARTS as usize;
 
+/// System calls of one node that can have their buffers pinned at a time; further ones go without.
+const SYSTEM_CALLS: usize = 1024;
+
 /// Waits that began at about the same time.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -74,19 +77,35 @@ struct Record {
     pin: PinId,
 }
 
+/// A system call's buffer that is pinned until the call is over.
+#[derive(Clone, Copy, Debug)]
+struct CallRecord {
+    region: RegionId,
+    pages: PageRange,
+    holder: PinHolder,
+    pin: PinId,
+}
+
 /// A node's pins.
 #[derive(Debug)]
 pub(super) struct Pinning {
     newest: AtomicU64,
     deadlines: Mutex<Deadlines>,
     records: Mutex<Vec<Record>>,
+    /// Those of system calls that the preload library has under way, for which nothing may be allocated.
+    calls: Mutex<Vec<CallRecord>>,
 }
 
 impl Pinning {
     /// Others wait `deadline` for a pin to end.
     pub(super) fn new(deadline: Duration) -> Pinning {
         let deadlines = Deadlines { after: deadline, marks: VecDeque::with_capacity(MARKS) };
-        Pinning { newest: AtomicU64::new(0), deadlines: Mutex::new(deadlines), records: Mutex::default() }
+        Pinning {
+            newest: AtomicU64::new(0),
+            deadlines: Mutex::new(deadlines),
+            records: Mutex::default(),
+            calls: Mutex::new(Vec::with_capacity(SYSTEM_CALLS)),
+        }
     }
 }
 
@@ -111,22 +130,35 @@ impl Runtime {
         let deadline = Instant::now() + self.fault_timeout;
         loop {
             self.fetch_ahead(region, pages.clone(), access)?;
-            let pin = PinId(self.pinning.newest.fetch_add(1, Ordering::Relaxed));
-            let first = PageAddress::new(region, pages.start);
-            let got = self.pin_in_order(pin, region, pages.clone(), access);
-            let holds = self.event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
-            if got.is_ok() && holds {
-                self.map_anew(pin, region, pages, access)?;
-                count(&self.counters.pins);
+            if let Some(pin) = self.pin_once(region, pages.clone(), access)? {
                 return Ok(pin);
             }
-            self.end_pin(pin).map_err(|closed| (first, closed))?;
-            got?;
-            // A deadline took the first pages while the last were waited for.
             if Instant::now() >= deadline {
+                let first = PageAddress::new(region, pages.start);
                 return Err((first, CallFailure::TimedOut(self.fault_timeout)));
             }
         }
+    }
+
+    /// Pins `pages`, most of which should be here by now; `None` when a deadline took the first of them while the last were waited
+    /// for. Allocates nothing.
+    pub(super) fn pin_once(
+        &self,
+        region: RegionId,
+        pages: Range<u64>,
+        access: Access,
+    ) -> Result<Option<PinId>, (PageAddress, CallFailure)> {
+        let pin = PinId(self.pinning.newest.fetch_add(1, Ordering::Relaxed));
+        let first = PageAddress::new(region, pages.start);
+        let got = self.pin_in_order(pin, region, pages.clone(), access);
+        let holds = self.event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
+        if got.is_ok() && holds {
+            self.map_anew(pin, region, pages, access)?;
+            count(&self.counters.pins);
+            return Ok(Some(pin));
+        }
+        self.end_pin(pin).map_err(|closed| (first, closed))?;
+        got.map(|()| None)
     }
 
     /// Many requests at a time for what is not here, before anything is held: what then comes in order is mostly here.
@@ -230,6 +262,26 @@ impl Runtime {
         let place = own.or_else(|| records.iter().rposition(fits))?;
         let Record { region, pin, .. } = records.remove(place);
         Some((region, pin))
+    }
+
+    /// Remembers the pin of a system call's buffer until the call is over. False when there is no room.
+    pub(super) fn record_call(&self, region: RegionId, pages: PageRange, pin: PinId) -> bool {
+        let mut calls = lock(&self.pinning.calls);
+        let room = calls.len() < SYSTEM_CALLS;
+        if room {
+            calls.push(CallRecord { region, pages, holder: this_thread(), pin });
+        }
+        room
+    }
+
+    /// The pin of the system call that this thread has just made with this buffer.
+    pub(super) fn forget_call(&self, region: RegionId, pages: PageRange) -> Option<PinId> {
+        let holder = this_thread();
+        let mut calls = lock(&self.pinning.calls);
+        let place = calls
+            .iter()
+            .rposition(|record| (record.region, record.pages, record.holder) == (region, pages, holder))?;
+        Some(calls.swap_remove(place).pin)
     }
 
     /// A demand begins to wait for pins: the service thread sees to it that it does not wait too long.

@@ -6,12 +6,12 @@ use super::calls::Call;
 use super::failure::CallFailure;
 use super::{AT_A_TIME, Runtime};
 use pagemesh_memory::{PageRange, RegionKey, Resolution};
-use pagemesh_protocol::{Access, PageAddress, RegionId};
+use pagemesh_protocol::{Access, Failure, PageAddress, RegionId};
 use std::time::Instant;
 
 impl Runtime {
-    /// Gets the pages of a system call's buffer to this node. They are not kept: another node's demand takes them
-    /// again at once. Then the system call fails with EFAULT, and the preload library repeats it.
+    /// Gets the pages of a system call's buffer to this node, and pins them. Where they cannot be pinned, because too many pages are, they are
+    /// just here for now: another node may take them, the system call fails with EFAULT, and the preload library repeats it.
     pub(super) fn pin_range(
         &self,
         region: RegionKey,
@@ -22,20 +22,30 @@ impl Runtime {
             pagemesh_memory::Access::Read => Access::Read,
             pagemesh_memory::Access::Write => Access::Write,
         };
-        let mut pages = pages.iter().map(|page| PageAddress::new(RegionId(region.0 as u16), page));
-        while let Some(first) = pages.next() {
-            let batch = std::iter::once(first).chain(pages.by_ref()).take(AT_A_TIME);
+        let region = RegionId(region.0 as u16);
+        let mut rest = pages.iter().map(|page| PageAddress::new(region, page));
+        while let Some(first) = rest.next() {
+            let batch = std::iter::once(first).chain(rest.by_ref()).take(AT_A_TIME);
             if self.fetch_batch(batch, access).is_err() {
                 return Resolution::Failed;
             }
         }
-        Resolution::Resolved
+        match self.pin_once(region, pages.iter(), access) {
+            Ok(Some(pin)) => {
+                if !self.record_call(region, pages, pin) {
+                    let _ = self.unpin(pin);
+                }
+                Resolution::Resolved
+            }
+            Ok(None) | Err((_, CallFailure::Failed(Failure::Limit(_)))) => Resolution::Resolved,
+            Err(_) => Resolution::Failed,
+        }
     }
 
-    /// Ends what [`pin_range`](Runtime::pin_range) began. True when the pages were here all the while, which is not known.
-    #[allow(clippy::unused_self, reason = "what keeps pages will want it")]
-    pub(super) fn unpin_range(&self, _: RegionKey, _: PageRange, _: pagemesh_memory::Access) -> bool {
-        false
+    /// Ends what [`pin_range`](Runtime::pin_range) began. True when the pages are known to have been here all the while.
+    pub(super) fn unpin_range(&self, region: RegionKey, pages: PageRange) -> bool {
+        let pin = self.forget_call(RegionId(region.0 as u16), pages);
+        pin.is_some_and(|pin| self.unpin(pin) == Ok(None))
     }
 
     fn fetch_batch(
