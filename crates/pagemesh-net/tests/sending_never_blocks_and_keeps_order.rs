@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -52,9 +53,10 @@ fn bulk_in_both_directions_between_two_leaders() {
     const PAGES: usize = 900;
     let switches = mesh(2, narrow_stream_pair);
     let received = [const { AtomicUsize::new(0) }; 2];
+    let full = Barrier::new(2);
     thread::scope(|scope| {
         for me in 0..2 {
-            let (switches, received) = (&switches, &received);
+            let (switches, received, full) = (&switches, &received, &full);
             scope.spawn(move || {
                 let start = Instant::now();
                 let mut inspector = Inspector { next: vec![0], received: &received[me] };
@@ -62,6 +64,9 @@ fn bulk_in_both_directions_between_two_leaders() {
                 for number in 0..PAGES as u64 {
                     switches[me].enqueue(1 - me as u16, &message(0, number), &page(0, number)).unwrap();
                 }
+                // Nobody receives yet: more than the sockets hold is on its way in both directions.
+                switches[me].flush();
+                full.wait();
                 while received.iter().any(|count| count.load(Ordering::SeqCst) < PAGES) {
                     assert!(start.elapsed() < DEADLINE, "deadlock: {switches:?}");
                     leader.receive(Some(DEADLINE), &mut inspector).unwrap();

@@ -98,7 +98,7 @@ impl Node {
             Wanted::Page { held: true } if outcome == Outcome::Done => Slot::Resuming(ticket),
             _ => Slot::Free,
         };
-        if let (Wanted::Lock(lock), Outcome::Done) = (wanted, outcome) {
+        if let (Wanted::Lock(lock), Outcome::Done | Outcome::OwnerDied(_)) = (wanted, outcome) {
             self.held.push((lock, ticket));
         }
     }
