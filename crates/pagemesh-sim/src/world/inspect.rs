@@ -4,7 +4,7 @@ use super::World;
 use crate::breach::Breach;
 use crate::node::{Node, Rights};
 use crate::thread::Activity;
-use pagemesh_protocol::{DirectoryState, NodeSet, PageAddress, PageState, Protocol};
+use pagemesh_protocol::{DirectoryState, NodeId, NodeSet, PageAddress, PageState, Protocol};
 
 impl World {
     /// Checks the pages that the last step touched.
@@ -164,14 +164,14 @@ impl World {
             let home = self.nodes.iter().find(|node| node.alive && node.engine.directory(page).is_some());
             let Some(entry) = home.and_then(|node| node.engine.directory(page)) else { continue };
             let used = self.truth.page(page).is_some_and(|truth| truth.touched);
+            // A home that has lost a node puts right what it knows of it when the page is used next.
+            let reached = |node: NodeId| self.nodes[node.index()].alive && !self.is_cut_off(node.index());
             let wrong = match entry.state {
                 DirectoryState::Untouched => used,
                 DirectoryState::Shared(owner) | DirectoryState::Modified(owner) => {
-                    self.nodes[owner.index()].alive && !entry.holders.contains(owner)
+                    reached(owner) && !entry.holders.contains(owner)
                 }
-                DirectoryState::Lost(node) => {
-                    self.nodes[node.index()].alive && !self.is_cut_off(node.index())
-                }
+                DirectoryState::Lost(node) => reached(node),
             };
             if wrong {
                 return Err(Breach::Directory(format!("{page:?} ends as {entry:?}, used: {used}")));
