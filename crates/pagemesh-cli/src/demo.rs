@@ -1,8 +1,10 @@
 //! `pagemesh demo`: programs that show pagemesh at work.
 //!
 //! `pagemesh demo life` checks everything the user asked for, puts the pattern where the nodes can read it, and starts
-//! copies of itself with the hidden subcommand `life-node`; each plays its band of the grid by [`pagemesh_demos::life`].
+//! copies of itself with the hidden subcommand `life-node`; each plays its band of the grid by [`pagemesh_demos::life`]. The
+//! programs of [`pagemesh_demos::compute`] are started alike, with the hidden subcommand `compute-node`.
 
+mod compute;
 mod node;
 mod start;
 
@@ -10,7 +12,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pagemesh_demos::GridSize;
+use pagemesh_demos::compute::Kind;
 use pagemesh_demos::view::Style;
+
+use compute::{CompareArguments, ComputeNodeArguments, ProgramArguments};
 
 /// Whose messages these are.
 const TITLE: &str = "pagemesh demo life";
@@ -29,6 +34,28 @@ enum Demo {
     /// Each node computes a band of rows, reads the rows next to it straight from the memory that its neighbours write,
     /// and meets the others at a barrier after each generation. The last line of the output is `population N`.
     Life(LifeArguments),
+    /// Jacobi's iteration on a grid of doubles, SIZE points a row, ROUNDS sweeps, measured beside plain memory
+    ///
+    /// As all demos but `life` it prints how long the program takes in one thread and private memory, in as many threads as
+    /// there are nodes on plain memory of this machine, and on the nodes of a mesh; how many times as fast as each of the
+    /// first two that is; and what all nodes together did: page faults, messages, bytes and diffs. A wrong answer is an
+    /// error.
+    Jacobi(ProgramArguments),
+    /// The product of two matrices of doubles with SIZE rows
+    Matrix(ProgramArguments),
+    /// The shortest trip through SIZE cities by branch and bound, with a queue of work and the best trip under locks
+    Salesman(ProgramArguments),
+    /// Quicksort of SIZE items of 64 bits, with a stack of parts under a lock
+    Quicksort(ProgramArguments),
+    /// A histogram with false sharing: all nodes count at scattered places of the same SIZE pages, ROUNDS times
+    Histogram(ProgramArguments),
+    /// The first SIZE Fibonacci numbers, each computed by the next node of a ring
+    Fibonacci(ProgramArguments),
+    /// All of these under every protocol, in one table
+    Compare(CompareArguments),
+    /// One node of a program that another of these has started
+    #[command(hide = true)]
+    ComputeNode(ComputeNodeArguments),
     /// One node of a game that `life` has started
     #[command(hide = true)]
     LifeNode(LifeNodeArguments),
@@ -110,5 +137,13 @@ pub fn main(arguments: DemoArguments) -> ExitCode {
             ExitCode::FAILURE
         }),
         Demo::LifeNode(arguments) => node::life(&arguments),
+        Demo::Jacobi(arguments) => compute::program(Kind::Jacobi, &arguments),
+        Demo::Matrix(arguments) => compute::program(Kind::Matrix, &arguments),
+        Demo::Salesman(arguments) => compute::program(Kind::Salesman, &arguments),
+        Demo::Quicksort(arguments) => compute::program(Kind::Quicksort, &arguments),
+        Demo::Histogram(arguments) => compute::program(Kind::Histogram, &arguments),
+        Demo::Fibonacci(arguments) => compute::program(Kind::Fibonacci, &arguments),
+        Demo::Compare(arguments) => compute::compare(&arguments),
+        Demo::ComputeNode(arguments) => compute::node(arguments),
     }
 }

@@ -1,0 +1,181 @@
+//! `pagemesh demo jacobi` and its like, and `pagemesh demo compare`: starts the nodes, each of which takes part in all that is
+//! measured; node 0 prints the table.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use pagemesh::{Config, Mesh, Protocol};
+use pagemesh_demos::compute::measure::{self, Plan};
+use pagemesh_demos::compute::{Kind, Scale, Workload};
+
+use crate::run::{Launch, Output, launch};
+
+/// What the user may say about one program.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProgramArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// How the region is kept coherent
+    #[arg(long, value_name = "PROTOCOL", default_value = "release")]
+    protocol: ProtocolName,
+    /// How large: points in a row, rows, cities, items, pages or numbers, as the program has it
+    #[arg(long, value_name = "SIZE")]
+    size: Option<usize>,
+    /// Sweeps of jacobi, rounds of histogram
+    #[arg(long, value_name = "ROUNDS")]
+    rounds: Option<usize>,
+}
+
+/// What the user may say about a comparison.
+#[derive(Debug, clap::Args)]
+pub(super) struct CompareArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// How large the programs are
+    #[arg(long, value_name = "SIZES", default_value = "default")]
+    sizes: Sizes,
+}
+
+#[derive(Debug, clap::Args)]
+struct CommonArguments {
+    /// How many processes share the memory, and how many threads plain memory
+    #[arg(short, long, value_name = "NODES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// From which random numbers follow
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// How often everything is run, in turn; medians are printed
+    #[arg(long, value_name = "REPEATS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: u16,
+}
+
+/// What a node is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct ComputeNodeArguments {
+    /// Programs with their sizes
+    #[arg(long, required = true)]
+    workload: Vec<Workload>,
+    /// Protocols, one after the other
+    #[arg(long, required = true)]
+    protocol: Vec<ProtocolName>,
+    #[arg(long)]
+    repeat: u16,
+    /// Whose messages these are
+    #[arg(long)]
+    title: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ProtocolName {
+    WriteInvalidate,
+    Migration,
+    Release,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Sizes {
+    Small,
+    Default,
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Self {
+        match name {
+            ProtocolName::WriteInvalidate => Self::WriteInvalidate,
+            ProtocolName::Migration => Self::Migration,
+            ProtocolName::Release => Self::Release,
+        }
+    }
+}
+
+/// Measures one program under one protocol.
+pub(super) fn program(kind: Kind, arguments: &ProgramArguments) -> ExitCode {
+    let title = format!("pagemesh demo {kind}");
+    let ProgramArguments { common, protocol, size, rounds } = arguments;
+    let workload = Workload::new(kind, Scale::Default, *size, *rounds, common.seed);
+    let started =
+        workload.map_err(Into::into).and_then(|workload| start(&title, common, &[workload], &[*protocol]));
+    said(&title, started)
+}
+
+/// Measures every program under every protocol.
+pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
+    let title = "pagemesh demo compare";
+    let scale = match arguments.sizes {
+        Sizes::Small => Scale::Small,
+        Sizes::Default => Scale::Default,
+    };
+    let workload = |kind| Workload::new(kind, scale, None, None, arguments.common.seed);
+    let workloads: Result<Vec<Workload>, _> = Kind::ALL.into_iter().map(workload).collect();
+    let protocols = [ProtocolName::WriteInvalidate, ProtocolName::Migration, ProtocolName::Release];
+    let started = workloads
+        .map_err(Into::into)
+        .and_then(|workloads| start(title, &arguments.common, &workloads, &protocols));
+    said(title, started)
+}
+
+fn said(title: &str, outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{title}: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start(
+    title: &str,
+    common: &CommonArguments,
+    workloads: &[Workload],
+    protocols: &[ProtocolName],
+) -> anyhow::Result<ExitCode> {
+    let mut nodes = Launch::new(common.nodes, std::env::current_exe().context("this program has no file")?);
+    title.clone_into(&mut nodes.title);
+    let mut line: Vec<OsString> = ["demo", "compute-node"].map(OsString::from).to_vec();
+    let mut option = |name: &str, value: &str| line.push(format!("--{name}={value}").into());
+    option("title", title);
+    option("repeat", &common.repeat.to_string());
+    workloads.iter().for_each(|workload| option("workload", &workload.to_string()));
+    for protocol in protocols {
+        let value = clap::ValueEnum::to_possible_value(protocol).context("every protocol has a name")?;
+        option("protocol", value.get_name());
+    }
+    nodes.arguments = line;
+    // Only node 0 writes to stdout; messages on stderr name their node.
+    nodes.stdout = Output::Inherited;
+    nodes.stderr = Output::Lines;
+    Ok(ExitCode::from(launch(&nodes)?.code()))
+}
+
+/// Takes part as one node.
+pub(super) fn node(arguments: ComputeNodeArguments) -> ExitCode {
+    let title = arguments.title.clone();
+    let mut name = "a node".to_owned();
+    let outcome = take_part(arguments, &mut name);
+    outcome.map_or_else(
+        |error| {
+            eprintln!("{title}: {name}: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn take_part(arguments: ComputeNodeArguments, name: &mut String) -> anyhow::Result<()> {
+    let config = Config::from_env().context("this subcommand is for `pagemesh demo` to start")?;
+    let plan = Plan {
+        workloads: arguments.workload,
+        protocols: arguments.protocol.into_iter().map(Protocol::from).collect(),
+        repeats: arguments.repeat.into(),
+    };
+    let mesh = Mesh::join(config)?;
+    *name = format!("node {}", mesh.node());
+    let report = measure::run(&mesh, &plan);
+    if let Ok(Some(report)) = &report {
+        print!("{report}");
+    }
+    // After a wrong answer too all nodes leave in order.
+    let left = mesh.leave();
+    report?;
+    left?;
+    Ok(())
+}
