@@ -189,6 +189,7 @@ fn a_home_answers_when_the_diffs_have_come() {
 #[test]
 fn a_home_waits_for_diffs_that_it_was_told_of_itself() {
     let mut subject = subject(HOME);
+    subject.hears(WRITER, request(2, Access::Write));
     subject.fault(1, Access::Write);
     let got = subject.gets_lock_with_notice(5, OTHER, WRITER, PAGE);
     assert_eq!(got[1..], [Action::Unmap(PAGE), done(5)]);
@@ -211,6 +212,62 @@ fn a_home_waits_for_diffs_that_it_was_told_of_itself() {
             send(OTHER, knows(WRITER, 1)),
             send(OTHER, arrival)
         ]
+    );
+}
+
+#[test]
+fn a_page_of_the_home_alone_stays_writable_and_is_not_told() {
+    let mut subject = subject(HOME);
+    subject.fault(1, Access::Write);
+    let barrier = barrier_at(OTHER, 5, 0);
+    let arrival =
+        |slot| send(OTHER, Message::BarrierArrive { barrier, ticket: ticket(slot), participants: 2 });
+    assert_eq!(subject.arrives(2, barrier, 2), [arrival(2)]);
+    assert_eq!(subject.state(), PageState::Modified);
+    // Who gets a copy has all that was written so far.
+    assert_eq!(
+        subject.hears(THIS, request(7, Access::Read)),
+        [Action::Protect(PAGE), send_page(THIS, data(7, Access::Read))]
+    );
+    assert_eq!(subject.arrives(3, barrier, 2), [arrival(3)]);
+    // What is written from now on is told, once: then the copy is as good as gone.
+    assert_eq!(subject.fault(4, Access::Write), [Action::Unprotect(PAGE), done(4)]);
+    assert_eq!(
+        subject.arrives(5, barrier, 2),
+        [Action::Protect(PAGE), send(OTHER, wrote(HOME, 1, PAGE, 1)), send(OTHER, told(HOME, 1)), arrival(5)]
+    );
+    subject.fault(6, Access::Write);
+    assert_eq!(subject.arrives(7, barrier, 2), [arrival(7)]);
+    assert_eq!(subject.state(), PageState::Modified);
+}
+
+#[test]
+fn a_copy_made_while_a_thread_of_the_home_is_about_to_write_is_told_of_it() {
+    let mut subject = subject(HOME);
+    subject.slow_threads = true;
+    subject.fault(1, Access::Write);
+    let barrier = barrier_at(OTHER, 5, 0);
+    // Another thread of the home ends the interval.
+    subject.arrives(2, barrier, 2);
+    assert_eq!(subject.hears(THIS, request(7, Access::Read)), [send_page(THIS, data(7, Access::Read))]);
+    subject.resumes(1);
+    assert_eq!(
+        subject.arrives(3, barrier, 2)[..2],
+        [Action::Protect(PAGE), send(OTHER, wrote(HOME, 1, PAGE, 1))]
+    );
+}
+
+#[test]
+fn a_zero_page_that_was_granted_is_a_copy_like_others() {
+    let mut subject = subject(HOME);
+    assert_eq!(subject.hears(THIS, request(7, Access::Read)), [send(THIS, zero_grant(7, Access::Read))]);
+    subject.fault(1, Access::Write);
+    // A diff of a third node changes nothing about who has copies.
+    subject.hears(WRITER, Message::Diff { page: PAGE, interval: 1, last: true });
+    let barrier = barrier_at(OTHER, 5, 0);
+    assert_eq!(
+        subject.arrives(3, barrier, 2)[..2],
+        [Action::Protect(PAGE), send(OTHER, wrote(HOME, 1, PAGE, 1))]
     );
 }
 
@@ -273,7 +330,9 @@ fn what_everyone_has_confirmed_is_settled_at_a_barrier() {
     let arrive = |slot| Message::BarrierArrive { barrier, ticket: ticket(slot), participants: 2 };
     let release = |slot| send(1, Message::BarrierRelease { barrier, ticket: ticket(slot) });
     subject.fault(1, Access::Write);
+    subject.hears(1, request(5, Access::Read));
     subject.hears(1, arrive(1));
+    subject.fault(4, Access::Write);
     // The notice is on its way: not settled yet.
     assert_eq!(
         subject.arrives(2, barrier, 2),

@@ -5,7 +5,8 @@
 //! copy it keeps a *twin*. A release (giving a lock back, arriving at a barrier) ends an *interval*: what differs from the
 //! twins goes as *diffs* to the pages' homes, and the list of the pages written becomes a write notice. An acquire (getting a
 //! lock, leaving a barrier) comes with the notices of all that happened before it, and drops the copies of pages that others
-//! wrote. The home has no twin and is sent nothing of its own: it writes in place. A program without data races can not tell
+//! wrote. The home has no twin and is sent nothing of its own: it writes in place. A page of which no other node has a copy stays
+//! writable at its home over releases, without a notice, until another node asks for it. A program without data races can not tell
 //! the difference from sequential consistency.
 //!
 //! The holder's part (`docs/protocol.md` has the same table, and a test holds both against the engine). A page of the home
@@ -196,8 +197,14 @@ impl Engine {
         self.release.twins = 0;
         pages.sort_unstable();
         pages.dedup();
+        pages.retain(|page| !self.is_alone_with(*page));
+        if pages.is_empty() {
+            self.release.dirty = pages;
+            return;
+        }
         let interval = self.release.notices.close(&pages);
         for page in &pages {
+            self.forget_copies(*page);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
             if self.is_written_on(*page) {
                 self.release.dirty.push(*page);
@@ -213,6 +220,21 @@ impl Engine {
     /// Whether the kernel may be writing `page` for a system call, so that it stays as it is over a release.
     fn is_written_on(&self, page: PageAddress) -> bool {
         self.page_state(page) == PageState::Modified && self.pins.block(page, Access::Read)
+    }
+
+    /// Whether this node is the home of a page of which nobody else has a copy, but for such as will be dropped because of a notice
+    /// that is out already.
+    fn is_alone_with(&self, page: PageAddress) -> bool {
+        self.is_home_of(page) && self.pages.entry(page).holders == NodeSet::only(self.config.node)
+    }
+
+    /// A notice goes out for a page: when the home has written it, every other copy will be dropped before anyone may expect to
+    /// read there what the home writes next.
+    fn forget_copies(&mut self, page: PageAddress) {
+        if self.is_home_of(page) {
+            let holders = NodeSet::only(self.config.node);
+            self.pages.set_entry(page, DirectoryEntry { holders, ..self.pages.entry(page) });
+        }
     }
 
     fn send_diffs(&mut self, pages: &mut Vec<PageAddress>, interval: u64, out: &mut Actions) {
@@ -426,6 +448,9 @@ impl Engine {
         }
         self.release.needs.retain(|need| need.from != node || need.request != request);
         let touched = self.pages.entry(page).state != DirectoryState::Untouched;
+        if lost.is_none() {
+            self.note_copy(page, node, out);
+        }
         if let Some(lost_with) = lost {
             self.answer(node, Message::Deny { page, request, lost_with }, out);
         } else if touched && node != own {
@@ -436,11 +461,30 @@ impl Engine {
         true
     }
 
+    /// `node` is about to get a copy. What this node has written to the page, as its home, without keeping it in mind, goes with that;
+    /// what it writes from now on must be told.
+    fn note_copy(&mut self, page: PageAddress, node: NodeId, out: &mut Actions) {
+        let own = self.config.node;
+        let entry = self.pages.entry(page);
+        let local = self.pages.local(page).expect("checked when the request came");
+        if node != own && local.state == PageState::Modified && self.is_alone_with(page) {
+            if self.is_in_use(page) || self.is_written_on(page) {
+                // A thread is about to write that asked for it, or the kernel does.
+                self.release.dirty.push(page);
+            } else {
+                out.push(Action::Protect(page));
+                self.pages.set_local(page, LocalPage { state: PageState::Shared, ..local });
+            }
+        }
+        self.pages.set_entry(page, DirectoryEntry { holders: entry.holders.with(node), ..entry });
+    }
+
     /// The page is no longer zero for sure.
     fn touch(&mut self, page: PageAddress) {
         let own = self.config.node;
-        let (state, holders) = (DirectoryState::Shared(own), NodeSet::only(own));
-        self.pages.set_entry(page, DirectoryEntry { state, holders, busy: None });
+        let holders = self.pages.entry(page).holders.with(own);
+        self.pages
+            .set_entry(page, DirectoryEntry { state: DirectoryState::Shared(own), holders, busy: None });
     }
 
     pub(super) fn diff(

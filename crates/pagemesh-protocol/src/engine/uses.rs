@@ -103,10 +103,14 @@ impl Engine {
         self.uses.demands_on(page) > 0
     }
 
+    /// Whether a thread was given a page and has not gone on yet.
+    pub(super) fn is_in_use(&self, page: PageAddress) -> bool {
+        self.uses.in_use.contains(&page)
+    }
+
     /// Whether a demand for this node's copy of `page` has to wait, for threads, for pins, or for an earlier one.
     pub(super) fn must_wait(&self, page: PageAddress, access: Access) -> bool {
-        let in_use =
-            self.uses.in_use.contains(&page) || self.has_demands(page) || self.pins.block(page, access);
+        let in_use = self.is_in_use(page) || self.has_demands(page) || self.pins.block(page, access);
         in_use && !self.planted(Planted::TakeBeforeUse)
     }
 
