@@ -156,6 +156,34 @@ fn more_is_written_than_twins_are_kept() {
     run(TEST, NODES);
 }
 
+/// A writer whose bytes are those that were there has touched the page, and its home must be able to show it.
+#[test]
+fn zeros_written_to_an_untouched_page_can_be_read_at_its_home() {
+    const TEST: &str = "zeros_written_to_an_untouched_page_can_be_read_at_its_home";
+    const PAGES: usize = 40;
+    play(TEST, |mesh| {
+        let home = Placement::Single(pagemesh::NodeId::new(0));
+        let all = words(&mesh, "zeros", PAGES * 512, home);
+        if mesh.node().index() == 1 {
+            all.write(0, &vec![0; PAGES * 512]).unwrap();
+        }
+        mesh.barrier(1).wait().unwrap();
+        if mesh.node().index() == 0 {
+            for page in 0..PAGES {
+                let place = page * 512 + page;
+                assert_eq!(all.get(place).unwrap(), 0, "page {page}");
+                all.set(place, 1).unwrap();
+            }
+        }
+        mesh.barrier(1).wait().unwrap();
+        assert!((0..PAGES).all(|page| all.get(page * 512 + page).unwrap() == 1));
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
+    });
+}
+
 /// Regions of all protocols, ordered by one lock.
 #[test]
 fn regions_of_all_protocols_are_ordered_by_one_lock() {

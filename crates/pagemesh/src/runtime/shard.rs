@@ -211,8 +211,12 @@ impl Shard {
                 let Load::Diff(diff) = load else {
                     unreachable!("a message that changes a page carries a diff")
                 };
-                if let Some(diff) = diff {
-                    self.mapped(page).service().apply_checked(page.page, &diff);
+                let service = self.mapped(page).service();
+                match diff {
+                    Some(diff) => service.apply_checked(page.page, &diff),
+                    // Zeros were written to zeros. The page counts as touched all the same, and UFFDIO_CONTINUE fails (EFAULT) on
+                    // a page that the file does not have yet; a load through a mapping gives it one.
+                    None => service.read(page.page as usize * PAGE_BYTES, &mut [0]),
                 }
                 true
             }
