@@ -13,7 +13,7 @@ use super::team::{Cost, Team, TeamError, read, write};
 const PAGE_WORDS: usize = 512;
 
 /// Samples that all members together count in a round, for each page.
-const SAMPLES_PER_PAGE: usize = 256;
+const SAMPLES_PER_PAGE: usize = 1024;
 
 /// Pages of counters, and how many rounds are counted.
 #[derive(Debug, Clone, Copy)]
