@@ -1,0 +1,120 @@
+//! A demo that printed times of a wrong computation would be worse than none. Every program gives the answer of its sequential version
+//! on one, two and three nodes under every protocol; the table has a line for each, and what cannot be done is said and exits
+//! with a code that scripts see.
+
+#[allow(dead_code, reason = "the half that is about games")]
+mod life_support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use life_support::{Finished, GAME_DEADLINE, Game};
+use pagemesh::pager::{PagerKind, choose};
+
+const PROGRAMS: [&str; 6] = ["jacobi", "matrix", "salesman", "quicksort", "histogram", "fibonacci"];
+const MEMORIES: [&str; 5] = ["sequential", "plain", "write-invalidate", "migration", "release"];
+
+fn demo(arguments: &str, pager: Option<PagerKind>) -> Finished {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemesh"));
+    command.arg("demo").args(arguments.split_whitespace());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(pager) = pager {
+        command.env("PAGEMESH_PAGER", pager.to_string());
+    }
+    Game::start(command).finish(GAME_DEADLINE)
+}
+
+/// The lines of the table after its head, word by word.
+fn table(stdout: &str) -> Vec<Vec<&str>> {
+    let after_head = stdout.lines().skip_while(|line| !line.starts_with("program "));
+    let lines = after_head.skip(1).take_while(|line| !line.is_empty());
+    lines.map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[track_caller]
+fn assert_compares(arguments: &str, pager: Option<PagerKind>) {
+    let finished = demo(arguments, pager);
+    assert!(finished.status.success(), "{arguments}, {pager:?}: {finished:?}");
+    assert_eq!(finished.stderr, "", "{arguments}, {pager:?}");
+    let table = table(&finished.stdout);
+    let expected: Vec<[&str; 2]> =
+        PROGRAMS.iter().flat_map(|program| MEMORIES.map(|memory| [*program, memory])).collect();
+    let found: Vec<[&str; 2]> = table.iter().map(|line| [line[0], line[1]]).collect();
+    assert_eq!(found, expected, "{arguments}: {}", finished.stdout);
+    for line in &table {
+        // Times, ratios and counts are numbers; the sequential program has no counts, and nothing to be compared with.
+        let numbers = line[2..].iter().map(|word| word.parse::<f64>()).collect::<Result<Vec<_>, _>>();
+        let count = if line[1] == "sequential" {
+            2
+        } else if line[1] == "plain" {
+            3
+        } else {
+            8
+        };
+        assert_eq!(numbers.map(|numbers| numbers.len()), Ok(count), "{line:?}");
+    }
+    assert_eq!(finished.stdout.lines().last(), Some("every answer is that of the sequential program"));
+}
+
+#[test]
+fn every_program_is_right_on_one_to_three_nodes_under_every_protocol() {
+    for nodes in 1..=3 {
+        // Twice: the second run finds the memory as the first has left it.
+        assert_compares(&format!("compare -n {nodes} --sizes small --repeat 2 --seed {nodes}"), None);
+    }
+}
+
+#[test]
+fn every_program_is_right_with_every_pager() {
+    for pager in PagerKind::ALL {
+        if let Err(error) = choose(Some(pager)) {
+            // Past the harness, which would keep it to itself.
+            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
+            continue;
+        }
+        assert_compares("compare -n 2 --sizes small --repeat 1", Some(pager));
+    }
+}
+
+#[test]
+fn one_program_is_measured_by_itself() {
+    for (arguments, memory) in [
+        ("jacobi --size 70 --rounds 3", "release"),
+        ("matrix --size 33 --protocol migration", "migration"),
+        ("salesman --size 6 --protocol write-invalidate", "write-invalidate"),
+        ("quicksort --size 1 -n 3", "release"),
+        ("histogram --size 1 --rounds 2", "release"),
+        ("fibonacci --size 2 -n 3", "release"),
+    ] {
+        let finished = demo(&format!("{arguments} --repeat 1"), None);
+        assert!(finished.status.success(), "{arguments}: {finished:?}");
+        let program = arguments.split_whitespace().next().unwrap_or_default();
+        let found: Vec<[&str; 2]> = table(&finished.stdout).iter().map(|line| [line[0], line[1]]).collect();
+        assert_eq!(found, [[program, "sequential"], [program, "plain"], [program, memory]], "{finished:?}");
+    }
+}
+
+#[test]
+fn sizes_smaller_than_the_number_of_nodes_are_enough() {
+    for arguments in ["jacobi --size 3", "matrix --size 1", "salesman --size 4", "quicksort --size 2"] {
+        let finished = demo(&format!("{arguments} -n 5 --repeat 1"), None);
+        assert!(finished.status.success(), "{arguments}: {finished:?}");
+    }
+}
+
+#[test]
+fn sizes_out_of_range_are_refused_before_any_node_starts() {
+    for (arguments, said) in [
+        (
+            "salesman --size 3",
+            "pagemesh demo salesman: salesman cannot have a size of 3: it is cities, 4 to 24",
+        ),
+        ("matrix --rounds 2", "pagemesh demo matrix: matrix cannot have 2 rounds; ask for 1 to 1"),
+        ("jacobi --size 2", "pagemesh demo jacobi: jacobi cannot have a size of 2"),
+    ] {
+        let finished = demo(arguments, None);
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert!(finished.stderr.starts_with(said) && finished.stdout.is_empty(), "{finished:?}");
+    }
+    assert_eq!(demo("jacobi --protocol msi", None).status.code(), Some(2));
+}
