@@ -157,6 +157,7 @@ impl Work {
     }
 
     /// The sum of what several nodes did.
+    #[must_use]
     pub fn plus(self, [faults, messages, bytes, diffs]: [u64; 4]) -> Self {
         Self {
             faults: self.faults + faults,
