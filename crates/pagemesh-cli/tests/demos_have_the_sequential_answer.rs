@@ -2,7 +2,6 @@
 //! on one, two and three nodes under every protocol; the table has a line for each, and what cannot be done is said and exits
 //! with a code that scripts see.
 
-#[allow(dead_code, reason = "the half that is about games")]
 mod life_support;
 
 use std::io::Write;

@@ -134,7 +134,9 @@ fn start(
     let mut option = |name: &str, value: &str| line.push(format!("--{name}={value}").into());
     option("title", title);
     option("repeat", &common.repeat.to_string());
-    workloads.iter().for_each(|workload| option("workload", &workload.to_string()));
+    for workload in workloads {
+        option("workload", &workload.to_string());
+    }
     for protocol in protocols {
         let value = clap::ValueEnum::to_possible_value(protocol).context("every protocol has a name")?;
         option("protocol", value.get_name());
