@@ -160,6 +160,7 @@ kinds! {
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
     DIFF = 64, NEED = 65, WROTE = 66, TOLD = 67, KNOWS = 68, SETTLED = 69,
+    EVICT = 96,
 }
 
 impl Message {
@@ -205,6 +206,7 @@ impl Message {
             Message::Recall { page, request } => on_page(kind::RECALL, page, request.0, 0),
             Message::Invalidate { page } => on_page(kind::INVALIDATE, page, 0, 0),
             Message::InvalidateAck { page } => on_page(kind::INVALIDATE_ACK, page, 0, 0),
+            Message::Evict { page } => on_page(kind::EVICT, page, 0, 0),
             Message::OwnerQuery { page, ticket } => on_page(kind::OWNER_QUERY, page, ticket.to_wire(), 0),
             Message::OwnerReply { page, ticket, owner } => {
                 let (detail, node) = match owner {
@@ -317,7 +319,7 @@ impl Message {
             return Err(DecodeError::Length { kind: fields.kind, expected, found: bytes.len() });
         }
         let message = match fields.kind {
-            kind::PAGE_REQUEST..=kind::HOME_REPLY => decode_page(&fields)?,
+            kind::PAGE_REQUEST..=kind::HOME_REPLY | kind::EVICT => decode_page(&fields)?,
             kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED => decode_release(&fields)?,
             _ => decode_region(&fields, rest)?,
@@ -362,6 +364,7 @@ fn decode_page(f: &Fields) -> Result<Message, DecodeError> {
         kind::RECALL => Message::Recall { page, request },
         kind::INVALIDATE => Message::Invalidate { page },
         kind::INVALIDATE_ACK => Message::InvalidateAck { page },
+        kind::EVICT => Message::Evict { page },
         kind::OWNER_QUERY => Message::OwnerQuery { page, ticket },
         kind::OWNER_REPLY => {
             let owner = match f.detail {

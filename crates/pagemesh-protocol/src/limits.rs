@@ -7,6 +7,9 @@ pub const NODES: usize = 1024;
 pub const TICKETS: usize = 1024;
 /// Page requests that one node may have outstanding at one home: each holds at least one ticket.
 pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
+/// Pages that are given back by others and that a home takes at a time, and transactions beside which it does: hints beyond them are let go. So a
+/// home's own requests are for waiting calls and these.
+pub const EVICTIONS: usize = TICKETS;
 /// Calls that may wait for one region. A node's call that gave up is not told apart from one that waits.
 pub const WAITING_FOR_ONE_REGION: usize = 65_536;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer

@@ -94,6 +94,11 @@ pub enum Message {
         /// The page.
         page: PageAddress,
     },
+    /// To the home: I have no more use for my copy. A hint, which nobody answers.
+    Evict {
+        /// The page.
+        page: PageAddress,
+    },
     /// To the home: who owns this page?
     OwnerQuery {
         /// The page.

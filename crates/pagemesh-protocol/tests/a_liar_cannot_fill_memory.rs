@@ -145,6 +145,7 @@ fn answers_that_nobody_waits_for_are_forgotten() {
         |number| Message::LockGrant { lock: LockId(number as u64), ticket: fresh(number), died: None },
         |number| Message::RegionDrop { region: RegionId(number as u16), round: 0 },
         |number| Message::InvalidateAck { page: PageAddress::new(REGION, number as u64) },
+        |number| Message::Evict { page: PageAddress::new(REGION, number as u64) },
         |number| Message::Recall { page: PAGE, request: RequestId(number) },
     ] {
         let mut engine = home();

@@ -52,6 +52,7 @@ fn about(page: PageAddress, message: Message) -> Message {
         Message::Recall { request, .. } => Message::Recall { page, request },
         Message::Invalidate { .. } => Message::Invalidate { page },
         Message::InvalidateAck { .. } => Message::InvalidateAck { page },
+        Message::Evict { .. } => Message::Evict { page },
         Message::OwnerQuery { ticket, .. } => Message::OwnerQuery { page, ticket },
         Message::OwnerReply { ticket, owner, .. } => Message::OwnerReply { page, ticket, owner },
         Message::HomeClaim { request, .. } => Message::HomeClaim { page, request },
@@ -103,6 +104,7 @@ fn a_page_that_does_not_exist_is_nobodys() {
             recall(7),
             INVALIDATE,
             INVALIDATE_ACK,
+            Message::Evict { page: PAGE },
             owner_query(),
             Message::OwnerReply { page: PAGE, ticket: ticket(5), owner: PageOwner::Nobody },
             Message::HomeClaim { page: PAGE, request: RequestId(7) },
@@ -129,7 +131,8 @@ fn only_the_home_of_a_page_decides_about_it() {
 
 #[test]
 fn only_the_home_of_a_page_is_asked_about_it() {
-    for message in [request(7, Read), report(7, true), INVALIDATE_ACK, owner_query()] {
+    let evict = Message::Evict { page: PAGE };
+    for message in [request(7, Read), report(7, true), INVALIDATE_ACK, evict, owner_query()] {
         assert_eq!(holder().refuses(3, message), NOT_HOME_HERE, "{message:?}");
     }
 }
@@ -483,6 +486,7 @@ fn no_message_from_anyone_makes_an_engine_panic_or_lose_its_calls() {
         recall(0),
         INVALIDATE,
         INVALIDATE_ACK,
+        Message::Evict { page: PAGE },
         owner_query(),
         Message::LockAcquire { lock, ticket },
         Message::LockTry { lock, ticket },

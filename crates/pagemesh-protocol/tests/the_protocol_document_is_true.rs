@@ -85,6 +85,8 @@ enum Event {
     Answer(Access, u16, fn(u32, Access) -> Message),
     /// Something that the home wants.
     Demand(Message),
+    /// The node gives its copy back.
+    Evict,
     /// The node arrives at a barrier.
     Release,
     /// The node gets a lock, with the news that another wrote the page.
@@ -104,6 +106,7 @@ fn event(text: &str) -> Event {
         "release" => Event::Release,
         "acquire" => Event::Acquire,
         "Invalidate" => Event::Demand(INVALIDATE),
+        "evict" => Event::Evict,
         "Fetch" => Event::Demand(fetch(70, access(word), OTHER)),
         other => panic!("the test knows no event {other}"),
     }
@@ -138,6 +141,7 @@ fn apply(subject: &mut Subject, next: u32, event: Event) -> Vec<Action> {
             subject.hears(from, message(next, access))
         }
         Event::Demand(message) => subject.hears(HOME, message),
+        Event::Evict => subject.act(|engine, out| engine.on_evict(PAGE, out)),
         // Only what happens to the page is told by the table; the notices have tests of their own.
         Event::Release => about_page(subject.arrives_at_barrier(1, HOME)),
         Event::Acquire => about_page(subject.gets_lock_with_notice(1, HOME, OTHER, PAGE)),
@@ -178,6 +182,7 @@ fn words(action: &Action) -> String {
                 Message::Data { page: PAGE, access, .. } => (format!("Data({access:?})"), true),
                 Message::Done { page: PAGE, installed: true, .. } => ("Done".into(), false),
                 Message::InvalidateAck { page: PAGE } => ("InvalidateAck".into(), false),
+                Message::Evict { page: PAGE } => ("Evict".into(), false),
                 other => panic!("the table has no word for {other:?}"),
             };
             assert_eq!(*payload, with_page.then_some(PAGE), "{what}");
@@ -233,6 +238,10 @@ fn what_has_no_row_changes_nothing() {
                     Event::Fault(_) => panic!("{protocol:?}: a fault in {state} has no row"),
                     Event::Answer(access, from, message) => (from, message(next, access)),
                     Event::Demand(message) => (HOME, message),
+                    Event::Evict => {
+                        assert_eq!(apply(&mut subject, next, Event::Evict), [], "{protocol:?}: in {state}");
+                        continue;
+                    }
                     Event::Release | Event::Acquire => continue,
                 };
                 let mut out = Vec::new();
@@ -280,6 +289,19 @@ fn after_write(protocol: Protocol, writer: u16, access: Access, lost: bool) -> u
     mesh.accesses(THIS, PAGE, access).len()
 }
 
+/// Messages for node 3 giving PAGE back after it and these nodes read it, or after it wrote it.
+fn after_evict(protocol: Protocol, readers: &[u16], written: bool) -> usize {
+    let mut mesh = Mesh::following(protocol, 8, Placement::Single(node(HOME)));
+    mesh.accesses(OWNER, PAGE, if written { Access::Write } else { Access::Read });
+    for reader in readers {
+        mesh.accesses(*reader, PAGE, Access::Read);
+    }
+    let sent = mesh.evicts(OWNER, PAGE);
+    assert_eq!(mesh.state(OWNER, PAGE), PageState::Invalid, "{protocol:?}");
+    mesh.check_coherence([PAGE].into_iter());
+    sent.len()
+}
+
 fn accesses(request: &str) -> Vec<Access> {
     if request == "any" { vec![Access::Read, Access::Write] } else { vec![access(request)] }
 }
@@ -320,6 +342,12 @@ fn scenario(protocol: Protocol, row: &[String; 4]) -> Vec<(usize, usize)> {
         "touched, a diff is on its way" | "touched, a diff went with a lost node" => Vec::new(),
         "modified at the home" => each(&|access| after_write(protocol, HOME, access, false)),
         "modified at a third node" => each(&|access| after_write(protocol, OWNER, access, false)),
+        "held by the sender alone" => {
+            [false, true].map(|written| (count(messages, 0), after_evict(protocol, &[], written))).to_vec()
+        }
+        "shared by the sender and others" => [&[OTHER][..], &[OTHER, HOME], &[HOME, OTHER, THIS]]
+            .map(|others| (count(messages, 0), after_evict(protocol, others, false)))
+            .to_vec(),
         "lost" => each(&|access| after_write(protocol, OWNER, access, true)),
         other => panic!("the test knows no scenario for the row {other}"),
     }
@@ -349,6 +377,10 @@ fn the_bounds_are_those_of_the_engine() {
         (
             "calls of one node that wait at one home for its locks, and as many for its barriers",
             format!("{}; more is a breach of the protocol", limits::TICKETS),
+        ),
+        (
+            "pages that others give back and one home takes, at a time",
+            format!("{}; further hints are let go", limits::EVICTIONS),
         ),
         ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
         ("barriers in use at one home", limits::BARRIERS.to_string()),

@@ -38,6 +38,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::Recall { page, request },
         Message::Invalidate { page },
         Message::InvalidateAck { page },
+        Message::Evict { page },
         Message::OwnerQuery { page, ticket },
         Message::OwnerReply { page, ticket, owner: PageOwner::Lost(node) },
         Message::HomeClaim { page, request },

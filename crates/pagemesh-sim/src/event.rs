@@ -17,6 +17,7 @@ pub(crate) enum Event {
     Message { from: NodeId, message: Message, payload: Option<Words> },
     Fault { ticket: Ticket, page: PageAddress, access: Access },
     Prefetch { ticket: Ticket, page: PageAddress, access: Access },
+    Evict { page: PageAddress },
     Resumed { ticket: Ticket },
     Postponed,
     Pin { ticket: Ticket, pin: PinId, holder: PinHolder, page: PageAddress, access: Access },
@@ -81,6 +82,7 @@ impl Event {
             Event::Message { message, .. } => page_of(message),
             Event::Fault { page, .. }
             | Event::Prefetch { page, .. }
+            | Event::Evict { page }
             | Event::OwnerQuery { page, .. }
             | Event::HomeQuery { page, .. } => Some(*page),
             _ => None,
@@ -99,7 +101,8 @@ pub(crate) fn page_of(message: &Message) -> Option<PageAddress> {
         | Message::Done { page, .. }
         | Message::Recall { page, .. }
         | Message::Invalidate { page }
-        | Message::InvalidateAck { page } => Some(page),
+        | Message::InvalidateAck { page }
+        | Message::Evict { page } => Some(page),
         _ => None,
     }
 }

@@ -34,6 +34,8 @@ pub enum Pattern {
     TimedBarrier,
     /// Reads several pages in a row.
     Scan,
+    /// Drawn beside the others: gives back pages that the operation before it used, as other threads of the node may be using them.
+    Evict,
     /// Not drawn: opens a region.
     Open,
     /// Not drawn: writes the thread's own word before a barrier of all.
@@ -147,6 +149,8 @@ pub(crate) enum Step<P> {
     Add(P),
     /// Asks for the page and goes on.
     Prefetch(P, Access),
+    /// Gives the node's copy back and goes on.
+    Evict(P),
     /// Reads the counter of this lock.
     Load(P, usize),
     /// Writes what was read plus one.
@@ -194,6 +198,7 @@ impl<P: Copy> Step<P> {
             Step::Write(page, word) => Step::Write(name(page)?, word),
             Step::Add(page) => Step::Add(name(page)?),
             Step::Prefetch(page, access) => Step::Prefetch(name(page)?, access),
+            Step::Evict(page) => Step::Evict(name(page)?),
             Step::Load(page, lock) => Step::Load(name(page)?, lock),
             Step::Increment(page, lock) => Step::Increment(name(page)?, lock),
             Step::ReadData(page, lock) => Step::ReadData(name(page)?, lock),
@@ -223,7 +228,9 @@ impl Operation {
     pub(crate) fn regions(&self) -> impl Iterator<Item = usize> {
         self.steps.iter().filter_map(|step| match *step {
             Step::Open { plan, .. } => Some(plan),
-            Step::Prefetch(place, _) | Step::Owner(place) | Step::Home(place) => Some(place.region),
+            Step::Prefetch(place, _) | Step::Evict(place) | Step::Owner(place) | Step::Home(place) => {
+                Some(place.region)
+            }
             step => step.target().map(|(place, ..)| place.region),
         })
     }
@@ -242,6 +249,21 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
+    /// After `percent` of 100 operations, gives back the pages that it used.
+    pub(crate) fn add_evictions(&mut self, percent: u32, random: &mut Random) {
+        let used = |operation: &Operation| {
+            let pages = operation.steps.iter().filter_map(|step| step.target());
+            pages.map(|(place, ..)| Step::Evict(place)).collect::<Vec<_>>()
+        };
+        for operation in std::mem::take(&mut self.operations) {
+            let steps = if random.chance(percent) { used(&operation) } else { Vec::new() };
+            self.operations.push(operation);
+            if !steps.is_empty() {
+                self.operations.push(Operation { pattern: Pattern::Evict, steps, meeting: None });
+            }
+        }
+    }
+
     /// The patterns of its operations.
     pub fn patterns(&self) -> impl Iterator<Item = Pattern> {
         self.operations.iter().map(|operation| operation.pattern)

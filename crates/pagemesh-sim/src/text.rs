@@ -15,6 +15,7 @@ pub(crate) fn event(event: &Event) -> String {
         }
         Event::Fault { ticket, access, .. } => format!("Fault({access:?}, {ticket:?})"),
         Event::Prefetch { ticket, access, .. } => format!("Prefetch({access:?}, {ticket:?})"),
+        Event::Evict { .. } => "Evict".to_owned(),
         Event::Resumed { ticket } => format!("Resumed({ticket:?})"),
         Event::OwnerQuery { ticket, .. } => format!("OwnerQuery({ticket:?})"),
         Event::HomeQuery { ticket, .. } => format!("HomeQuery({ticket:?})"),
@@ -90,6 +91,7 @@ fn text(message: &Message) -> String {
         Message::Recall { request, .. } => format!("Recall(#{})", request.0),
         Message::Invalidate { .. } => "Invalidate".to_owned(),
         Message::InvalidateAck { .. } => "InvalidateAck".to_owned(),
+        Message::Evict { .. } => "Evict".to_owned(),
         Message::HomeClaim { request, .. } => format!("HomeClaim(#{})", request.0),
         Message::HomeNamed { request, home, .. } => format!("HomeNamed(#{}, n{home})", request.0),
         Message::LockAcquire { lock, ticket } => format!("LockAcquire({:x}, {ticket:?})", lock.0),

@@ -4,7 +4,7 @@
 use pagemesh_sim::model::{check, small_plans};
 
 /// Far more than any of these has: a mesh that goes beyond it has states without end.
-const BOUND: usize = 1_000_000;
+const BOUND: usize = 5_000_000;
 
 #[test]
 fn every_state_of_small_meshes_is_right() {

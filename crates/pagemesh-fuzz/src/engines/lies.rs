@@ -10,6 +10,9 @@ const FIXED_BYTES: usize = 32;
 const PROPERTIES: std::ops::Range<usize> = FIXED_BYTES..Message::MAX_BYTES;
 /// Kinds above the last one are refused by the decoder.
 const KINDS: usize = 50;
+/// A number below it that no kind has stands for EVICT, which lies beyond.
+const STANDS_FOR_EVICT: u8 = 47;
+const EVICT: u8 = 96;
 
 impl Mesh {
     /// The liar says something to another node. Fields are mostly such that they could be meant: what is plainly wrong is
@@ -17,7 +20,10 @@ impl Mesh {
     pub(super) fn lie(&mut self, script: &mut Script<'_>) {
         let Some(liar) = self.liar() else { return };
         let to = (liar + 1 + script.below(self.nodes.len() - 1)) % self.nodes.len();
-        let kind = script.below(KINDS) as u8;
+        let kind = match script.below(KINDS) as u8 {
+            STANDS_FOR_EVICT => EVICT,
+            kind => kind,
+        };
         let mut bytes = [0; Message::MAX_BYTES];
         bytes[0] = kind;
         bytes[1] = script.byte() & 3;

@@ -76,6 +76,7 @@ impl Mesh {
         let kind = script.below(24);
         let at = script.below(self.nodes.len());
         match kind {
+            7 => self.evict(at, script),
             8..=12 => self.touch(at, script),
             13 => self.resume(at, script),
             14 => self.let_postponed(at),
@@ -236,6 +237,13 @@ impl Mesh {
                 node.engine.on_prefetch(ticket, page, access, out);
             }
         });
+    }
+
+    fn evict(&mut self, at: usize, script: &mut Script<'_>) {
+        let page = PageAddress::new(RegionId(script.below(5) as u16), script.below(PAGES as usize) as u64);
+        if self.has(at, page) {
+            self.feed(at, |node, out| node.engine.on_evict(page, out));
+        }
     }
 
     /// Whether the application of node `at` can know the page.

@@ -18,6 +18,7 @@ use super::queue::{Arena, Queue, Waiter};
 use super::write_invalidate;
 use crate::action::Action;
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId};
+use crate::limits;
 use crate::placement::Protocol;
 use slab::Slab;
 
@@ -67,6 +68,8 @@ pub(super) enum Phase {
     Lingering,
     /// Sharers that have not yet said that their copy is gone.
     Invalidating { missing: NodeSet },
+    /// One of several sharers, who has given its copy back and has not yet said that it is gone. No request stands behind it.
+    Evicting { sharer: NodeId },
     /// The owner sends its copy to the requester, who will say that it came.
     Moving { from: NodeId },
     /// The owner was lost; the requester was asked whether the copy came before.
@@ -129,8 +132,8 @@ impl Coherence {
     pub(super) fn new(config: EngineConfig) -> Coherence {
         Coherence {
             next_request: 0,
-            pending: Slab::with_capacity(config.tickets),
-            transactions: Slab::with_capacity(config.tickets),
+            pending: Slab::with_capacity(config.tickets + limits::EVICTIONS),
+            transactions: Slab::with_capacity(config.tickets + limits::EVICTIONS),
             queued: Arena::with_capacity(config.tickets, config.nodes),
             open: vec![0; config.nodes as usize],
         }

@@ -56,22 +56,28 @@ impl Engine {
             let first = pending.first.replace(slot);
             self.tickets.link(slot, first);
         } else {
-            self.request_page(page, access, slot, out);
+            self.request_page(page, access, Some(slot), out);
         }
     }
 
     /// Asks the home for `page` on behalf of the calls linked from `first`; or first, where that is not settled or not
     /// known here, the page's anchor for the home.
-    fn request_page(&mut self, page: PageAddress, access: Access, first: u16, out: &mut Actions) {
+    pub(super) fn request_page(
+        &mut self,
+        page: PageAddress,
+        access: Access,
+        first: Option<u16>,
+        out: &mut Actions,
+    ) {
         let local = self.pages.local(page).expect("checked by the caller");
         let (asked, claims) = self.who_tells(page);
         if !self.live.contains(asked) {
-            self.page_without_home(page, local, asked, Some(first), out);
+            self.page_without_home(page, local, asked, first, out);
             return;
         }
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
-        let pending = Pending { page, asked, claims, request, access, first: Some(first), outdated: false };
+        let pending = Pending { page, asked, claims, request, access, first, outdated: false };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
         if claims {
@@ -204,7 +210,7 @@ impl Engine {
             let outcome = begun.map_or_else(Outcome::Failed, |()| Outcome::Done);
             self.complete_list(Some(writers), PageState::Modified, outcome, out);
         } else if !self.planted(Planted::ForgetJoinedWriter) {
-            self.request_page(page, Access::Write, writers, out);
+            self.request_page(page, Access::Write, Some(writers), out);
         }
     }
 

@@ -30,7 +30,8 @@ impl Engine {
             return Err(NOT_OF_THIS_PROTOCOL);
         }
         let open = &mut self.coherence.open[from.index()];
-        if *open >= limits::REQUESTS_PER_PEER {
+        // What this node asks of itself is bounded where it asks.
+        if *open >= limits::REQUESTS_PER_PEER && from != self.config.node {
             return Err("it has more requests open than a node may");
         }
         *open += 1;
@@ -190,7 +191,7 @@ impl Engine {
     }
 
     /// Removes the transaction and serves the next request.
-    fn end_transaction(&mut self, index: u32, out: &mut Actions) {
+    pub(super) fn end_transaction(&mut self, index: u32, out: &mut Actions) {
         let ended = self.coherence.transactions.remove(index as usize);
         self.coherence.open[ended.request.node.index()] -= 1;
         let entry = self.pages.entry(ended.page);
@@ -213,6 +214,10 @@ impl Engine {
                 self.sharer_gone(index, from, missing, out);
                 Ok(())
             }
+            Phase::Evicting { sharer } if sharer == from => {
+                self.evicted(index, from, out);
+                Ok(())
+            }
             _ => Err("it was not told to drop its copy"),
         }
     }
@@ -220,12 +225,24 @@ impl Engine {
     fn sharer_gone(&mut self, index: u32, sharer: NodeId, missing: NodeSet, out: &mut Actions) {
         let mut missing = missing.without(sharer);
         let Transaction { page, request: asked, .. } = self.coherence.transactions[index as usize];
-        let entry = self.pages.entry(page);
-        let mut holders = entry.holders.without(sharer);
+        self.forget_sharer(page, sharer);
         if self.planted(Planted::GrantBeforeLastAck) {
-            holders = missing.iter().fold(holders, NodeSet::without);
+            for early in missing.iter() {
+                self.forget_sharer(page, early);
+            }
             missing = NodeSet::EMPTY;
         }
+        if !missing.is_empty() {
+            self.coherence.transactions[index as usize].phase = Phase::Invalidating { missing };
+            return;
+        }
+        self.resume(index, asked, page, out);
+    }
+
+    /// Takes a sharer whose copy is gone out of the directory.
+    pub(super) fn forget_sharer(&mut self, page: PageAddress, sharer: NodeId) {
+        let entry = self.pages.entry(page);
+        let holders = entry.holders.without(sharer);
         let state = match entry.state {
             DirectoryState::Shared(owner) if owner == sharer => {
                 holders.lowest().map_or(DirectoryState::Lost(sharer), DirectoryState::Shared)
@@ -233,11 +250,6 @@ impl Engine {
             state => state,
         };
         self.pages.set_entry(page, DirectoryEntry { state, holders, ..entry });
-        if !missing.is_empty() {
-            self.coherence.transactions[index as usize].phase = Phase::Invalidating { missing };
-            return;
-        }
-        self.resume(index, asked, page, out);
     }
 
     /// Goes on with a transaction after what it waited for: what is left to do follows from the directory.
@@ -321,6 +333,7 @@ impl Engine {
             {
                 self.sharer_gone(index, lost, missing, out);
             }
+            Phase::Evicting { sharer } if sharer == lost => self.evicted(index, lost, out),
             Phase::Moving { from } | Phase::Recalling { from } if asked.node == lost => {
                 // A read left the owner a copy; a write took it away, and it went to the lost node.
                 let entry = self.pages.entry(page);

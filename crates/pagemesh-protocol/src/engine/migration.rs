@@ -16,6 +16,7 @@
 //! | INVALID | Data(Write) from owner | Fill, MapWrite, Done to home, Complete | MODIFIED |
 //! | INVALID | Grant(Write, zero) | FillZero, MapWrite, Complete | MODIFIED |
 //! | INVALID | Deny | Complete(PageLost) | INVALID |
+//! | MODIFIED | evict | Evict to home | MODIFIED |
 //! | MODIFIED | Fetch(Write) | Unmap, Data(Write) to requester | INVALID |
 //!
 //! The home's part:
@@ -26,6 +27,7 @@
 //! | modified at the home | any | the home sends it | 2 |
 //! | modified at a third node | any | it sends its copy, the requester reports | 4 |
 //! | lost | any | denied | 2 |
+//! | held by the sender alone | evict | the home asks for the page itself, for writing | 3 |
 
 use super::coherence::Decision;
 use super::pages::{DirectoryEntry, DirectoryState};

@@ -11,6 +11,7 @@ mod barriers;
 mod coherence;
 mod departure;
 mod directory;
+mod evict;
 mod first_touch;
 mod holder;
 mod home;
@@ -393,6 +394,7 @@ impl Engine {
             Message::Recall { page, request } => self.recall(from, page, request, out),
             Message::Invalidate { page } => self.invalidate(from, page, out),
             Message::InvalidateAck { page } => self.invalidate_ack(from, page, out),
+            Message::Evict { page } => self.evict(from, page, out),
             Message::OwnerQuery { page, ticket } => self.owner_asked(from, page, ticket, out),
             Message::OwnerReply { page, ticket, owner } => {
                 let wait = Wait::Owner { page, asked: from };

@@ -71,6 +71,10 @@ pub enum Planted {
     SettleHomeTwice,
     /// A node that was the home before it knew forgets who asked meanwhile.
     ForgetEarlyRequests,
+    /// A node that gives a copy back takes it for gone at once, and its application keeps it.
+    EvictWithoutUnmap,
+    /// A home has the only copy of a page dropped when that is given back.
+    EvictOnlyCopy,
     /// A node keeps a region where it was when another address is agreed on.
     KeepOldAddress,
     /// A region counts as mapped everywhere when one node has not answered.
@@ -80,7 +84,7 @@ pub enum Planted {
 #[cfg(feature = "verification")]
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 30] = [
+    pub const ALL: [Planted; 32] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -109,6 +113,8 @@ impl Planted {
         Planted::AwaitLostSharer,
         Planted::SettleHomeTwice,
         Planted::ForgetEarlyRequests,
+        Planted::EvictWithoutUnmap,
+        Planted::EvictOnlyCopy,
         Planted::KeepOldAddress,
         Planted::RegionReadyEarly,
     ];

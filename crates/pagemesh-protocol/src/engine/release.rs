@@ -28,6 +28,8 @@
 //! | MODIFIED | release | Protect, Diff to home | SHARED |
 //! | SHARED | acquire with a notice | Unmap | INVALID |
 //! | MODIFIED | acquire with a notice | Protect, Diff to home, Unmap | INVALID |
+//! | SHARED | evict | Unmap | INVALID |
+//! | MODIFIED | evict | Protect, Diff to home, Unmap | INVALID |
 //!
 //! The home answers at once, from its service view, whoever writes what meanwhile; except that a request waits until the
 //! diffs have come that the requester's time demands:

@@ -19,6 +19,8 @@
 //! | INVALID | Grant(Write, zero) | FillZero, MapWrite, Complete | MODIFIED |
 //! | SHARED | Grant(Write) | Unprotect, Complete | MODIFIED |
 //! | INVALID | Deny | Complete(PageLost) | INVALID |
+//! | SHARED | evict | Evict to home | SHARED |
+//! | MODIFIED | evict | Evict to home | MODIFIED |
 //! | SHARED | Invalidate | Unmap, InvalidateAck to home | INVALID |
 //! | SHARED | Fetch(Read) | Data(Read) to requester | SHARED |
 //! | SHARED | Fetch(Write) | Unmap, Data(Write) to requester | INVALID |
@@ -37,6 +39,8 @@
 //! | modified at the home | any | the home sends it | 2 |
 //! | modified at a third node | any | it sends its copy, the requester reports | 4 |
 //! | lost | any | denied | 2 |
+//! | held by the sender alone | evict | the home asks for the page itself, for writing | 3 |
+//! | shared by the sender and others | evict | the sender drops its copy | 3 |
 
 use super::coherence::{Decision, Request};
 use super::pages::{DirectoryEntry, DirectoryState};

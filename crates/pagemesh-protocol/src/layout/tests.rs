@@ -25,6 +25,7 @@ fn every_message() -> Vec<Message> {
         Message::Recall { page, request },
         Message::Invalidate { page },
         Message::InvalidateAck { page },
+        Message::Evict { page },
         Message::OwnerQuery { page, ticket },
         Message::HomeClaim { page, request },
         Message::HomeNamed { page, request, home: node },

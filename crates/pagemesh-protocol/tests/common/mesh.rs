@@ -193,6 +193,14 @@ impl Mesh {
         self.log.clone()
     }
 
+    /// Node `number` gives a copy back. Returns what the nodes said to each other for that.
+    pub(crate) fn evicts(&mut self, number: u16, page: PageAddress) -> Vec<Sent> {
+        self.forget();
+        self.act(number, |engine, out| engine.on_evict(page, out));
+        self.deliver_all();
+        self.log.clone()
+    }
+
     pub(crate) fn state(&self, number: u16, page: PageAddress) -> PageState {
         self.engines[number as usize].page_state(page)
     }

@@ -60,6 +60,7 @@ const REGION_STREAM: u64 = 4;
 const FAULT_STREAM: u64 = 5;
 const TIMING_STREAM: u64 = 6;
 const PROGRAM_STREAM: u64 = 7;
+const EVICTION_STREAM: u64 = 8;
 
 /// Threads of a mesh: more cost time and find little that fewer do not.
 const THREADS_MAX: u64 = 16;
@@ -112,6 +113,9 @@ impl Config {
     pub fn draw_programs(&mut self) {
         let random = &mut Random::stream(self.seed, PROGRAM_STREAM);
         self.programs = Program::draw_all(self, random);
+        let random = &mut Random::stream(self.seed, EVICTION_STREAM);
+        let percent = if random.chance(50) { 0 } else { random.between(2, 50) as u32 };
+        self.programs.iter_mut().for_each(|program| program.add_evictions(percent, random));
     }
 
     /// Nodes and nothing else: no threads, no region, no delays. For tests that drive the world by hand.

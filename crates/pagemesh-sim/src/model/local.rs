@@ -72,6 +72,8 @@ pub(super) enum Event {
     Touch { thread: u8 },
     /// A thread writes a page that it may write.
     Write { thread: u8, page: u8 },
+    /// The node gives its copy of a page back.
+    Evict { page: u8 },
     /// Threads have had their chance to run.
     Postponed,
     /// A thread gives up waiting.
@@ -131,6 +133,13 @@ impl Local {
         let mut events = Vec::new();
         if self.postponing {
             events.push(Event::Postponed);
+        }
+        let here = self.engine.node();
+        for (page, copy) in (0..).zip(&self.copies) {
+            let is_home = self.engine.home(page_address(page)) == Some(here);
+            if plan.evict && copy.rights != PageState::Invalid && !is_home {
+                events.push(Event::Evict { page });
+            }
         }
         for (index, thread) in self.threads.iter().enumerate() {
             let number = index as u8;

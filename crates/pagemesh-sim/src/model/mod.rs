@@ -1,8 +1,8 @@
 //! A model checker for the real engine: every run of a small mesh, not some of them.
 //!
 //! [`check`] lets a few engines with a few pages meet everything that can happen, in every order: the oldest message of any link
-//! arrives, a thread begins an access, a lock, a barrier or a prefetch, touches what it was given, gives up waiting, and a
-//! node dies. Every state is looked at once. Breadth first, so that a breach comes with a shortest way to it.
+//! arrives, a thread begins an access, a lock, a barrier or a prefetch, touches what it was given, gives up waiting, a node gives
+//! a copy back, and a node dies. Every state is looked at once. Breadth first, so that a breach comes with a shortest way to it.
 //!
 //! In every state: a page has one writer or many readers (one holder, where it migrates); whoever may read has the bytes
 //! that were written last, by the checker's own book; nobody doubts a page's home; a lock has one holder; nobody passes a

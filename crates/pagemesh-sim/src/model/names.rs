@@ -78,7 +78,7 @@ impl Names {
             | Message::BarrierMismatch { ticket, .. }
             | Message::BarrierBroken { ticket, .. }
             | Message::SyncRefused { ticket } => call(to, ticket),
-            Message::Invalidate { .. } | Message::InvalidateAck { .. } => return,
+            Message::Invalidate { .. } | Message::InvalidateAck { .. } | Message::Evict { .. } => return,
             other => unreachable!("nobody sends {other:?} here"),
         };
         self.add(name);

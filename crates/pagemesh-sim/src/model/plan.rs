@@ -35,6 +35,8 @@ pub struct Plan {
     pub barrier: bool,
     /// Whether threads ask for pages that they are not about to touch.
     pub prefetch: bool,
+    /// Whether nodes give copies back, at any moment.
+    pub evict: bool,
     /// Whether threads give up waiting for pages and locks.
     pub cancel: bool,
     /// Nodes of which one may die, at any moment.
@@ -46,7 +48,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Nodes of one thread each and pages, whose placement and protocol are the first of each; threads read and write.
+    /// Nodes of one thread each and pages, whose placement and protocol are the first of each; threads read and write, nodes give copies back.
     pub fn new(nodes: u16, pages: u64) -> Plan {
         Plan {
             nodes,
@@ -57,6 +59,7 @@ impl Plan {
             locks: Vec::new(),
             barrier: false,
             prefetch: false,
+            evict: true,
             cancel: false,
             mortal: Vec::new(),
             operations: None,
@@ -92,6 +95,12 @@ impl Plan {
     #[must_use]
     pub fn with_prefetch(self) -> Plan {
         Plan { prefetch: true, ..self }
+    }
+
+    /// Without copies that are given back: what is possible in the largest meshes.
+    #[must_use]
+    pub fn without_evictions(self) -> Plan {
+        Plan { evict: false, ..self }
     }
 
     /// With threads that give up waiting.
@@ -171,9 +180,12 @@ impl fmt::Display for Plan {
         if !locks.is_empty() {
             write!(f, ", {} {}", locks.len(), plural(locks.len() as u64, "lock"))?;
         }
-        for (has, what) in
-            [(self.barrier, "barrier"), (self.prefetch, "prefetch"), (self.cancel, "giving up")]
-        {
+        for (has, what) in [
+            (self.barrier, "barrier"),
+            (self.prefetch, "prefetch"),
+            (self.cancel, "giving up"),
+            (!self.evict, "no evictions"),
+        ] {
             if has {
                 write!(f, ", {what}")?;
             }

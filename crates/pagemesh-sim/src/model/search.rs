@@ -1,13 +1,13 @@
 //! Breadth-first search through everything that can happen, so that what is found first is shortest.
 
 use super::checks::Mesh;
-use super::local::{Event, Local, Operation};
+use super::local::{Event, Local, Operation, page_address};
 use super::names::Names;
 use super::plan::Plan;
 use super::step::Step;
 use super::store::{Effect, Effects, Facts, Locals, Queues, States};
 use crate::breach::Breach;
-use pagemesh_protocol::RequestId;
+use pagemesh_protocol::{Message, RequestId};
 
 /// The word of a dead node.
 const DEAD: u32 = u32::MAX;
@@ -190,6 +190,7 @@ impl<'a> Search<'a> {
             let Some(facts) = self.facts(state, node) else { continue };
             for event in &facts.own {
                 let event = match *event {
+                    Event::Evict { page } if self.is_given_back(state, node, page) => continue,
                     Event::Begin { thread, operation, .. } if operation != Operation::Unlock => {
                         let names = names.get_or_insert_with(|| self.names(state));
                         let generation = names.next_generation(node, thread);
@@ -207,6 +208,15 @@ impl<'a> Search<'a> {
                 moves.push(Move::Death { node: node.get() as u8 });
             }
         }
+    }
+
+    /// Whether `node` has said that it gives a page back and was not heard yet: to say it again and again would fill the link.
+    fn is_given_back(&self, state: &[u32], node: usize, page: u8) -> bool {
+        let mut queues = (0..self.locals.len()).map(|to| self.queues.queue(state[self.link(node, to)]));
+        queues.any(|queue| {
+            let mut parcels = queue.parcels.iter().map(|parcel| self.queues.parcel(*parcel).message);
+            parcels.any(|message| message == Message::Evict { page: page_address(page) })
+        })
     }
 
     /// Threads that have come to the barrier since it was full, the dead among them.

@@ -81,6 +81,7 @@ impl<'a> Step<'a> {
             }
             Event::Touch { thread } => self.touch(thread, out),
             Event::Write { page, .. } => self.write(page),
+            Event::Evict { page } => self.local.engine.on_evict(page_address(page), out),
             Event::Postponed => {
                 self.local.postponing = false;
                 self.local.engine.on_postponed(out);

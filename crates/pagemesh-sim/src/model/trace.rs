@@ -78,6 +78,7 @@ impl Search<'_> {
                 _ => format!("thread {thread}: goes on"),
             },
             Event::Write { thread, page } => format!("thread {thread}: writes p{page}"),
+            Event::Evict { page } => format!("gives p{page} back"),
             Event::Postponed => "threads have had their time".into(),
             Event::Cancel { thread } => format!("thread {thread}: gives up waiting"),
             Event::Lost { node } => format!("loses n{node}"),

@@ -67,6 +67,8 @@ pub(super) struct Plan {
     pub(super) sections: u64,
     /// Accesses of a critical section, or of a phase, at most.
     pub(super) accesses: u64,
+    /// Of 100 accesses, how many are followed by giving the page back.
+    pub(super) evictions: u32,
     /// Of 100 lock calls, how many give up if they have to wait.
     pub(super) impatience: u32,
     /// The step at which a node dies, and which.
@@ -100,6 +102,7 @@ impl Plan {
             rounds: random.between(1, 4),
             sections: random.below(6),
             accesses: random.between(1, 8),
+            evictions: [0, 10, 50][random.index(3)],
             impatience: if random.chance(30) { 20 } else { 0 },
             death: (nodes > 1 && random.chance(25))
                 .then(|| (random.below(600), random.index(nodes as usize))),

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 pub(super) enum Step {
     Read(usize),
     Write(usize),
+    /// Gives back the copy that has the cell.
+    Evict(usize),
     Lock(usize),
     Unlock,
     Barrier,
@@ -72,7 +74,7 @@ impl Thread {
             return true;
         }
         for _ in 0..random.between(0, plan.accesses) {
-            steps.extend(phase_access(index, self.round, plan, random));
+            push_access(steps, phase_access(index, self.round, plan, random), plan, random);
         }
         for _ in 0..random.between(0, plan.sections) {
             let lock = random.index(plan.locks);
@@ -82,9 +84,10 @@ impl Thread {
             for _ in 0..random.between(0, plan.accesses) {
                 if !cells.is_empty() && random.chance(90) {
                     let cell = cells[random.index(cells.len())];
-                    steps.push_back(if random.chance(50) { Step::Write(cell) } else { Step::Read(cell) });
+                    let access = if random.chance(50) { Step::Write(cell) } else { Step::Read(cell) };
+                    push_access(steps, Some(access), plan, random);
                 } else {
-                    steps.extend(phase_access(index, self.round, plan, random));
+                    push_access(steps, phase_access(index, self.round, plan, random), plan, random);
                 }
             }
             steps.push_back(Step::Unlock);
@@ -92,6 +95,16 @@ impl Thread {
         steps.push_back(Step::Barrier);
         self.round += 1;
         true
+    }
+}
+
+/// Adds an access, after which the copy may be given back while other threads of the node use it.
+fn push_access(steps: &mut VecDeque<Step>, access: Option<Step>, plan: &Plan, random: &mut Random) {
+    steps.extend(access);
+    if let Some(Step::Read(cell) | Step::Write(cell)) = access
+        && random.chance(plan.evictions)
+    {
+        steps.push_back(Step::Evict(cell));
     }
 }
 

@@ -388,6 +388,12 @@ impl World {
         match step {
             Step::Read(cell) => self.touch(index, cell, Access::Read),
             Step::Write(cell) => self.touch(index, cell, Access::Write),
+            Step::Evict(cell) => {
+                self.threads[index].steps.pop_front();
+                let (page, _) = self.place(cell);
+                self.note(|| format!("thread {index} gives {page:?} back"));
+                self.event(node, |engine, out| engine.on_evict(page, out))
+            }
             Step::Lock(lock) => {
                 let ticket = self.wait(index);
                 self.note(|| format!("thread {index} wants lock {lock}"));

@@ -37,6 +37,7 @@ impl World {
         match step {
             Step::Open { plan, create } => self.open(index, plan, create),
             Step::Prefetch(page, access) => self.prefetch(index, page, access),
+            Step::Evict(page) => self.evict(index, page),
             Step::Lock(lock) => {
                 let lock = self.lock(lock);
                 let ticket = self.begin(index, Wanted::Lock(lock), false);
@@ -205,6 +206,15 @@ impl World {
             self.feed(at, Event::Cancel { ticket })?;
         }
         Ok(())
+    }
+
+    /// Gives a copy back, if there is one, and goes on.
+    fn evict(&mut self, index: usize, page: PageAddress) -> Result<(), Breach> {
+        let at = self.threads[index].node;
+        let next = self.time + 1 + self.pause(at);
+        self.threads[index].plan.pop_front();
+        self.threads[index].activity = Activity::Ready(next);
+        self.feed(at, Event::Evict { page })
     }
 
     fn unlock(&mut self, index: usize, lock: usize) -> Result<(), Breach> {

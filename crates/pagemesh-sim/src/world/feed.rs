@@ -75,6 +75,7 @@ impl World {
             Event::Message { from, message, .. } => engine.on_message(from, View::FIRST, &message, out)?,
             Event::Fault { ticket, page, access } => engine.on_fault(ticket, page, access, out),
             Event::Prefetch { ticket, page, access } => engine.on_prefetch(ticket, page, access, out),
+            Event::Evict { page } => engine.on_evict(page, out),
             Event::Resumed { ticket } => engine.on_resumed(ticket, out),
             Event::Postponed => engine.on_postponed(out),
             Event::Pin { ticket, pin, holder, page, access } => {
