@@ -164,6 +164,20 @@ impl Region {
         self.prefetch_pages(pages, Access::Write)
     }
 
+    /// Gives this node's copies of `pages` back to their homes: what is not needed here for a while is then where others look first, and
+    /// the homes answer for it when this node goes. The next access gets a page as its first one did.
+    ///
+    /// A hint. Copies that are in use or pinned stay, and so do those of which this node is the home or whose home is lost. Pages of a
+    /// [`Protocol::Release`] region go before this returns; what was written to any of them is then sent home with all else that this node wrote. Other pages go soon
+    /// after, unless their home has something else to do with them. A home takes 1024 pages at a time, and lets more go by.
+    ///
+    /// # Panics
+    /// When the region has no such pages.
+    pub fn evict(&self, pages: Range<usize>) {
+        assert!(pages.end <= self.pages(), "pages {pages:?} of a region of {} pages", self.pages());
+        self.runtime.evict(pages.map(|page| PageAddress::new(self.id, page as u64)));
+    }
+
     fn prefetch_pages(&self, pages: Range<usize>, access: Access) -> Result<(), AccessError> {
         assert!(pages.end <= self.pages(), "pages {pages:?} of a region of {} pages", self.pages());
         let pages = pages.map(|page| PageAddress::new(self.id, page as u64));

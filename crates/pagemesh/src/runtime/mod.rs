@@ -346,6 +346,18 @@ impl Runtime {
         }
     }
 
+    /// Gives copies back to their homes, as far as nobody needs them.
+    pub(crate) fn evict(&self, mut pages: impl Iterator<Item = PageAddress>) {
+        let mut next = pages.next();
+        while let Some(first) = next {
+            self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+            let some = std::iter::once(first).chain(pages.by_ref().take(AT_A_TIME - 1));
+            self.event(|engine, out| some.for_each(|page| engine.on_evict(page, out)));
+            self.switch.flush();
+            next = pages.next();
+        }
+    }
+
     /// Why a recoverable access could not have `page`: what its fault found or, when that was overwritten since, what asking
     /// again finds. `Ok` when the page can be had after all.
     pub(crate) fn explain(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
