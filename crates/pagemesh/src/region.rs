@@ -170,6 +170,7 @@ impl Region {
     /// A hint. Copies that are in use or pinned stay, and so do those of which this node is the home or whose home is lost. Pages of a
     /// [`Protocol::Release`] region go before this returns; what was written to any of them is then sent home with all else that this node wrote. Other pages go soon
     /// after, unless their home has something else to do with them. A home takes 1024 pages at a time, and lets more go by.
+    /// No memory is freed by it: behind the region's address range the page stays, unused, until it comes again.
     ///
     /// # Panics
     /// When the region has no such pages.
