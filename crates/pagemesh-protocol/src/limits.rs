@@ -15,8 +15,8 @@ pub const WAITING_FOR_ONE_REGION: usize = 65_536;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost. So many are not lost while one thread is let run; and a home that lies cannot make the list long.
 pub const DEMANDS_FOR_ONE_COPY: usize = 64;
-/// Twins of one node at a time: 4 MiB. With one more page to be written it ends the interval by itself. With [`PINS`]
-/// this bounds what one event may send.
+/// Twins of one node at a time, beside those of pages that stay pinned over a release: 4 MiB. With one more page to be written it ends
+/// the interval by itself. With [`PINS`] this bounds what one event may send, and the twins that there are.
 pub const TWINS: usize = 1024;
 /// Runs of pages that one node keeps write notices of. There are never more than pages that were written since all nodes last
 /// knew of each other's writes.

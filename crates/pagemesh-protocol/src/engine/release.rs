@@ -83,6 +83,8 @@ pub(super) struct Release {
     dirty: Vec<PageAddress>,
     /// How many of them have a twin.
     twins: usize,
+    /// How many of these were pinned when the last interval ended, and kept theirs: to end another would not bring them back.
+    kept: usize,
     /// Of each writer, the interval whose diffs for pages of this home have all come.
     flushed: Vec<u64>,
     /// What requests said that they need: of those that wait, and of those that come next on their links.
@@ -97,6 +99,7 @@ impl Release {
             notices: Notices::new(config.node, config.nodes),
             dirty: Vec::new(),
             twins: 0,
+            kept: 0,
             flushed: vec![0; config.nodes as usize],
             needs: Vec::new(),
             waiting: Vec::new(),
@@ -146,7 +149,7 @@ impl Engine {
         if self.is_home_of(page) {
             self.touch(page);
         } else {
-            if self.release.twins == limits::TWINS {
+            if self.release.twins >= self.release.kept + limits::TWINS {
                 self.end_interval(out);
             }
             self.release.twins += 1;
@@ -216,6 +219,7 @@ impl Engine {
                 self.pages.set_local(*page, LocalPage { state: PageState::Shared, ..local });
             }
         }
+        self.release.kept = self.release.twins;
         self.send_diffs(&mut pages, interval, out);
     }
 
