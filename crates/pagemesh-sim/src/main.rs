@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod campaign;
+mod race_free;
 
+use anyhow::anyhow;
 use campaign::Campaign;
 use clap::Parser;
 use pagemesh_sim::{Failed, Options, Sabotage, TraceMode, run, shrink};
+use race_free::{RaceFree, parse_fault};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,14 +37,17 @@ struct Arguments {
     #[arg(long, requires = "seed", conflicts_with = "trace")]
     shrink: bool,
     /// Plants this fault in the simulated machine: the run has to fail.
-    #[arg(long, value_parser = parse_sabotage)]
-    plant: Option<Sabotage>,
+    #[arg(long, value_name = "FAULT")]
+    plant: Option<String>,
+    /// Runs programs without data races instead, on regions of the release protocol and others. A seed that fails prints its events.
+    #[arg(long, conflicts_with_all = ["jobs", "trace", "shrink"])]
+    race_free: bool,
 }
 
-fn parse_sabotage(name: &str) -> Result<Sabotage, String> {
+fn parse_sabotage(name: &str) -> anyhow::Result<Sabotage> {
     Sabotage::named(name).ok_or_else(|| {
         let names: Vec<String> = Sabotage::ALL.iter().map(|sabotage| format!("{sabotage:?}")).collect();
-        format!("there is no such fault; there are {}", names.join(", "))
+        anyhow!("there is no fault {name:?}; there are {}", names.join(", "))
     })
 }
 
@@ -49,15 +55,21 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     // An assertion that fails inside an engine is a breach like others, and is told with its trace.
     std::panic::set_hook(Box::new(|_| {}));
+    if arguments.race_free {
+        let fault = arguments.plant.as_deref().map(parse_fault).transpose()?;
+        let count = if arguments.seed.is_some() { 1 } else { arguments.seeds };
+        return RaceFree { start: arguments.seed.unwrap_or(arguments.start), count, fault }.run();
+    }
+    let sabotage = arguments.plant.as_deref().map(parse_sabotage).transpose()?;
     match arguments.seed {
-        Some(seed) => run_one(seed, &arguments),
-        None => run_many(&arguments),
+        Some(seed) => run_one(seed, &arguments, sabotage),
+        None => run_many(&arguments, sabotage),
     }
 }
 
-fn run_one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run_one(seed: u64, arguments: &Arguments, sabotage: Option<Sabotage>) -> anyhow::Result<ExitCode> {
     let trace = if arguments.trace { TraceMode::Full } else { TraceMode::Off };
-    let options = Options { trace, sabotage: arguments.plant, planted: None };
+    let options = Options { trace, sabotage, planted: None };
     let mut out = std::io::stdout().lock();
     match run(seed, options) {
         Ok(report) => {
@@ -78,9 +90,9 @@ fn run_one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run_many(arguments: &Arguments, sabotage: Option<Sabotage>) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let options = Options { trace: TraceMode::Off, sabotage: arguments.plant, planted: None };
+    let options = Options { trace: TraceMode::Off, sabotage, planted: None };
     let (start, count) = (arguments.start, arguments.seeds);
     let (tally, failed) = Campaign { start, count, jobs: arguments.jobs as usize, options }.run()?;
     let mut out = std::io::stdout().lock();

@@ -47,7 +47,8 @@ fn write_out(file: &File, place: *const u8, bytes: usize) -> io::Result<usize> {
 fn a_file_passes_through_pinned_pages_of_two_nodes() {
     const TEST: &str = "a_file_passes_through_pinned_pages_of_two_nodes";
     play(TEST, |mesh| {
-        for (number, protocol) in [Protocol::WriteInvalidate, Protocol::Migration].into_iter().enumerate() {
+        let protocols = [Protocol::WriteInvalidate, Protocol::Migration, Protocol::Release];
+        for (number, protocol) in protocols.into_iter().enumerate() {
             // Each page goes through both pointers, on either side.
             let name = format!("file {number}");
             let region = mesh.region(&name, RegionOptions::new(REGION).protocol(protocol)).unwrap();
@@ -83,6 +84,68 @@ fn a_file_passes_through_pinned_pages_of_two_nodes() {
             }
             assert_eq!(mesh.stats().pins_taken, 0);
         }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 3);
+    });
+}
+
+/// In a release region a release does not end a pin: a system call that is under way writes on, and what it has written
+/// by then is what others see. An acquire that names the page does end it, and says so.
+#[test]
+fn a_release_passes_by_pins_and_an_acquire_may_take_them() {
+    const TEST: &str = "a_release_passes_by_pins_and_an_acquire_may_take_them";
+    const HALF: usize = BYTES / 2;
+    play(TEST, |mesh| {
+        let options = RegionOptions::new(REGION).protocol(Protocol::Release);
+        let region = mesh.region("released", options).unwrap();
+        let all = region.slice::<u8>(START, BYTES).unwrap();
+        let (barrier, number) = (mesh.barrier(1), mesh.node().index());
+        let bytes: Vec<u8> = (0..BYTES).map(pattern).collect();
+        let check = |end: usize| {
+            let mut found = vec![0; BYTES];
+            all.read(0, &mut found).unwrap();
+            assert!(found[..end] == bytes[..end] && found[end..].iter().all(|byte| *byte == 0), "{end}");
+        };
+        let (mut file, pin) =
+            (file(&bytes), (number == 0).then(|| region.pin(START..START + BYTES, Access::Write)));
+        let pin = pin.transpose().unwrap();
+        for end in [HALF, BYTES] {
+            if let Some(pin) = &pin {
+                let from = file.stream_position().unwrap() as usize;
+                // One half through either pointer.
+                let place = if end == HALF { pin.io_pointer() } else { pin.as_ptr() };
+                assert_eq!(read_in(&file, place.wrapping_add(from), end - from).unwrap(), end - from);
+                assert_eq!(file.stream_position().unwrap(), end as u64);
+            }
+            barrier.wait().unwrap();
+            check(end);
+            barrier.wait().unwrap();
+        }
+        if let Some(pin) = pin {
+            assert!(pin.is_held());
+            pin.release().unwrap();
+        }
+        assert_eq!(mesh.stats().pins_taken, 0);
+        // Another node writes beside what is pinned, and this one synchronises with it.
+        let own = START / 4096 * 4096;
+        let pin = (number == 0).then(|| region.pin(own..own + 1, Access::Write).unwrap());
+        if let Some(pin) = &pin {
+            file.rewind().unwrap();
+            assert_eq!(read_in(&file, pin.as_ptr(), 1).unwrap(), 1);
+        }
+        if number == 1 {
+            all.set(0, !pattern(0)).unwrap();
+        }
+        barrier.wait().unwrap();
+        if let Some(pin) = pin {
+            assert!(!pin.is_held());
+            assert!(matches!(pin.release(), Err(PinError::Taken { page: 1, .. })));
+            assert_eq!(mesh.stats().pins_taken, 1);
+        }
+        assert_eq!(region.slice::<u8>(own, 1).unwrap().get(0), Ok(pattern(0)), "written before it went");
+        assert_eq!(all.get(0), Ok(!pattern(0)));
         mesh.leave().unwrap();
     });
     everywhere(|| {

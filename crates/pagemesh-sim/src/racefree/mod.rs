@@ -6,9 +6,13 @@
 //! read may find, and the checks need to know nothing of the protocol: [`run`] compares every read with a memory that
 //! all threads write at once. Regions of other protocols lie beside those of the release protocol and obey the same rule.
 //!
+//! Some accesses are those of system calls, on pages that are pinned for them: while a pin holds the kernel may touch the page, and when it
+//! does not any more its end has to say so.
+//!
 //! Messages are delayed and overtake those of other links, threads give up waiting for locks, and nodes die. What
 //! a dead node wrote last may be lost or may not; it is never mixed with anything else, and whoever waits is told.
 
+mod pins;
 mod plan;
 mod threads;
 mod world;
@@ -33,6 +37,10 @@ pub struct RaceFreeReport {
     pub reads: u64,
     /// Accesses that failed because a node was lost.
     pub losses: u64,
+    /// Pages pinned for system calls.
+    pub pins: u64,
+    /// Pins whose pages went before they ended.
+    pub pins_taken: u64,
     /// Most runs of pages that an engine held notices of.
     pub notices_most: u64,
 }
@@ -45,6 +53,8 @@ impl RaceFreeReport {
         self.diffs += other.diffs;
         self.reads += other.reads;
         self.losses += other.losses;
+        self.pins += other.pins;
+        self.pins_taken += other.pins_taken;
         self.notices_most = self.notices_most.max(other.notices_most);
     }
 }

@@ -23,10 +23,19 @@ pub enum Fault {
     EarlySettlement,
     /// A whole page is sent home instead of what changed.
     WholePage,
+    /// The twin of a page that is pinned for writing is not brought up to what was sent.
+    OldTwin,
+}
+
+impl Fault {
+    /// The fault of this name, as `Debug` writes it, in any letter case.
+    pub fn named(name: &str) -> Option<Fault> {
+        FAULTS.into_iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(name))
+    }
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 7] = [
+pub const FAULTS: [Fault; 8] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -34,6 +43,7 @@ pub const FAULTS: [Fault; 7] = [
     Fault::RepeatedDiff,
     Fault::EarlySettlement,
     Fault::WholePage,
+    Fault::OldTwin,
 ];
 
 /// Who may touch a cell.
@@ -71,6 +81,8 @@ pub(super) struct Plan {
     pub(super) evictions: u32,
     /// Of 100 lock calls, how many give up if they have to wait.
     pub(super) impatience: u32,
+    /// Of 100 accesses, how many are a system call's.
+    pub(super) pins: u32,
     /// The step at which a node dies, and which.
     pub(super) death: Option<(u64, usize)>,
     /// How likely the next message of a link comes next, by link.
@@ -104,6 +116,7 @@ impl Plan {
             accesses: random.between(1, 8),
             evictions: [0, 10, 50][random.index(3)],
             impatience: if random.chance(30) { 20 } else { 0 },
+            pins: if random.chance(50) { random.between(1, 60) as u32 } else { 0 },
             death: (nodes > 1 && random.chance(25))
                 .then(|| (random.below(600), random.index(nodes as usize))),
             weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),

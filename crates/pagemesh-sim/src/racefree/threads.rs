@@ -1,8 +1,9 @@
 //! The threads: what each does next, drawn while it runs, by the rules of a program without data races.
 
+use super::pins::Held;
 use super::plan::{Guard, Plan};
 use crate::random::Random;
-use pagemesh_protocol::Ticket;
+use pagemesh_protocol::{Access, Ticket};
 use std::collections::VecDeque;
 
 /// One thing that a thread does.
@@ -15,6 +16,12 @@ pub(super) enum Step {
     Lock(usize),
     Unlock,
     Barrier,
+    /// Pins the page of a cell for a system call.
+    Pin(usize, Access),
+    /// The kernel touches a cell.
+    Kernel(usize, Access),
+    /// Ends all pins of this thread.
+    Unpin,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +43,8 @@ pub(super) struct Thread {
     pub(super) owes_use: bool,
     /// The lock that is held, and what proves it.
     pub(super) held: Option<(usize, Ticket)>,
+    /// What is pinned for the system call that is under way; the last may still be waited for.
+    pub(super) pins: Vec<Held>,
     pub(super) round: u64,
 }
 
@@ -48,6 +57,7 @@ impl Thread {
             ticket: Ticket::new(slot, 0),
             owes_use: false,
             held: None,
+            pins: Vec::new(),
             round: 0,
         }
     }
@@ -62,6 +72,13 @@ impl Thread {
         while self.steps.pop_front().is_some_and(|step| step != Step::Unlock) {}
     }
 
+    /// Does nothing more but to let its pins go.
+    pub(super) fn give_up(&mut self) {
+        self.steps.clear();
+        self.steps.push_back(Step::Unpin);
+        self.round = u64::MAX;
+    }
+
     /// Draws the steps of the next round; false after the last. After the last round everything is read by everyone.
     pub(super) fn plan_round(&mut self, index: usize, plan: &Plan, random: &mut Random) -> bool {
         if self.round > plan.rounds {
@@ -74,7 +91,7 @@ impl Thread {
             return true;
         }
         for _ in 0..random.between(0, plan.accesses) {
-            push_access(steps, phase_access(index, self.round, plan, random), plan, random);
+            push_access(steps, phase_access(index, self.round, plan, random), None, plan, random);
         }
         for _ in 0..random.between(0, plan.sections) {
             let lock = random.index(plan.locks);
@@ -84,28 +101,62 @@ impl Thread {
             for _ in 0..random.between(0, plan.accesses) {
                 if !cells.is_empty() && random.chance(90) {
                     let cell = cells[random.index(cells.len())];
-                    let access = if random.chance(50) { Step::Write(cell) } else { Step::Read(cell) };
-                    push_access(steps, Some(access), plan, random);
+                    let step = if random.chance(50) { Step::Write(cell) } else { Step::Read(cell) };
+                    let other = cells[random.index(cells.len())];
+                    push_access(steps, Some(step), Some(other), plan, random);
                 } else {
-                    push_access(steps, phase_access(index, self.round, plan, random), plan, random);
+                    push_access(steps, phase_access(index, self.round, plan, random), None, plan, random);
                 }
             }
             steps.push_back(Step::Unlock);
+            steps.extend((plan.pins > 0).then_some(Step::Unpin));
         }
         steps.push_back(Step::Barrier);
+        steps.extend((plan.pins > 0).then_some(Step::Unpin));
         self.round += 1;
         true
     }
 }
 
 /// Adds an access, after which the copy may be given back while other threads of the node use it.
-fn push_access(steps: &mut VecDeque<Step>, access: Option<Step>, plan: &Plan, random: &mut Random) {
-    steps.extend(access);
+fn push_access(
+    steps: &mut VecDeque<Step>,
+    access: Option<Step>,
+    other: Option<usize>,
+    plan: &Plan,
+    random: &mut Random,
+) {
+    steps.extend(access.into_iter().flat_map(|step| call_or_touch(step, other, plan, random)));
     if let Some(Step::Read(cell) | Step::Write(cell)) = access
         && random.chance(plan.evictions)
     {
         steps.push_back(Step::Evict(cell));
     }
+}
+
+/// An access by the thread itself, or by a system call that it makes; then perhaps to a cell of another page as well. Pages are
+/// pinned in the order of their addresses.
+fn call_or_touch(step: Step, other: Option<usize>, plan: &Plan, random: &mut Random) -> Vec<Step> {
+    let (cell, access) = match step {
+        Step::Read(cell) => (cell, Access::Read),
+        Step::Write(cell) => (cell, Access::Write),
+        _ => return vec![step],
+    };
+    if !random.chance(plan.pins) {
+        return vec![step];
+    }
+    let mut cells = vec![cell];
+    cells.extend(other.filter(|_| random.chance(40)));
+    cells.sort_unstable();
+    let mut steps: Vec<Step> = cells.iter().map(|cell| Step::Pin(*cell, access)).collect();
+    for _ in 0..random.between(1, 4) {
+        let reads = access == Access::Read || random.chance(30);
+        let access = if reads { Access::Read } else { Access::Write };
+        steps.push(Step::Kernel(cells[random.index(cells.len())], access));
+    }
+    // Else the pin lasts until the lock is given back, or the barrier was passed, and others write the same cell.
+    steps.extend(random.chance(70).then_some(Step::Unpin));
+    steps
 }
 
 /// An access of thread `index` to a cell that it may touch in this round.

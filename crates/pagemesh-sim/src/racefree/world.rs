@@ -6,7 +6,7 @@ use super::threads::{Activity, Step, Thread};
 use crate::random::Random;
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
-    RegionId, RegionName, RegionSpec, Ticket, View,
+    PinWait, RegionId, RegionName, RegionSpec, Ticket, View,
 };
 use std::collections::VecDeque;
 
@@ -45,12 +45,14 @@ struct PageCopy {
     late: bool,
 }
 
-struct Node {
-    engine: Engine,
-    alive: bool,
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) alive: bool,
     /// By region and page.
     pages: Vec<Vec<PageCopy>>,
     postponed: bool,
+    /// The newest wait for pins whose deadline has not passed.
+    pub(super) awaited: Option<PinWait>,
 }
 
 /// The one value that a read may find; more after a node died that wrote it.
@@ -67,19 +69,19 @@ pub(super) struct World {
     plan: Plan,
     random: Random,
     fault: Option<Fault>,
-    nodes: Vec<Node>,
-    threads: Vec<Thread>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) threads: Vec<Thread>,
     /// From node `a` to node `b`: number `a * N + b`.
     links: Vec<VecDeque<(Message, Load)>>,
     truth: Vec<Truth>,
     next_value: u32,
     /// With [`Fault::RepeatedDiff`]: where and what.
     repeated: Option<(usize, PageAddress, Changes)>,
-    report: RaceFreeReport,
+    pub(super) report: RaceFreeReport,
     trace: Option<Vec<String>>,
 }
 
-type Checked = Result<(), String>;
+pub(super) type Checked = Result<(), String>;
 
 impl World {
     pub(super) fn new(plan: Plan, random: Random, fault: Option<Fault>, traced: bool) -> World {
@@ -94,6 +96,7 @@ impl World {
             alive: true,
             pages: Vec::new(),
             postponed: false,
+            awaited: None,
         };
         let threads = plan.threads.iter().enumerate().map(|(index, node)| Thread::new(*node, index as u16));
         let truth = Truth { value: 0, writer: None, past: vec![0], uncertain: false };
@@ -112,7 +115,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             let step = self.report.steps;
             trace.push(format!("{step:6} {}", line()));
@@ -169,6 +172,11 @@ impl World {
         for (index, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.postponed && node.alive) {
             choices.push((4, Choice::Postponed(index)));
         }
+        for (index, _) in
+            self.nodes.iter().enumerate().filter(|(_, node)| node.awaited.is_some() && node.alive)
+        {
+            choices.push((1, Choice::Expire(index)));
+        }
         let total = choices.iter().map(|(weight, _)| weight).sum();
         let mut at = self.random.below(total);
         for (weight, choice) in choices {
@@ -179,6 +187,7 @@ impl World {
             match choice {
                 Choice::Link(link) => self.deliver(link)?,
                 Choice::Thread(index) => self.go_on(index)?,
+                Choice::Expire(node) => self.expire_pins(node)?,
                 Choice::Postponed(node) => {
                     self.nodes[node].postponed = false;
                     self.event(node, Engine::on_postponed)?;
@@ -197,11 +206,14 @@ impl World {
                 self.threads[index].steps
             ));
         }
+        if let Some(index) = self.pins_left() {
+            return Err(format!("thread {index} has pages pinned in the end"));
+        }
         let busy = self.nodes.iter().position(|node| node.alive && !node.engine.is_quiet());
         busy.map_or(Ok(()), |node| Err(format!("the engine of node {node} is not at rest")))
     }
 
-    fn event(&mut self, node: usize, event: impl FnOnce(&mut Engine, &mut Actions)) -> Checked {
+    pub(super) fn event(&mut self, node: usize, event: impl FnOnce(&mut Engine, &mut Actions)) -> Checked {
         let mut out = Actions::new();
         event(&mut self.nodes[node].engine, &mut out);
         self.perform(node, &out, &Load::Nothing)
@@ -251,6 +263,7 @@ impl World {
                 }
                 Action::Complete { ticket, outcome } => self.complete(node, ticket, outcome)?,
                 Action::Postpone => self.nodes[node].postponed = true,
+                Action::AwaitUnpin(wait) => self.nodes[node].awaited = Some(wait),
                 Action::MapRegion { region, round, spec } => {
                     let fresh = PageCopy { cells: [0; CELLS], rights: Rights::None, twin: None, late: false };
                     let pages = &mut self.nodes[node].pages;
@@ -277,11 +290,11 @@ impl World {
     }
 
     fn make_diff(&mut self, node: usize, page: PageAddress, keep: bool) -> Result<Load, String> {
-        let whole = self.fault == Some(Fault::WholePage);
+        let (whole, old) = (self.fault == Some(Fault::WholePage), self.fault == Some(Fault::OldTwin));
         let copy = self.copy(node, page);
         let twin = copy.twin.take().ok_or_else(|| format!("node {node} has no twin of {page:?}"))?;
         if keep {
-            copy.twin = Some(copy.cells);
+            copy.twin = Some(if old { twin } else { copy.cells });
         } else if copy.rights == Rights::Write {
             return Err(format!("node {node} makes a diff of {page:?}, which can be written"));
         }
@@ -360,11 +373,12 @@ impl World {
                 // What can no longer be touched is left alone.
                 thread.steps.pop_front();
             }
+            (Some(Step::Pin(..)), failed) => self.pinned(ticket.slot as usize, failed),
             (Some(Step::Barrier), false) => {
                 thread.steps.pop_front();
             }
             // Without its barriers the program would not be without races.
-            (Some(Step::Barrier), true) => self.end(ticket.slot as usize),
+            (Some(Step::Barrier), true) => thread.give_up(),
             (other, _) => return Err(format!("{ticket:?} completed, but its thread would {other:?}")),
         }
         Ok(())
@@ -394,6 +408,9 @@ impl World {
                 self.note(|| format!("thread {index} gives {page:?} back"));
                 self.event(node, |engine, out| engine.on_evict(page, out))
             }
+            Step::Pin(cell, access) => self.pin(index, cell, access),
+            Step::Kernel(cell, access) => self.system_call(index, cell, access),
+            Step::Unpin => self.unpin(index),
             Step::Lock(lock) => {
                 let ticket = self.wait(index);
                 self.note(|| format!("thread {index} wants lock {lock}"));
@@ -422,12 +439,12 @@ impl World {
         }
     }
 
-    fn wait(&mut self, index: usize) -> Ticket {
+    pub(super) fn wait(&mut self, index: usize) -> Ticket {
         self.threads[index].activity = Activity::Waiting;
         self.threads[index].next_ticket()
     }
 
-    fn place(&self, cell: usize) -> (PageAddress, usize) {
+    pub(super) fn place(&self, cell: usize) -> (PageAddress, usize) {
         let mut page = (cell / CELLS) as u64;
         let mut region = 0;
         while page >= self.plan.regions[region].pages {
@@ -437,12 +454,17 @@ impl World {
         (PageAddress::new(RegionId(region as u16), page), cell % CELLS)
     }
 
+    /// Whether the application of `node` has the right to this access.
+    pub(super) fn may(&mut self, node: usize, page: PageAddress, access: Access) -> bool {
+        let needed = if access == Access::Read { Rights::Read } else { Rights::Write };
+        self.copy(node, page).rights >= needed
+    }
+
     /// Thread `index` reads or writes a cell, or faults.
     fn touch(&mut self, index: usize, cell: usize, access: Access) -> Checked {
         let node = self.threads[index].node;
         let (page, place) = self.place(cell);
-        let needed = if access == Access::Read { Rights::Read } else { Rights::Write };
-        let ready = self.copy(node, page).rights >= needed;
+        let ready = self.may(node, page, access);
         if ready {
             self.threads[index].steps.pop_front();
             if access == Access::Read {
@@ -463,7 +485,7 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self, index: usize, cell: usize, page: PageAddress, place: usize) {
+    pub(super) fn write(&mut self, index: usize, cell: usize, page: PageAddress, place: usize) {
         let (value, node) = (self.next_value, self.threads[index].node);
         self.next_value += 1;
         self.note(|| format!("thread {index} writes {value} to cell {cell}, {page:?}"));
@@ -477,7 +499,7 @@ impl World {
         (truth.value, truth.writer, truth.uncertain) = (value, Some(node), false);
     }
 
-    fn check_read(&mut self, index: usize, cell: usize) -> Checked {
+    pub(super) fn check_read(&mut self, index: usize, cell: usize) -> Checked {
         let (page, place) = self.place(cell);
         let found = self.copy(self.threads[index].node, page).cells[place];
         self.note(|| format!("thread {index} reads {found} from cell {cell}, {page:?}"));
@@ -523,4 +545,5 @@ enum Choice {
     Link(usize),
     Thread(usize),
     Postponed(usize),
+    Expire(usize),
 }
