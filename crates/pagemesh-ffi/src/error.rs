@@ -1,6 +1,6 @@
 //! Error numbers, their texts, and the border that no panic crosses.
 
-use pagemesh::{AccessError, ConfigError, JoinError, RegionError, SyncError};
+use pagemesh::{AccessError, ConfigError, JoinError, PinError, RegionError, SyncError};
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -122,6 +122,18 @@ impl From<AccessError> for Failed {
             AccessError::TimedOut { .. } => Code::Timeout,
             AccessError::Mapping { .. } => Code::Memory,
             AccessError::Closed { .. } => Code::Init,
+            _ => Code::Invalid,
+        };
+        Failed::new(code, error.to_string())
+    }
+}
+
+impl From<PinError> for Failed {
+    fn from(error: PinError) -> Failed {
+        let code = match error {
+            PinError::Access(access) => return access.into(),
+            PinError::Taken { .. } => Code::Timeout,
+            PinError::TooMany { .. } => Code::Memory,
             _ => Code::Invalid,
         };
         Failed::new(code, error.to_string())

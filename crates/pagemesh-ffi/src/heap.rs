@@ -6,11 +6,12 @@
 //! the place in the order, and a node that dies in between harms nobody.
 //!
 //! Words are added at the end and never taken out. Freed pages are used again by a later allocation of about their size, under a
-//! word of its own; they are zeroed then, as fresh ones are.
+//! word of its own; they are zeroed then, as fresh ones are. Not so with the release protocol: nothing orders what their last user wrote
+//! before what the next one does, and the diffs of both could come to the home in either order. There freed pages stay unused.
 
 use crate::error::{Answer, Code, Failed};
 use crate::state::{Context, Place, lock};
-use pagemesh::{NodeId, Placement, Region, RegionOptions, SharedSlice};
+use pagemesh::{NodeId, Placement, Protocol, Region, RegionOptions, SharedSlice};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -75,6 +76,8 @@ impl Allocation {
 struct Opened {
     memory: Region,
     table: SharedSlice<u64>,
+    /// Whether freed pages are given out again.
+    reuses: bool,
     known: Mutex<Known>,
 }
 
@@ -115,7 +118,8 @@ impl Heap {
         let options = RegionOptions::new(HEAP_PAGES as usize * PAGE).protocol(context.settings.protocol);
         let memory = context.mesh.region(&format!("{RESERVED}memory"), options)?;
         let table = table.slice::<u64>(0, ALLOCATIONS + 1)?;
-        let new = Arc::new(Opened { memory, table, known: Mutex::default() });
+        let reuses = context.settings.protocol != Protocol::Release;
+        let new = Arc::new(Opened { memory, table, reuses, known: Mutex::default() });
         *opened = Some(new.clone());
         Ok(new)
     }
@@ -227,7 +231,7 @@ impl Opened {
 
     /// Freed pages, at most twice as many as wanted, zeroed and under a new word; `None` when there are none at hand.
     fn reuse(&self, wanted: u64) -> Answer<Option<u64>> {
-        if self.table.get(FREED_COUNT)? == 0 {
+        if !self.reuses || self.table.get(FREED_COUNT)? == 0 {
             return Ok(None);
         }
         let count = {

@@ -19,6 +19,7 @@ pub mod error;
 pub mod interpose;
 pub mod logging;
 pub mod memory;
+pub mod pins;
 pub mod reports;
 pub mod start;
 pub mod sync;

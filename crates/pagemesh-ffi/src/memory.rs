@@ -99,10 +99,10 @@ unsafe fn region_options(
     let protocol = match asked.protocol {
         protocol::WRITE_INVALIDATE => Protocol::WriteInvalidate,
         protocol::MIGRATION => Protocol::Migration,
+        protocol::RELEASE => Protocol::Release,
         other => {
-            let known = "DSM_PROTOCOL_WRITE_INVALIDATE and DSM_PROTOCOL_MIGRATION";
+            let known = "DSM_PROTOCOL_WRITE_INVALIDATE, DSM_PROTOCOL_MIGRATION and DSM_PROTOCOL_RELEASE";
             let named = match other {
-                protocol::RELEASE => "DSM_PROTOCOL_RELEASE".to_owned(),
                 protocol::ENTRY => "DSM_PROTOCOL_ENTRY".to_owned(),
                 other => other.to_string(),
             };

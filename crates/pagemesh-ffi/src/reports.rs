@@ -100,9 +100,8 @@ pub unsafe extern "C" fn dsm_get_stats_ext(stats: *mut dsm_stats_ext_t) -> c_int
             reserved: 0,
             messages_sent: found.messages_sent,
             messages_received: found.messages_received,
-            // No protocol of this version makes diffs.
-            diffs_sent: 0,
-            diff_bytes: 0,
+            diffs_sent: found.diffs_sent,
+            diff_bytes: found.diff_bytes,
             faults_resolved_locally: found.faults_resolved_here,
             prefetched_pages: found.pages_prefetched,
         };

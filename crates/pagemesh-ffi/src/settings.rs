@@ -18,7 +18,10 @@ impl Settings {
         let protocol = match text("PAGEMESH_PROTOCOL").as_deref() {
             None | Some("" | "write-invalidate") => Protocol::WriteInvalidate,
             Some("migration") => Protocol::Migration,
-            Some(other) => return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate and migration"),
+            Some("release") => Protocol::Release,
+            Some(other) => {
+                return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate, migration and release");
+            }
         };
         match text("PAGEMESH_TRANSPORT").as_deref() {
             None | Some("" | "auto" | "tcp") => {}

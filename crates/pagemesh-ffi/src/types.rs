@@ -39,7 +39,7 @@ pub mod protocol {
     pub const WRITE_INVALIDATE: u32 = 0;
     /// One holder.
     pub const MIGRATION: u32 = 1;
-    /// Many writers, made one at releases. Not there yet.
+    /// Many writers, made one at releases.
     pub const RELEASE: u32 = 2;
     /// Bound to locks. Not there yet.
     pub const ENTRY: u32 = 3;

@@ -20,15 +20,28 @@ fn four_nodes_of_four_threads_with_each_pager() {
 #[test]
 fn four_nodes_with_another_protocol() {
     let nodes = program("nodes.c", Linkage::Shared);
-    let coordinator = free_address().to_string();
-    let start = |node: usize| {
-        let mut command = command(&nodes);
-        command.env("PAGEMESH_NODE", node.to_string()).env("PAGEMESH_NODES", "4");
-        command.env("PAGEMESH_COORDINATOR", &coordinator).env("PAGEMESH_PROTOCOL", "migration");
-        Process::start(&mut command)
-    };
-    for node in (0..4).map(start).collect::<Vec<_>>() {
-        assert_eq!(node.said(), ["done"]);
+    for protocol in ["migration", "release"] {
+        let coordinator = free_address().to_string();
+        let start = |node: usize| {
+            let mut command = command(&nodes);
+            command.env("PAGEMESH_NODE", node.to_string()).env("PAGEMESH_NODES", "4");
+            command.env("PAGEMESH_COORDINATOR", &coordinator).env("PAGEMESH_PROTOCOL", protocol);
+            Process::start(&mut command)
+        };
+        for node in (0..4).map(start).collect::<Vec<_>>() {
+            assert_eq!(node.said(), ["done"], "{protocol}");
+        }
+    }
+}
+
+/// Writers of one page, pins that outlast a barrier, and pins that do not last.
+#[test]
+fn four_nodes_with_a_release_region_and_pins() {
+    let released = program("released.c", Linkage::Shared);
+    for pager in pagers() {
+        for node in start_nodes(&released, 4, pager, &[]) {
+            assert_eq!(node.said(), ["done"], "{pager}");
+        }
     }
 }
 

@@ -73,7 +73,7 @@ int dsm_get_num_nodes(void);
 
 /*
  * Allocates shared memory, rounded up to pages, all zeros. Any node, at any time; the address means the same on every node. NULL
- * on failure. Sequentially consistent, unless PAGEMESH_PROTOCOL names another protocol.
+ * on failure. Sequentially consistent, unless PAGEMESH_PROTOCOL names the release protocol; then freed pages are not used again.
  */
 void *dsm_malloc(size_t bytes);
 
@@ -100,6 +100,29 @@ int dsm_region_close(void *base);
 
 /* Gets the pages of these bytes here, many requests at a time, before they are touched. Others may take them away again at once. */
 int dsm_prefetch(const void *address, size_t bytes, access_type_t access);
+
+/*
+ * Pins: gets the pages of these bytes here, readable or writable, and keeps them so until dsm_unpin, for a system call that is to use
+ * them: read(2) into shared memory, or write(2) from it, fails with EFAULT where a page is not here. Pins nest. Others who want the
+ * pages wait, for 1 s (PAGEMESH_PIN_MS); then the pages go. So pin for one call that does not block, and not while waiting for
+ * another node. A thread that pins several ranges takes them in the order of their addresses. With DSM_PROTOCOL_RELEASE nobody waits for
+ * pins: a page goes when a thread of this node takes a lock, or passes a barrier, after others have written the page.
+ *
+ * DSM_ERROR_INVALID: the bytes are not in one piece of shared memory. DSM_ERROR_MEMORY: 8,192 pages are pinned at a time at most.
+ */
+int dsm_pin(void *address, size_t bytes, access_type_t access);
+
+/*
+ * Ends the newest pin of just these bytes. DSM_ERROR_TIMEOUT: a page of them went before; what was done with it since does not
+ * count. DSM_ERROR_INVALID: just these bytes are not pinned.
+ */
+int dsm_unpin(void *address, size_t bytes);
+
+/*
+ * Where the byte lies in a second mapping of the same memory, which never faults and is not protected, with all bytes of its piece
+ * around it: for system calls, and devices, while the bytes are pinned. NULL for an address that is none of ours.
+ */
+void *dsm_io_pointer(void *address);
 
 /* What this node has of the page; PAGE_STATE_INVALID for an address that is none of ours. */
 page_state_t dsm_page_state(const void *address);

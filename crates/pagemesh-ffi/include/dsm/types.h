@@ -106,8 +106,8 @@ typedef struct {
     uint32_t reserved;
     uint64_t messages_sent;            /* of the protocol, to other nodes */
     uint64_t messages_received;
-    uint64_t diffs_sent;               /* 0 with the protocols of this version, which send whole pages */
-    uint64_t diff_bytes;
+    uint64_t diffs_sent;               /* what was written, sent home by a release; only with DSM_PROTOCOL_RELEASE */
+    uint64_t diff_bytes;               /* in all of them */
     uint64_t faults_resolved_locally;  /* page faults that needed no answer of another node */
     uint64_t prefetched_pages;         /* pages that dsm_prefetch asked another node for */
 } dsm_stats_ext_t;
@@ -115,7 +115,8 @@ typedef struct {
 /* How copies of pages are kept coherent. */
 #define DSM_PROTOCOL_WRITE_INVALIDATE 0u  /* many readers or one writer */
 #define DSM_PROTOCOL_MIGRATION 1u         /* one holder; the page moves to whoever touches it */
-#define DSM_PROTOCOL_RELEASE 2u           /* not in this version: DSM_ERROR_INVALID */
+#define DSM_PROTOCOL_RELEASE 2u           /* many readers and writers, who see each other's writes where they synchronise: for
+                                             programs that order all accesses by locks and barriers */
 #define DSM_PROTOCOL_ENTRY 3u             /* not in this version: DSM_ERROR_INVALID */
 
 /* Which node is the home of a page, and keeps the knowledge of its copies. */

@@ -23,6 +23,9 @@ static void nothing_works_outside(void) {
     CHECK(dsm_region("a", 1, NULL) == NULL);
     CHECK(dsm_region_close(&local) == DSM_ERROR_INIT);
     CHECK(dsm_prefetch(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
+    CHECK(dsm_pin(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
+    CHECK(dsm_unpin(&local, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_io_pointer(&local) == NULL);
     CHECK(dsm_page_state(&local) == PAGE_STATE_INVALID);
     CHECK(dsm_page_home(&local) == NOBODY);
     CHECK(dsm_page_owner(&local) == NOBODY);
@@ -93,8 +96,8 @@ static void bad_configurations_are_refused(void) {
     setenv("PAGEMESH_PAGER", "magic", 1);
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto, sigbus, handler or sigsegv"));
     unsetenv("PAGEMESH_PAGER");
-    setenv("PAGEMESH_PROTOCOL", "release", 1);
-    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("write-invalidate and migration"));
+    setenv("PAGEMESH_PROTOCOL", "entry", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("write-invalidate, migration and release"));
     unsetenv("PAGEMESH_PROTOCOL");
     setenv("PAGEMESH_TRANSPORT", "pigeon", 1);
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto and tcp"));
@@ -193,9 +196,14 @@ static void regions(void) {
     CHECK(dsm_region("nowhere", 1, &options) == NULL && mentions("DSM_PLACE_CYCLIC"));
     options.placement = 0;
     options.protocol = DSM_PROTOCOL_RELEASE;
-    CHECK(dsm_region("released", 1, &options) == NULL && mentions("DSM_PROTOCOL_MIGRATION"));
+    uint64_t *released = dsm_region("released", 1, &options);
+    CHECK(released != NULL);
+    OK(dsm_mutex_lock(3));
+    *released = 7;
+    OK(dsm_mutex_unlock(3));
+    CHECK(*released == 7 && dsm_page_state(released) == PAGE_STATE_READ_ONLY);
     options.protocol = DSM_PROTOCOL_ENTRY;
-    CHECK(dsm_region("entered", 1, &options) == NULL && mentions("DSM_PROTOCOL_ENTRY"));
+    CHECK(dsm_region("entered", 1, &options) == NULL && mentions("DSM_PROTOCOL_ENTRY") && mentions("DSM_PROTOCOL_RELEASE"));
     options.protocol = 0;
     options.flags = 1;
     CHECK(dsm_region("flagged", 1, &options) == NULL && mentions("flags"));
@@ -227,6 +235,45 @@ static void regions(void) {
     CHECK(dsm_region_close(large) == DSM_ERROR_INVALID);
     CHECK(dsm_page_state(large) == PAGE_STATE_INVALID);
     CHECK(dsm_region("first", 10, NULL) == first && first[4095] == 1);
+}
+
+static void pins(void) {
+    int local = 0, ends[2];
+    char *memory = dsm_region("pinned", 5 * PAGE_SIZE, NULL);
+    CHECK(memory != NULL);
+    CHECK(dsm_pin(&local, 1, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_pin(NULL, 1, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_pin(memory, 0, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_pin(memory, 1, (access_type_t)2) == DSM_ERROR_INVALID && mentions("ACCESS_WRITE"));
+    CHECK(dsm_pin(memory + 1, 5 * PAGE_SIZE, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_pin(memory, SIZE_MAX, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(dsm_unpin(memory, 1) == DSM_ERROR_INVALID && mentions("not pinned"));
+    CHECK(dsm_io_pointer(NULL) == NULL && dsm_io_pointer(&local) == NULL);
+
+    /* A pipe's bytes into shared memory, through either pointer, and out again. */
+    CHECK(pipe(ends) == 0);
+    char *other = dsm_io_pointer(memory + PAGE_SIZE - 3);
+    CHECK(other != NULL && other != memory + PAGE_SIZE - 3);
+    OK(dsm_pin(memory + PAGE_SIZE - 3, 10, ACCESS_WRITE));
+    OK(dsm_pin(memory + PAGE_SIZE, 1, ACCESS_READ));
+    CHECK(dsm_page_state(memory) == PAGE_STATE_READ_WRITE);
+    CHECK(dsm_page_state(memory + PAGE_SIZE) == PAGE_STATE_READ_WRITE);
+    CHECK(write(ends[1], "0123456789", 10) == 10);
+    CHECK(read(ends[0], memory + PAGE_SIZE - 3, 6) == 6 && read(ends[0], other + 6, 4) == 4);
+    CHECK(dsm_unpin(memory + PAGE_SIZE - 3, 9) == DSM_ERROR_INVALID);
+    OK(dsm_unpin(memory + PAGE_SIZE - 3, 10));
+    OK(dsm_unpin(memory + PAGE_SIZE, 1));
+    CHECK(dsm_unpin(memory + PAGE_SIZE, 1) == DSM_ERROR_INVALID);
+    CHECK(memcmp(memory + PAGE_SIZE - 3, "0123456789", 10) == 0);
+    char *allocated = dsm_malloc(8193 * (size_t)PAGE_SIZE);
+    CHECK(allocated != NULL);
+    CHECK(dsm_pin(allocated, 8193 * (size_t)PAGE_SIZE, ACCESS_READ) == DSM_ERROR_MEMORY && mentions("8192"));
+    OK(dsm_pin(allocated, 1, ACCESS_READ));
+    OK(dsm_unpin(allocated, 1));
+    OK(dsm_free(allocated));
+    OK(dsm_region_close(memory));
+    CHECK(dsm_pin(memory, 1, ACCESS_READ) == DSM_ERROR_INVALID);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 }
 
 static void *another_thread(void *unused) {
@@ -327,6 +374,7 @@ int main(int count, char **arguments) {
     CHECK(dsm_get_node_id() == 0 && dsm_get_num_nodes() == 1);
     memory();
     regions();
+    pins();
     locks();
     reports(arguments[1]);
     OK(dsm_finalize());
