@@ -8,11 +8,12 @@ use pagemesh_protocol::{Message, View, limits};
 const FIXED_BYTES: usize = 32;
 /// Where the properties of a region begin in the messages that have them.
 const PROPERTIES: std::ops::Range<usize> = FIXED_BYTES..Message::MAX_BYTES;
-/// Kinds above the last one are refused by the decoder.
+/// Kinds of messages: all below this number, some of which the decoder refuses, and those of release regions.
 const KINDS: usize = 50;
 /// A number below it that no kind has stands for EVICT, which lies beyond.
-const STANDS_FOR_EVICT: u8 = 47;
-const EVICT: u8 = 96;
+const STANDS_FOR_EVICT: usize = 47;
+const EVICT: usize = 96;
+const RELEASE_KINDS: std::ops::Range<usize> = 64..70;
 
 impl Mesh {
     /// The liar says something to another node. Fields are mostly such that they could be meant: what is plainly wrong is
@@ -20,12 +21,13 @@ impl Mesh {
     pub(super) fn lie(&mut self, script: &mut Script<'_>) {
         let Some(liar) = self.liar() else { return };
         let to = (liar + 1 + script.below(self.nodes.len() - 1)) % self.nodes.len();
-        let kind = match script.below(KINDS) as u8 {
+        let kind = match script.below(KINDS + RELEASE_KINDS.len()) {
             STANDS_FOR_EVICT => EVICT,
-            kind => kind,
+            kind if kind < KINDS => kind,
+            kind => RELEASE_KINDS.start + kind - KINDS,
         };
         let mut bytes = [0; Message::MAX_BYTES];
-        bytes[0] = kind;
+        bytes[0] = kind as u8;
         bytes[1] = script.byte() & 3;
         bytes[2] = script.below(REGIONS.len() + 1) as u8;
         bytes[4] = 1;

@@ -9,15 +9,20 @@ use pagemesh_protocol::{
 use std::collections::{BTreeSet, VecDeque};
 
 /// Regions that exist from the start.
-pub(super) const REGIONS: [(Protocol, Placement); 3] = [
+pub(super) const REGIONS: [(Protocol, Placement); 5] = [
     (Protocol::WriteInvalidate, Placement::Cyclic),
     (Protocol::Migration, Placement::Block),
     (Protocol::WriteInvalidate, Placement::FirstTouch),
+    (Protocol::Release, Placement::Cyclic),
+    (Protocol::Release, Placement::FirstTouch),
 ];
 /// Pages of each.
 pub(super) const PAGES: u64 = 3;
 /// A larger region is reported as not to be mapped, as where address space is short.
 const MAPPED_PAGES_MAX: u64 = 1 << 12;
+
+/// Runs of pages that a node can have been told of: of each page of an input once for each node and interval, and what lies make up.
+const NOTICES_MOST: usize = 4096;
 
 /// What travels on a link.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +97,8 @@ impl Mesh {
             19 => self.ask(at, script),
             20 => {
                 let (create, number, pages) = (script.below(2) == 0, script.below(6), script.below(4));
-                let protocol = script.pick(&[Protocol::WriteInvalidate, Protocol::Migration]);
+                let protocol =
+                    script.pick(&[Protocol::WriteInvalidate, Protocol::Migration, Protocol::Release]);
                 let single = Placement::Single(NodeId::new(script.below(4) as u16));
                 let placement = script.pick(&[Placement::Cyclic, Placement::FirstTouch, single]);
                 let lawful = !create || pages > 0;
@@ -129,7 +135,7 @@ impl Mesh {
         let Some(node) = &mut self.nodes[at] else { return };
         node.change_rights(action);
         match *action {
-            Action::Send { to, message, .. } => {
+            Action::Send { to, message, .. } | Action::SendDiff { to, message, .. } => {
                 assert_ne!(to.index(), at, "a message to itself became an action");
                 if self.nodes[to.index()].is_some() {
                     self.links[at * count + to.index()].push_back(Parcel::Message(message));
@@ -224,7 +230,10 @@ impl Mesh {
     }
 
     fn touch(&mut self, at: usize, script: &mut Script<'_>) {
-        let page = PageAddress::new(RegionId(script.below(5) as u16), script.below(PAGES as usize) as u64);
+        let page = PageAddress::new(
+            RegionId(script.below(REGIONS.len() + 2) as u16),
+            script.below(PAGES as usize) as u64,
+        );
         let access = script.pick(&[Access::Read, Access::Write]);
         let held = script.below(4) > 0;
         if !self.has(at, page) {
@@ -296,7 +305,10 @@ impl Mesh {
     }
 
     fn ask(&mut self, at: usize, script: &mut Script<'_>) {
-        let page = PageAddress::new(RegionId(script.below(4) as u16), script.below(PAGES as usize) as u64);
+        let page = PageAddress::new(
+            RegionId(script.below(REGIONS.len() + 1) as u16),
+            script.below(PAGES as usize) as u64,
+        );
         let owner = script.below(2) == 0;
         if !self.has(at, page) {
             return;
@@ -335,10 +347,12 @@ impl Mesh {
             assert!(load.requests <= limits::REGIONS * PAGES as usize + SLOTS, "{load:?}");
             assert!(load.locks <= SYNC_BOUND && load.barriers <= SYNC_BOUND, "{load:?}");
             assert!(load.queued_requests <= bound && load.in_line() <= 2 * bound, "{load:?}");
+            assert!(node.engine.notices_held() <= NOTICES_MOST, "{} notices", node.engine.notices_held());
             assert!(load.regions <= limits::REGIONS && load.proposals <= limits::REGIONS, "{load:?}");
         }
         if self.liar.is_none() {
-            for region in 0..REGIONS.len() as u16 {
+            let coherent = |region: &usize| REGIONS[*region].0 != Protocol::Release;
+            for region in (0..REGIONS.len()).filter(coherent).map(|region| region as u16) {
                 (0..PAGES).for_each(|page| self.check_exclusion(PageAddress::new(RegionId(region), page)));
             }
         }

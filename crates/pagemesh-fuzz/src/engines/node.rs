@@ -4,7 +4,7 @@ use pagemesh_protocol::{
     Action, Engine, EngineConfig, LockId, NodeId, Outcome, PageAddress, PageState, RegionId, RegionSpec,
     Ticket,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Waiting calls of a node at a time.
 pub(super) const SLOTS: usize = 8;
@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) postponed: bool,
     /// What the application may do with pages; those it may not touch are left out.
     rights: BTreeMap<(u16, u64), PageState>,
+    /// Pages of which the node keeps a twin.
+    twins: BTreeSet<(u16, u64)>,
 }
 
 impl Node {
@@ -55,6 +57,7 @@ impl Node {
             proposals: VecDeque::new(),
             postponed: false,
             rights: BTreeMap::new(),
+            twins: BTreeSet::new(),
         }
     }
 
@@ -129,6 +132,20 @@ impl Node {
             Action::Fill(page) | Action::FillZero(page) => {
                 assert!(!self.rights.contains_key(&key(page)), "a page that is in use was overwritten");
             }
+            Action::MakeTwin(page) => {
+                let writable = self.rights.get(&key(page)) == Some(&PageState::Modified);
+                assert!(!writable, "a page was written before its twin was made");
+                assert!(self.twins.insert(key(page)), "a page has one twin");
+            }
+            Action::SendDiff { page, keep_twin, .. } => {
+                assert!(self.twins.contains(&key(page)), "a diff is made from a twin");
+                let writable = self.rights.get(&key(page)) == Some(&PageState::Modified);
+                assert_eq!(writable, keep_twin, "what is written on has a twin, and only that");
+                if !keep_twin {
+                    self.twins.remove(&key(page));
+                }
+            }
+            Action::DropTwin(page) => assert!(self.twins.remove(&key(page)), "there was a twin"),
             Action::UnmapRegion(region) => self.rights.retain(|(of, _), _| *of != region.0),
             _ => {}
         }
