@@ -57,8 +57,10 @@ impl World {
         }
         self.note(|| format!("the kernel may not touch {page:?} for thread {index}"));
         let engine = &self.nodes[node].engine;
-        for held in self.threads[index].pins.iter_mut().filter(|held| held.page == page) {
-            if engine.holds(held.pin) && (access == Access::Read || held.access == Access::Write) {
+        let covers =
+            |held: &&mut Held| held.page == page && (access == Access::Read || held.access == Access::Write);
+        for held in self.threads[index].pins.iter_mut().filter(covers) {
+            if engine.holds(held.pin) {
                 return Err(format!("thread {index} holds {page:?} pinned, and the kernel may not touch it"));
             }
             held.refused = true;
