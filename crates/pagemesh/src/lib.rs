@@ -35,6 +35,7 @@
 
 mod config;
 mod error;
+mod heap;
 mod io;
 mod mesh;
 pub mod pager;
@@ -48,6 +49,7 @@ mod sync;
 
 pub use config::{Config, ConfigError};
 pub use error::{AccessError, DepartureKind, JoinError, PinError, RegionError, SyncError};
+pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
 pub use pagemesh_net::{JoinError as JoinFailure, Refusal as JoinRefusal};
