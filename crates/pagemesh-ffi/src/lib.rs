@@ -11,10 +11,12 @@
 //! * [`error`]: numbers and texts.
 //! * [`types`]: what lies in memory as C sees it.
 //! * `heap`: `dsm_malloc` on top of two regions.
+//! * [`blocks`]: `dsm_alloc`, blocks of any size in a region.
 //! * `mutexes`: locks whose owners are threads.
 //! * [`interpose`]: `sigaction` and `signal` for the two signals that page faults need.
 #![allow(clippy::doc_markdown, reason = "the names of C stand as they are")]
 
+pub mod blocks;
 pub mod error;
 pub mod interpose;
 pub mod logging;

@@ -3,6 +3,7 @@
 //! A forked child has a copy of its parent's mesh, which it must neither use nor end: everything here belongs to the process
 //! that its number names, and for any other it is as if it were not there.
 
+use crate::blocks::Blocks;
 use crate::error::{Answer, Code, Failed};
 use crate::fork::Children;
 use crate::heap::Heap;
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     regions: RwLock<BTreeMap<usize, Region>>,
     pub(crate) mutexes: Mutexes,
     pub(crate) heap: Heap,
+    pub(crate) blocks: Blocks,
     pub(crate) performance_log: Mutex<Option<PerformanceLog>>,
     children: Mutex<Children>,
     allowed_wait: Duration,
@@ -70,7 +72,16 @@ impl Context {
 
     /// Makes the region at `base` none of those.
     pub(crate) fn remove_region(&self, base: usize) -> Option<Region> {
-        self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&base)
+        let removed = self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&base);
+        self.blocks.close(base);
+        removed
+    }
+
+    /// The opened region in which `address` lies.
+    pub(crate) fn region_with(&self, address: usize) -> Option<Region> {
+        let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
+        let (base, region) = regions.range(..=address).next_back()?;
+        (address - base < region.bytes()).then(|| region.clone())
     }
 
     /// Where `bytes` bytes from `address` on are.
@@ -80,11 +91,7 @@ impl Context {
             Failed::new(Code::Invalid, what)
         };
         let end = address.checked_add(bytes).filter(|_| bytes > 0).ok_or_else(foreign)?;
-        let opened = {
-            let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
-            regions.range(..=address).next_back().map(|(_, region)| region.clone())
-        };
-        if let Some(region) = opened.filter(|region| address < region.base() + region.bytes()) {
+        if let Some(region) = self.region_with(address) {
             let start = address - region.base();
             let inside = end - region.base() <= region.bytes();
             return if inside { Ok(Place { bytes: start..start + bytes, region }) } else { Err(foreign()) };
@@ -98,6 +105,7 @@ impl Context {
         self.mesh.end_at_once();
         self.regions.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.heap.clear();
+        self.blocks.clear();
         self.mutexes.clear();
         *lock(&self.performance_log) = None;
         let reaped = lock(&self.children).reap(self.allowed_wait);
@@ -149,6 +157,7 @@ impl Starting {
             regions: RwLock::default(),
             mutexes: Mutexes::default(),
             heap: Heap::default(),
+            blocks: Blocks::default(),
             performance_log: Mutex::default(),
             children: Mutex::new(children),
             allowed_wait,

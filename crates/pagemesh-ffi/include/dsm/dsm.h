@@ -98,6 +98,27 @@ void *dsm_region(const char *name, size_t bytes, const dsm_region_options_t *opt
  */
 int dsm_region_close(void *base);
 
+/*
+ * Allocates `bytes` bytes in a region of dsm_region, at a multiple of `align`, a power of two; 0 is 16. Any node, at any time, blocks of
+ * any size up to the region's. They hold what was there before: zeros where nobody has written yet. From the first call on,
+ * all of the region is for these blocks. NULL on failure: DSM_ERROR_MEMORY where there is no room.
+ *
+ * Neither this nor dsm_release touches a page of the region. Blocks of different nodes lie on different pages while there is room.
+ */
+void *dsm_alloc(void *region, size_t bytes, size_t align);
+
+/*
+ * Makes a block of dsm_alloc one of `bytes` bytes, which may lie elsewhere, at a multiple of 16. What was in it is in it still, as far as it
+ * fits. NULL on failure; the block is as it was then.
+ */
+void *dsm_realloc(void *block, size_t bytes);
+
+/*
+ * Frees what dsm_alloc returned on any node; any node may get it next. NULL is no error. DSM_ERROR_INVALID: no block begins there, or it is
+ * free. DSM_ERROR_NODE_DOWN: what is known of the block was lost with a node; it stays allocated.
+ */
+int dsm_release(void *block);
+
 /* Gets the pages of these bytes here, many requests at a time, before they are touched. Others may take them away again at once. */
 int dsm_prefetch(const void *address, size_t bytes, access_type_t access);
 

@@ -22,6 +22,9 @@ static void nothing_works_outside(void) {
     CHECK(dsm_get_allocation(0) == NULL);
     CHECK(dsm_region("a", 1, NULL) == NULL);
     CHECK(dsm_region_close(&local) == DSM_ERROR_INIT);
+    CHECK(dsm_alloc(&local, 1, 1) == NULL);
+    CHECK(dsm_realloc(&local, 1) == NULL);
+    CHECK(dsm_release(&local) == DSM_ERROR_INIT);
     CHECK(dsm_prefetch(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
     CHECK(dsm_pin(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
     CHECK(dsm_unpin(&local, 1) == DSM_ERROR_INIT);
@@ -276,6 +279,53 @@ static void pins(void) {
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 }
 
+static void blocks(void) {
+    int local = 0;
+    size_t bytes = 1 << 20;
+    char *region = dsm_region("blocks", bytes, NULL), *page = dsm_malloc(1);
+    CHECK(region != NULL);
+    char *one = dsm_alloc(region, 24, 0), *two = dsm_alloc(region, 24, 64), *large = dsm_alloc(region, 300000, 4096);
+    CHECK(one != NULL && two != NULL && large != NULL && one != two);
+    CHECK((uintptr_t)one % 16 == 0 && (uintptr_t)two % 64 == 0 && (uintptr_t)large % 4096 == 0);
+    CHECK(one >= region && two >= region && large >= region && large + 300000 <= region + bytes);
+    strcpy(one, "what is in it");
+    memset(large, 1, 300000);
+
+    CHECK(dsm_alloc(NULL, 1, 1) == NULL && mentions("dsm_region"));
+    CHECK(dsm_alloc(region + PAGE_SIZE, 1, 1) == NULL);
+    CHECK(dsm_alloc(page, 1, 1) == NULL);
+    CHECK(dsm_alloc(region, 0, 1) == NULL && mentions("0 bytes"));
+    CHECK(dsm_alloc(region, 1, 3) == NULL && mentions("power of two"));
+    CHECK(dsm_alloc(region, bytes, 1) == NULL && mentions("in one piece"));
+    CHECK(dsm_alloc(region, SIZE_MAX, 1) == NULL && mentions("in one piece"));
+
+    CHECK(dsm_realloc(NULL, 1) == NULL && dsm_realloc(&local, 1) == NULL && dsm_realloc(page, 1) == NULL);
+    CHECK(dsm_realloc(one, 0) == NULL && dsm_realloc(one + 1, 1) == NULL);
+    CHECK(dsm_realloc(one, SIZE_MAX) == NULL && strcmp(one, "what is in it") == 0);
+    one = dsm_realloc(one, 10000);
+    CHECK(one != NULL && strcmp(one, "what is in it") == 0);
+    one = dsm_realloc(one, 14);
+    CHECK(one != NULL && strcmp(one, "what is in it") == 0);
+
+    OK(dsm_release(NULL));
+    CHECK(dsm_release(&local) == DSM_ERROR_INVALID && mentions("no region"));
+    CHECK(dsm_release(page) == DSM_ERROR_INVALID);
+    CHECK(dsm_release(one + 1) == DSM_ERROR_INVALID && mentions("not the beginning"));
+    CHECK(dsm_release(large + PAGE_SIZE) == DSM_ERROR_INVALID);
+    OK(dsm_release(one));
+    CHECK(dsm_release(one) == DSM_ERROR_INVALID && mentions("not allocated"));
+    OK(dsm_release(large));
+    CHECK(dsm_release(large) == DSM_ERROR_INVALID && mentions("not allocated"));
+    /* Opened again, it is the same heap. */
+    OK(dsm_region_close(region));
+    CHECK(dsm_release(two) == DSM_ERROR_INVALID && dsm_alloc(region, 1, 1) == NULL);
+    CHECK(dsm_region("blocks", bytes, NULL) == region);
+    OK(dsm_release(two));
+    CHECK(dsm_alloc(region, bytes, 1) == region);
+    OK(dsm_release(region));
+    OK(dsm_free(page));
+}
+
 static void *another_thread(void *unused) {
     (void)unused;
     CHECK(strcmp(dsm_last_error(), "") == 0);
@@ -375,6 +425,7 @@ int main(int count, char **arguments) {
     memory();
     regions();
     pins();
+    blocks();
     locks();
     reports(arguments[1]);
     OK(dsm_finalize());

@@ -83,6 +83,49 @@ static void share(void) {
     for (int at = 2; at < 2 + 8 * nodes; at++) CHECK(dsm_get_allocation(at) == NULL);
 }
 
+/* A list in shared memory: every node adds links of its own, and frees those of others. */
+struct link {
+    struct link *next;
+    uint64_t node;
+};
+
+static void link_blocks(void) {
+    enum { LINKS = 20 };
+    uint64_t me = dsm_get_node_id(), found = 0;
+    char *region = dsm_region("blocks", 1 << 20, NULL);
+    struct link **head = dsm_region("head", sizeof *head, NULL);
+    CHECK(region != NULL && head != NULL);
+    for (int link = 0; link < LINKS; link++) {
+        struct link *new = dsm_alloc(region, sizeof *new, 0);
+        CHECK(new != NULL);
+        new->node = me;
+        OK(dsm_mutex_lock(12));
+        new->next = *head;
+        *head = new;
+        OK(dsm_mutex_unlock(12));
+    }
+    OK(dsm_barrier_all(4));
+    for (struct link *link = *head; link != NULL; link = link->next) found += link->node;
+    CHECK(found == LINKS * (uint64_t)nodes * ((uint64_t)nodes - 1) / 2);
+    OK(dsm_barrier_all(4));
+    for (;;) {
+        OK(dsm_mutex_lock(12));
+        struct link *first = *head;
+        if (first != NULL) *head = first->next;
+        OK(dsm_mutex_unlock(12));
+        if (first == NULL) break;
+        OK(dsm_release(first));
+        CHECK(dsm_release(first) == DSM_ERROR_INVALID);
+    }
+    OK(dsm_barrier_all(4));
+    if (me == 0) {
+        void *all = dsm_alloc(region, 1 << 20, 1);
+        CHECK(all == region);
+        OK(dsm_release(all));
+    }
+    OK(dsm_barrier_all(4));
+}
+
 static void finish(void) {
     node_id_t me = dsm_get_node_id();
     parts[(size_t)me * PAGE_SIZE / sizeof *parts] = 100 + me;
@@ -110,6 +153,8 @@ static void run(void) {
     pthread_t running[THREADS];
     size_t numbers[THREADS];
     share();
+    link_blocks();
+    OK(dsm_reset_stats());
     for (size_t thread = 0; thread < THREADS; thread++) {
         numbers[thread] = dsm_get_node_id() * (size_t)THREADS + thread;
         CHECK(pthread_create(&running[thread], NULL, work, &numbers[thread]) == 0);

@@ -33,6 +33,9 @@ static void *call_everything(void *argument) {
         void *memory = dsm_malloc(5000);
         void *region = dsm_region("region", 1 << 16, NULL);
         CHECK(is_known(dsm_prefetch(region, 1 << 16, ACCESS_WRITE)));
+        void *block = dsm_alloc(region, 100 * (me + 1), 0);
+        void *moved = dsm_realloc(block, 3000);
+        CHECK(is_known(dsm_release(moved != NULL ? moved : block)));
         (void)dsm_page_state(region);
         (void)dsm_page_home(memory);
         (void)dsm_get_allocation((int)me);
