@@ -28,9 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let took = started.elapsed();
     player.finish();
+    // What belongs to one node stays with it.
+    let pairs = operations.div_ceil(10);
+    let alone = Instant::now();
+    for _ in 0..pairs {
+        heap.free(heap.alloc(64, 16)?)?;
+    }
+    let pair = alone.elapsed().as_nanos() / u128::from(pairs.max(1));
     let stats = heap.stats()?;
     println!(
-        "node {}: {operations} operations in {took:.1?}: {} allocated, {} freed",
+        "node {}: {operations} operations in {took:.1?}: {} allocated, {} freed; then {pair} ns for each alloc and free",
         mesh.node(),
         stats.allocations,
         stats.frees

@@ -24,6 +24,8 @@
 //! # }
 //! ```
 //!
+//! [`Heap`] allocates blocks of any size in a region, for all nodes.
+//!
 //! No reference into shared memory is ever made: another node may write there at any time. [`SharedSlice`] copies values
 //! in and out, and reports a page that cannot be had as an [`AccessError`]. Who wants plain pointers takes [`Region::base`]; a
 //! page that cannot be had then raises SIGBUS, as a file that was cut short does.

@@ -14,7 +14,7 @@ mod words;
 
 pub use error::HeapError;
 
-use crate::{LockGuard, Mesh, NodeId, Placement, Protocol, Region, RegionOptions};
+use crate::{AccessError, LockGuard, Mesh, NodeId, Placement, Protocol, Region, RegionOptions};
 use geometry::{GRAIN, Geometry, PAGE};
 use search::Losses;
 use std::fmt;
@@ -85,6 +85,21 @@ pub struct HeapStats {
 ///
 /// A new block's bytes are what was there before: zeros where nobody has written yet.
 ///
+/// ```
+/// use pagemesh::{Config, Heap, Mesh, RegionOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = Mesh::join(Config::single())?;
+/// let heap = Heap::open(&mesh, "blocks", RegionOptions::new(1 << 20))?;
+/// let block = heap.alloc(4 * size_of::<u32>(), align_of::<u32>())?;
+/// let numbers = heap.region().slice::<u32>(heap.offset(block), 4)?;
+/// numbers.set(3, 7)?;
+/// heap.free(block)?;
+/// assert!(heap.free(block).is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// What a node has written into a block before it frees it never disturbs who gets the block next, whatever the region's
 /// protocol. Everything else is ordered as other accesses to the region are: an address that one node tells another goes
 /// through a lock, a barrier or an atomic, as the data that it points to.
@@ -93,7 +108,8 @@ pub struct HeapStats {
 /// Nobody waits for it, and no block is handed out twice. What it was allocating or freeing may stay allocated for ever. The
 /// tables of a span are lost with a node that was the last to allocate or free in it, if no other has looked since: then no block of that
 /// span is handed out any more, and to free one fails with [`HeapError::Access`]; the bytes of the blocks themselves are lost
-/// or not as those of any region. When node 0 dies, where the tables have their home, that goes for all spans whose
+/// or not as those of any region. A new block has no lost page: from the first departure on, [`alloc`](Heap::alloc) gets the pages
+/// here first, and keeps blocks whose pages are lost from everybody. When node 0 dies, where the tables have their home, that goes for all spans whose
 /// tables are not here; in a heap on a release region, whatever the protocol loses besides.
 pub struct Heap {
     region: Region,
@@ -180,24 +196,53 @@ impl Heap {
         if !align.is_power_of_two() {
             return Err(HeapError::Alignment { align });
         }
-        let _order = self.order()?;
+        let order = self.order()?;
         let mut losses = Losses::default();
-        let found = match self.geometry.class(bytes, align.max(GRAIN)) {
-            Some(class) => {
-                let size = self.geometry.class_bytes(class).unwrap_or_default();
-                let found = self.find_block(class as u8, &mut losses)?;
-                found.map(|(span, block)| self.geometry.address(span) + block * size)
+        while let Some(address) = self.find(bytes, align, &mut losses)? {
+            // While all nodes are there, no page is lost.
+            let here =
+                if self.region.runtime().has_departures() { self.fetch(address, bytes) } else { Ok(()) };
+            match here {
+                Ok(()) => {
+                    self.allocations.fetch_add(1, Ordering::Relaxed);
+                    return Ok(address);
+                }
+                // It stays allocated, so that nobody comes upon it again.
+                Err(error) if table::is_loss(&error) => losses.add(error),
+                Err(error) => {
+                    drop(order);
+                    self.free(address)?;
+                    return Err(error.into());
+                }
             }
-            None if bytes > self.geometry.bytes => None,
-            None => self.find_spans(bytes, align, &mut losses)?.map(|span| self.geometry.address(span)),
-        };
-        if let Some(address) = found.and_then(HeapAddress::new) {
-            self.allocations.fetch_add(1, Ordering::Relaxed);
-            return Ok(address);
         }
         let exhausted =
             HeapError::Exhausted { region: self.name(), bytes, align, capacity: self.geometry.bytes };
         Err(losses.reason().map_or(exhausted, HeapError::Access))
+    }
+
+    fn find(
+        &self,
+        bytes: usize,
+        align: usize,
+        losses: &mut Losses,
+    ) -> Result<Option<HeapAddress>, HeapError> {
+        let found = match self.geometry.class(bytes, align.max(GRAIN)) {
+            Some(class) => {
+                let size = self.geometry.class_bytes(class).unwrap_or_default();
+                let found = self.find_block(class as u8, losses)?;
+                found.map(|(span, block)| self.geometry.address(span) + block * size)
+            }
+            None if bytes > self.geometry.bytes => None,
+            None => self.find_spans(bytes, align, losses)?.map(|span| self.geometry.address(span)),
+        };
+        Ok(found.and_then(HeapAddress::new))
+    }
+
+    /// Gets the pages of a block here, to be written.
+    fn fetch(&self, address: HeapAddress, bytes: usize) -> Result<(), AccessError> {
+        let start = self.offset(address);
+        self.region.prefetch_for_writing(start / PAGE..(start + bytes).div_ceil(PAGE))
     }
 
     /// Frees a block that any node has allocated.

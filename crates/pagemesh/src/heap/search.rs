@@ -26,6 +26,10 @@ impl Losses {
         }
     }
 
+    pub(super) fn add(&mut self, error: AccessError) {
+        self.0 = Some(error);
+    }
+
     /// Why nothing was found, if it may be for that.
     pub(super) fn reason(self) -> Option<AccessError> {
         self.0
@@ -208,6 +212,10 @@ impl Heap {
                     if !aligned || free_until[first] < run.end || tried.contains(&first) {
                         continue;
                     }
+                    if let Some(used) = self.first_used(run.clone(), &hints, losses)? {
+                        tried = first..used + 1;
+                        continue;
+                    }
                     match self.take_spans(run, pages as u64, losses)? {
                         None => return Ok(Some(first)),
                         // No run that includes this one can be had.
@@ -220,6 +228,23 @@ impl Heap {
             }
             if !others_at_work || search + 1 == SEARCHES {
                 break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first span of a run that is not free. To read does not take tables from those who work with them.
+    fn first_used(
+        &self,
+        run: Range<usize>,
+        hints: &[Hint],
+        losses: &mut Losses,
+    ) -> Result<Option<usize>, AccessError> {
+        for span in run {
+            let header = losses.pass(self.table.header(span).map(Some))?;
+            if !header.is_some_and(Header::is_free) {
+                self.repair(span, hints[span], losses)?;
+                return Ok(Some(span));
             }
         }
         Ok(None)

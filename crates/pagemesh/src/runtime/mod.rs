@@ -471,6 +471,11 @@ impl Runtime {
         departures.how[node.index()].unwrap_or(seen)
     }
 
+    /// Whether some node is gone, and pages may be lost with it.
+    pub(crate) fn has_departures(&self) -> bool {
+        lock(&self.departures).how.iter().any(Option::is_some)
+    }
+
     pub(crate) fn leave(&self) -> Result<(), SyncError> {
         let left = self.call(self.wait_timeout, Engine::on_leave);
         let left = left.map_err(|failed| failed.into_sync_error(self, "leaving the mesh".to_owned()));
