@@ -169,14 +169,17 @@ impl Heap {
 
     /// Tells those who search that a block of this class was freed.
     pub(super) fn tell_room(&self, span: usize, class: u8, header: Header) -> Result<(), AccessError> {
-        if self.current[usize::from(class)].load(Ordering::Relaxed) as usize == span + 1 {
-            return Ok(());
-        }
         let seen = self.table.hint(span)?;
         let new = match seen {
-            // Claimed by a thread of this node that did not keep it.
-            Hint::Claimed(of) if of.node == self.node && of.class == class => Hint::Room(of),
+            Hint::Claimed(of) if of.node == self.node && of.class == class => {
+                if self.current[usize::from(class)].load(Ordering::Relaxed) as usize == span + 1 {
+                    return Ok(());
+                }
+                // Claimed by a thread of this node that did not keep it.
+                Hint::Room(of)
+            }
             Hint::Claimed(_) | Hint::Unknown | Hint::Free => return Ok(()),
+            // Also where this node still allocates: another may have claimed the span since, and filled it.
             _ if header.count == 0 => Hint::Free,
             Hint::Room(_) => return Ok(()),
             Hint::Busy(of) => Hint::Room(Use { node: of.node, class }),

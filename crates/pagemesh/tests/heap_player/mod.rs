@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of tests and of an example")]
 
 use pagemesh::{
-    AccessError, Heap, HeapAddress, HeapError, Mesh, NodeId, Protocol, RegionOptions, SharedSlice,
+    AccessError, Heap, HeapAddress, HeapError, Mesh, NodeId, Protocol, RegionOptions, SharedSlice, SyncError,
 };
 
 /// Blocks that nodes leave for each other to find.
@@ -138,7 +138,13 @@ impl<'a> Player<'a> {
         let word = address.map_or(0, |address| address.get() as u64);
         let slot = self.random.below(SLOTS);
         let is_release = self.heap.region().protocol() == Protocol::Release;
-        let _guard = is_release.then(|| self.mesh.lock(SLOTS_LOCK).inherit(None).unwrap());
+        let _guard = match is_release.then(|| self.mesh.lock(SLOTS_LOCK).inherit(None)) {
+            // The queue of this lock was there.
+            Some(Err(SyncError::PeerLost { node, .. })) if self.lost == Some(node) => {
+                return self.blocks.extend(address);
+            }
+            guard => guard.transpose().unwrap(),
+        };
         // Nobody knows of a block that was left on a page that is lost.
         let found = self.survived(self.slots.swap(slot, word));
         self.blocks.extend(found.and_then(|word| HeapAddress::new(word as usize)));
