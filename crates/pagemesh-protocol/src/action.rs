@@ -136,6 +136,13 @@ pub enum Failure {
         /// What this call said.
         this: u32,
     },
+    /// The semaphore was given another value before.
+    SemaphoreMismatch {
+        /// That value.
+        first: u32,
+    },
+    /// The wait for a condition was given up, and nobody had signalled it.
+    NotSignalled,
     /// The region cannot be had.
     RegionRefused(RegionRefusal),
 }

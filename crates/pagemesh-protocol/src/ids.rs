@@ -100,6 +100,18 @@ pub struct LockId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct BarrierId(pub u64);
 
+/// A reader-writer lock's name: any number, in a name space of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct RwLockId(pub u64);
+
+/// A semaphore's name: any number, in a name space of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct SemaphoreId(pub u64);
+
+/// A condition variable's name: any number, in a name space of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct ConditionId(pub u64);
+
 /// Names one page request of one node, so that an answer to an earlier one is told apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct RequestId(pub u32);

@@ -9,7 +9,7 @@
 //! | 1 | 1 | detail: access, flag or code, by kind |
 //! | 2 | 2 | region |
 //! | 4 | 4 | view |
-//! | 8 | 8 | name: page, lock or barrier |
+//! | 8 | 8 | name: page, lock, barrier, semaphore or condition |
 //! | 16 | 4 | request or ticket |
 //! | 20 | 2 | node |
 //! | 22 | 2 | round |
@@ -160,7 +160,12 @@ kinds! {
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
     DIFF = 64, NEED = 65, WROTE = 66, TOLD = 67, KNOWS = 68, SETTLED = 69,
-    EVICT = 96,
+    EVICT = 70,
+    RW_ACQUIRE = 80, RW_GRANT = 81, RW_BUSY = 82, RW_RELEASE = 83,
+    SEMAPHORE_INIT = 84, SEMAPHORE_WAIT = 85, SEMAPHORE_GRANT = 86, SEMAPHORE_BUSY = 87, SEMAPHORE_CANCEL = 88,
+    SEMAPHORE_POST = 89, SEMAPHORE_RETURN = 90, SEMAPHORE_DONE = 91, SEMAPHORE_MISMATCH = 92, SEMAPHORE_FULL = 93,
+    CONDITION_WAIT = 94, CONDITION_QUEUED = 95, CONDITION_SIGNAL = 96, CONDITION_WOKEN = 97, CONDITION_CANCEL = 98,
+    CONDITION_WITHDRAWN = 99,
 }
 
 impl Message {
@@ -298,7 +303,8 @@ impl Message {
             Message::Knows { writer, interval } => on_interval(kind::KNOWS, writer, interval),
             Message::Settled { writer, interval } => on_interval(kind::SETTLED, writer, interval),
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
-            _ => Fields { kind: kind::GOODBYE, ..Fields::default() },
+            Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
+            _ => objects::fields(self),
         }
     }
 
@@ -322,6 +328,7 @@ impl Message {
             kind::PAGE_REQUEST..=kind::HOME_REPLY | kind::EVICT => decode_page(&fields)?,
             kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED => decode_release(&fields)?,
+            kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -513,5 +520,6 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
     Ok(RegionSpec { name, pages, placement, protocol, address: word(8) })
 }
 
+mod objects;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,12 @@ pub const REGION_PAGES: u64 = 1 << 32;
 pub const REGION_NAME_BYTES: usize = 63;
 /// Locks in use (held, waited for, or left behind by a dead holder) at one home.
 pub const LOCKS: usize = 65_536;
+/// Reader-writer locks, semaphores and conditions, each, that a home can have in use before a table of them grows, which allocates.
+pub const OBJECTS_AT_HAND: usize = 1024;
+/// Times that reader-writer locks of one home can be held for reading.
+pub const READERS: usize = 65_536;
+/// Units of one semaphore, as `SEM_VALUE_MAX` of POSIX on Linux.
+pub const SEMAPHORE_UNITS: u32 = i32::MAX as u32;
 /// Barriers in use at one home.
 pub const BARRIERS: usize = 4096;
 /// Addresses that the coordinator tries for one region before it gives up.

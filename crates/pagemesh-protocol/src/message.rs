@@ -1,7 +1,10 @@
 //! The messages between nodes. How they lie in bytes is the business of `layout.rs`.
 
 use crate::action::{PageOwner, RegionRefusal};
-use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RegionId, RequestId, Ticket};
+use crate::ids::{
+    Access, BarrierId, ConditionId, LockId, NodeId, PageAddress, RegionId, RequestId, RwLockId, SemaphoreId,
+    Ticket,
+};
 use crate::region::RegionSpec;
 
 /// What follows a message.
@@ -340,6 +343,156 @@ pub enum Message {
         writer: NodeId,
         /// Up to which of its intervals.
         interval: u64,
+    },
+    /// To the lock's home: I want it for `access`.
+    RwAcquire {
+        /// The lock.
+        lock: RwLockId,
+        /// The waiting call, and from the grant on the proof of holding.
+        ticket: Ticket,
+        /// With other readers, or alone.
+        access: Access,
+        /// Whether the call stands in line.
+        waits: bool,
+    },
+    /// From the lock's home: you have it; with `died`, no writer has had it since its writer died.
+    RwGrant {
+        /// The lock.
+        lock: RwLockId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// The node that died as its writer.
+        died: Option<NodeId>,
+    },
+    /// From the lock's home, to a call that does not wait: others are in the way.
+    RwBusy {
+        /// The lock.
+        lock: RwLockId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To the lock's home: I no longer want or hold it.
+    RwRelease {
+        /// The lock.
+        lock: RwLockId,
+        /// As in the request.
+        ticket: Ticket,
+    },
+    /// To the semaphore's home: it has so many units at first.
+    SemaphoreInit {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// How many.
+        value: u32,
+    },
+    /// To the semaphore's home: I want a unit.
+    SemaphoreWait {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// Whether the call stands in line.
+        waits: bool,
+    },
+    /// From the semaphore's home: you have a unit.
+    SemaphoreGrant {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// From the semaphore's home, to a call that does not wait: there is no unit.
+    SemaphoreBusy {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To the semaphore's home: this call no longer waits.
+    SemaphoreCancel {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To the semaphore's home: one unit more.
+    SemaphorePost {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// To the semaphore's home: the unit that it granted found nobody here.
+    SemaphoreReturn {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+    },
+    /// From the semaphore's home: it has the value, or the unit.
+    SemaphoreDone {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// From the semaphore's home: it was given the value `first` before, which is another.
+    SemaphoreMismatch {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// That value.
+        first: u32,
+    },
+    /// From the semaphore's home: it would have more units than it can.
+    SemaphoreFull {
+        /// The semaphore.
+        semaphore: SemaphoreId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// To the condition's home: I wait for a signal.
+    ConditionWait {
+        /// The condition.
+        condition: ConditionId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// From the condition's home: signals from now on reach you.
+    ConditionQueued {
+        /// The condition.
+        condition: ConditionId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// To the condition's home: wake one, or all, who wait.
+    ConditionSignal {
+        /// The condition.
+        condition: ConditionId,
+        /// Whether all.
+        all: bool,
+    },
+    /// From the condition's home: you are woken.
+    ConditionWoken {
+        /// The condition.
+        condition: ConditionId,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// To the condition's home: this call's time is over; has it been woken?
+    ConditionCancel {
+        /// The condition.
+        condition: ConditionId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// From the condition's home: it has not, and will not be.
+    ConditionWithdrawn {
+        /// The condition.
+        condition: ConditionId,
+        /// The call.
+        ticket: Ticket,
     },
     /// To everyone: I am done with the shared memory, and go on serving until everyone is.
     Leaving,

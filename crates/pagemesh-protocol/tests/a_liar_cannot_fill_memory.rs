@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{PAGE, REGION, Subject, asked, barrier_at, lock_at, node, ticket};
+use common::{PAGE, REGION, Subject, asked, barrier_at, lock_at, node, number_at, ticket};
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{
-    Actions, Engine, EngineConfig, Load, LockId, Message, PageAddress, Placement, RegionId, RegionName,
-    RegionSpec, RequestId, Ticket, View, limits,
+    Actions, ConditionId, Engine, EngineConfig, Load, LockId, Message, PageAddress, Placement, RegionId,
+    RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View, limits,
 };
 
 const FLOOD: u32 = 100_000;
@@ -48,6 +48,43 @@ fn calls_that_wait_for_locks_and_barriers_are_bounded() {
         participants: u32::MAX,
     });
     assert_eq!((load.barriers, load.barrier_waiters), (1, limits::TICKETS));
+}
+
+#[test]
+fn readers_units_and_waits_for_signals_are_bounded() {
+    let number = number_at(1, COUNT, 0);
+    let (lock, semaphore, condition) = (RwLockId(number), SemaphoreId(number), ConditionId(number));
+    let take = |access| move |n| Message::RwAcquire { lock, ticket: fresh(n), access, waits: true };
+    let load = flood(&mut home(), LIAR, take(Read));
+    assert_eq!((load.rwlocks, load.readers, load.rwlock_waiters), (1, limits::READERS, 0));
+    let load = flood(&mut home(), LIAR, take(Write));
+    assert_eq!((load.rwlocks, load.readers, load.rwlock_waiters), (1, 0, limits::TICKETS));
+    let wait = |n| Message::SemaphoreWait { semaphore, ticket: fresh(n), waits: true };
+    let load = flood(&mut home(), LIAR, wait);
+    assert_eq!((load.semaphores, load.semaphore_waiters), (1, limits::TICKETS));
+    let load = flood(&mut home(), LIAR, |n| Message::ConditionWait { condition, ticket: fresh(n) });
+    assert_eq!((load.conditions, load.condition_waiters), (1, limits::TICKETS));
+}
+
+#[test]
+fn objects_in_use_are_bounded() {
+    // The one node is home of all, so that every name counts.
+    let mut engine = Engine::new(EngineConfig::new(node(0), 1));
+    let mut out = Actions::new();
+    for number in 0..FLOOD {
+        let (name, ticket) = (number as u64, fresh(number));
+        for message in [
+            Message::RwAcquire { lock: RwLockId(name), ticket, access: Write, waits: true },
+            Message::SemaphoreInit { semaphore: SemaphoreId(name), ticket, value: 1 },
+            Message::ConditionWait { condition: ConditionId(name), ticket },
+        ] {
+            let _ = engine.on_message(node(0), View::FIRST, &message, &mut out);
+            out.clear();
+        }
+    }
+    let load = engine.load();
+    assert_eq!((load.rwlocks, load.semaphores), (limits::LOCKS, limits::LOCKS));
+    assert_eq!(load.conditions, limits::TICKETS);
 }
 
 /// Others get their turn although one node has filled its share.
@@ -143,6 +180,9 @@ fn answers_that_nobody_waits_for_are_forgotten() {
         |number| Message::Data { page: PAGE, request: RequestId(number), access: Read },
         |number| Message::HomeReply { page: PAGE, ticket: fresh(number), home: None },
         |number| Message::LockGrant { lock: LockId(number as u64), ticket: fresh(number), died: None },
+        |number| Message::RwGrant { lock: RwLockId(number as u64), ticket: fresh(number), died: None },
+        |number| Message::SemaphoreGrant { semaphore: SemaphoreId(3), ticket: fresh(number) },
+        |number| Message::ConditionWoken { condition: ConditionId(3), ticket: fresh(number) },
         |number| Message::RegionDrop { region: RegionId(number as u16), round: 0 },
         |number| Message::InvalidateAck { page: PageAddress::new(REGION, number as u64) },
         |number| Message::Evict { page: PageAddress::new(REGION, number as u64) },

@@ -375,7 +375,7 @@ fn the_bounds_are_those_of_the_engine() {
             format!("{}; more is a breach of the protocol", limits::REQUESTS_PER_PEER),
         ),
         (
-            "calls of one node that wait at one home for its locks, and as many for its barriers",
+            "calls of one node that wait at one home for its locks, and as many for its barriers, reader-writer locks, semaphores and conditions",
             format!("{}; more is a breach of the protocol", limits::TICKETS),
         ),
         (
@@ -383,6 +383,15 @@ fn the_bounds_are_those_of_the_engine() {
             format!("{}; further hints are let go", limits::EVICTIONS),
         ),
         ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
+        (
+            "reader-writer locks, semaphores and conditions in use at one home, each",
+            format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000),
+        ),
+        (
+            "times that reader-writer locks of one home are held for reading",
+            format!("{},{}", limits::READERS / 1000, limits::READERS % 1000),
+        ),
+        ("units of a semaphore", format!("2^{} - 1", (limits::SEMAPHORE_UNITS + 1).ilog2())),
         ("barriers in use at one home", limits::BARRIERS.to_string()),
         (
             "pinned pages of one node, each counted as often as it is pinned",

@@ -6,10 +6,15 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, BarrierId, LockId, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName,
-    RegionRefusal, RegionSpec, RequestId, Ticket, View,
+    Access, BarrierId, ConditionId, LockId, Message, PageAddress, PageOwner, Placement, Protocol, RegionId,
+    RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+const NUMBER: u64 = 0x0102_0304_0506_0708;
+const RW: RwLockId = RwLockId(NUMBER);
+const SEMAPHORE: SemaphoreId = SemaphoreId(NUMBER);
+const CONDITION: ConditionId = ConditionId(NUMBER);
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md"));
 
@@ -69,6 +74,26 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::Told { writer: node, interval },
         Message::Knows { writer: node, interval },
         Message::Settled { writer: node, interval },
+        Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
+        Message::RwGrant { lock: RW, ticket, died: Some(node) },
+        Message::RwBusy { lock: RW, ticket },
+        Message::RwRelease { lock: RW, ticket },
+        Message::SemaphoreInit { semaphore: SEMAPHORE, ticket, value: 7 },
+        Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: false },
+        Message::SemaphoreGrant { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreBusy { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreCancel { semaphore: SEMAPHORE, ticket },
+        Message::SemaphorePost { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreReturn { semaphore: SEMAPHORE },
+        Message::SemaphoreDone { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreMismatch { semaphore: SEMAPHORE, ticket, first: 7 },
+        Message::SemaphoreFull { semaphore: SEMAPHORE, ticket },
+        Message::ConditionWait { condition: CONDITION, ticket },
+        Message::ConditionQueued { condition: CONDITION, ticket },
+        Message::ConditionSignal { condition: CONDITION, all: true },
+        Message::ConditionWoken { condition: CONDITION, ticket },
+        Message::ConditionCancel { condition: CONDITION, ticket },
+        Message::ConditionWithdrawn { condition: CONDITION, ticket },
         Message::Goodbye,
         Message::Leaving,
     ]
@@ -177,6 +202,9 @@ fn the_codes_stand_for_what_the_document_says() {
     for (home, code) in [(None, 0), (Some(node(1)), 1)] {
         assert_eq!(detail(Message::HomeReply { page, ticket, home }), code);
     }
+    let wanted = |access, waits| detail(Message::RwAcquire { lock: RW, ticket, access, waits });
+    assert_eq!([wanted(Access::Read, true), wanted(Access::Write, true)], [0, 1]);
+    assert_eq!([wanted(Access::Read, false), wanted(Access::Write, false)], [2, 3]);
     let mismatch = encoded(Message::BarrierMismatch { barrier: BarrierId(1), ticket, first: 3, this: 4 });
     assert_eq!(mismatch[24..32], [3, 0, 0, 0, 4, 0, 0, 0]);
 

@@ -1,7 +1,7 @@
 //! What happens when a call gives up waiting, when nodes leave, and when one is lost.
 
 use super::tickets::Wait;
-use super::{Engine, barrier_home, lock_home};
+use super::{Engine, barrier_home, lock_home, sync_home};
 use crate::action::{Actions, Failure, Outcome};
 use crate::ids::{NodeId, NodeSet, Ticket};
 use crate::message::Message;
@@ -19,7 +19,19 @@ impl Engine {
             Wait::Barrier(barrier) => {
                 self.send(barrier_home(barrier, nodes), Message::BarrierCancel { barrier, ticket }, out);
             }
-            Wait::Owner { .. } | Wait::Home { .. } | Wait::Region | Wait::Leave => {}
+            Wait::RwLock(lock) => {
+                self.send(sync_home(lock.0, nodes), Message::RwRelease { lock, ticket }, out);
+            }
+            Wait::Semaphore(semaphore) => {
+                let message = Message::SemaphoreCancel { semaphore, ticket };
+                self.send(sync_home(semaphore.0, nodes), message, out);
+            }
+            Wait::Condition(wait) => self.abandon_condition_wait(ticket, wait, out),
+            Wait::Owner { .. }
+            | Wait::Home { .. }
+            | Wait::Region
+            | Wait::Leave
+            | Wait::SemaphoreAnswer(_) => {}
         }
         self.tickets.end(ticket);
     }
@@ -36,16 +48,17 @@ impl Engine {
         self.mend_release(lost, out);
         self.mend_locks(lost, out);
         self.mend_barriers(lost, out);
+        self.mend_rwlocks(lost, out);
+        self.mend_semaphores(lost, out);
+        self.mend_conditions(lost);
+        self.fail_condition_waits(lost, out);
         if self.config.node == NodeId::COORDINATOR {
             self.mend_agreements(lost, out);
         }
-        let nodes = self.config.nodes;
         let answerer = |wait| match wait {
-            Wait::Lock(lock) => Some(lock_home(lock, nodes)),
-            Wait::Barrier(barrier) => Some(barrier_home(barrier, nodes)),
             Wait::Owner { asked, .. } | Wait::Home { asked, .. } => Some(asked),
             Wait::Region => Some(NodeId::COORDINATOR),
-            Wait::Leave | Wait::Page { .. } | Wait::Resuming(_) | Wait::Idle => None,
+            wait => self.home_of_wait(wait),
         };
         let failed: Vec<Ticket> = self
             .tickets

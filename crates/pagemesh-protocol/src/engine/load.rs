@@ -23,6 +23,20 @@ pub struct Load {
     pub barriers: usize,
     /// Calls that wait at those barriers.
     pub barrier_waiters: usize,
+    /// Reader-writer locks of this home that are held, waited for, or left behind by a dead writer.
+    pub rwlocks: usize,
+    /// How often they are held for reading.
+    pub readers: usize,
+    /// Calls in line for them.
+    pub rwlock_waiters: usize,
+    /// Semaphores of this home that have a value, units, or waiters.
+    pub semaphores: usize,
+    /// Calls that wait for their units.
+    pub semaphore_waiters: usize,
+    /// Conditions of this home that somebody waits for.
+    pub conditions: usize,
+    /// Calls that wait for their signals.
+    pub condition_waiters: usize,
     /// Regions that the coordinator has agreed on, or tried to.
     pub regions: usize,
     /// Calls that wait for a region.
@@ -43,6 +57,9 @@ impl Engine {
     pub fn load(&self) -> Load {
         let (locks, lock_waiters) = self.locks.load();
         let (barriers, barrier_waiters) = self.barriers.load();
+        let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
+        let (semaphores, semaphore_waiters) = self.semaphores.load();
+        let (conditions, condition_waiters) = self.conditions.load();
         let (regions, region_waiters, proposals) = self.agreements.load();
         Load {
             requests: self.coherence.pending.len(),
@@ -53,6 +70,13 @@ impl Engine {
             lock_waiters,
             barriers,
             barrier_waiters,
+            rwlocks,
+            readers,
+            rwlock_waiters,
+            semaphores,
+            semaphore_waiters,
+            conditions,
+            condition_waiters,
             regions,
             region_waiters,
             proposals,

@@ -9,6 +9,7 @@
 
 mod barriers;
 mod coherence;
+mod conditions;
 mod departure;
 mod directory;
 mod evict;
@@ -19,6 +20,7 @@ mod load;
 mod locks;
 mod migration;
 mod notices;
+mod objects;
 mod pages;
 mod pins;
 mod planted;
@@ -26,6 +28,8 @@ mod questions;
 mod queue;
 mod regions;
 mod release;
+mod rwlocks;
+mod semaphores;
 mod tickets;
 mod uses;
 #[cfg(feature = "verification")]
@@ -58,7 +62,7 @@ pub struct EngineConfig {
     pub nodes: u16,
     /// Waiting calls at a time, at most [`limits::TICKETS`].
     pub tickets: usize,
-    /// Locks in use at this home, at most [`limits::LOCKS`].
+    /// Locks in use at this home, at most [`limits::LOCKS`]; as many reader-writer locks, semaphores and conditions, each.
     pub locks: usize,
     /// Barriers in use at this home, at most [`limits::BARRIERS`].
     pub barriers: usize,
@@ -112,6 +116,9 @@ pub struct Engine {
     pins: pins::Pins,
     locks: locks::Locks,
     barriers: barriers::Barriers,
+    rwlocks: rwlocks::RwLocks,
+    semaphores: semaphores::Semaphores,
+    conditions: conditions::Conditions,
     agreements: regions::Agreements,
     loopback: VecDeque<Message>,
     #[cfg(feature = "verification")]
@@ -141,6 +148,9 @@ impl Engine {
             pins: pins::Pins::new(config),
             locks: locks::Locks::new(config),
             barriers: barriers::Barriers::new(config),
+            rwlocks: rwlocks::RwLocks::new(config),
+            semaphores: semaphores::Semaphores::new(config),
+            conditions: conditions::Conditions::new(config),
             agreements: regions::Agreements::default(),
             loopback: VecDeque::with_capacity(limits::LOOPBACK),
             #[cfg(feature = "verification")]
@@ -457,16 +467,7 @@ impl Engine {
                 let failure = Failure::PeerLost(node);
                 self.barrier_answered(from, barrier, ticket, Outcome::Failed(failure), out)
             }
-            Message::SyncRefused { ticket } => {
-                let wait = self.tickets.wait(ticket);
-                let home = match wait {
-                    Wait::Lock(lock) => lock_home(lock, self.config.nodes),
-                    Wait::Barrier(barrier) => barrier_home(barrier, self.config.nodes),
-                    _ => return Ok(()),
-                };
-                let failure = Failure::Limit("too many locks or barriers in use at one home");
-                self.conclude(from, Some(home), ticket, wait, Outcome::Failed(failure), out)
-            }
+            Message::SyncRefused { ticket } => self.sync_refused(from, ticket, out),
             Message::RegionOpen { ticket, create, spec } => {
                 self.region_wanted(from, ticket, create, spec, out)
             }
@@ -488,7 +489,7 @@ impl Engine {
                 let outcome = Outcome::Failed(Failure::PeerLost(node));
                 self.conclude(from, Some(NodeId::COORDINATOR), ticket, Wait::Region, outcome, out)
             }
-            _ => Err("it does not belong here"),
+            _ => self.handle_object(from, message, out),
         }
     }
 
@@ -586,12 +587,17 @@ impl Engine {
 
 /// The home of a lock: spreads any numbers, addresses too, evenly over the nodes.
 pub fn lock_home(lock: LockId, nodes: u16) -> NodeId {
-    NodeId::new((scramble(lock.0) % nodes as u64) as u16)
+    sync_home(lock.0, nodes)
 }
 
 /// The home of a barrier.
 pub fn barrier_home(barrier: BarrierId, nodes: u16) -> NodeId {
-    NodeId::new((scramble(barrier.0) % nodes as u64) as u16)
+    sync_home(barrier.0, nodes)
+}
+
+/// The home of whatever object of synchronisation has this number.
+pub fn sync_home(number: u64, nodes: u16) -> NodeId {
+    NodeId::new((scramble(number) % nodes as u64) as u16)
 }
 
 /// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014): every input bit reaches every output bit.

@@ -16,6 +16,12 @@ pub(super) struct Queue {
     last: Option<u32>,
 }
 
+impl Queue {
+    pub(super) fn is_empty(self) -> bool {
+        self.first.is_none()
+    }
+}
+
 /// Who waits, for whatever `T` says.
 pub(super) trait Waiter: Copy {
     /// The node that waits.
@@ -67,6 +73,11 @@ impl<T: Waiter> Arena<T> {
         }
         self.waiting[link.item.node().index()] -= 1;
         Some(link.item)
+    }
+
+    /// Who is next.
+    pub(super) fn first(&self, queue: Queue) -> Option<T> {
+        queue.first.map(|first| self.links[first as usize].item)
     }
 
     /// Who waits in one queue, in order.

@@ -1,7 +1,8 @@
 //! What every waiting call of this node waits for.
 
+use super::conditions::ConditionWait;
 use super::pins::PinId;
-use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, Ticket};
+use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RwLockId, SemaphoreId, Ticket};
 
 /// What a page is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -31,6 +32,14 @@ pub(super) enum Wait {
     Lock(LockId),
     /// A barrier.
     Barrier(BarrierId),
+    /// A reader-writer lock.
+    RwLock(RwLockId),
+    /// A unit of a semaphore.
+    Semaphore(SemaphoreId),
+    /// The answer to a unit or a value that was given to a semaphore.
+    SemaphoreAnswer(SemaphoreId),
+    /// A signal.
+    Condition(ConditionWait),
     /// A region.
     Region,
     /// All others, to be done too.

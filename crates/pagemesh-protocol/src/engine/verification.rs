@@ -30,7 +30,7 @@ impl Engine {
     /// Every field is named here, so that a new one cannot be forgotten.
     ///
     /// # Panics
-    /// When a page is pinned, or one of a release region was written or told of: nothing here looks at those.
+    /// When a reader-writer lock, a semaphore or a condition is in use, when a page is pinned, or one of a release region was written or told of: nothing here looks at those.
     pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
         let Engine {
             config: _,
@@ -45,11 +45,16 @@ impl Engine {
             pins,
             locks,
             barriers,
+            rwlocks,
+            semaphores,
+            conditions,
             agreements,
             loopback,
             planted: _,
         } = self;
         debug_assert!(loopback.is_empty(), "between events nothing waits in it");
+        let objects = (rwlocks.load(), semaphores.load(), conditions.load());
+        assert_eq!(objects, ((0, 0, 0), (0, 0), (0, 0)), "these objects are not modelled");
         assert!(release.is_untouched() && pins.is_empty(), "intervals and pins are not modelled");
         (view, live, leaving, agreements, &coherence.open).hash(hasher);
         for (ticket, wait) in tickets.waiting() {

@@ -1,7 +1,12 @@
 //! Every message survives its own bytes, and no bytes break the decoder.
 
 use super::*;
+use crate::ids::{ConditionId, RwLockId, SemaphoreId};
 use proptest::prelude::*;
+
+const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
+const SEMAPHORE: SemaphoreId = SemaphoreId(0x0102_0304_0506_0708);
+const CONDITION: ConditionId = ConditionId(0x0102_0304_0506_0708);
 
 fn spec() -> RegionSpec {
     RegionSpec {
@@ -58,6 +63,30 @@ fn every_message() -> Vec<Message> {
         Message::Told { writer: node, interval: 7 },
         Message::Knows { writer: node, interval: 7 },
         Message::Settled { writer: node, interval: 7 },
+        Message::RwAcquire { lock: RW, ticket, access: Access::Read, waits: true },
+        Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
+        Message::RwGrant { lock: RW, ticket, died: None },
+        Message::RwGrant { lock: RW, ticket, died: Some(node) },
+        Message::RwBusy { lock: RW, ticket },
+        Message::RwRelease { lock: RW, ticket },
+        Message::SemaphoreInit { semaphore: SEMAPHORE, ticket, value: 7 },
+        Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: true },
+        Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: false },
+        Message::SemaphoreGrant { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreBusy { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreCancel { semaphore: SEMAPHORE, ticket },
+        Message::SemaphorePost { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreReturn { semaphore: SEMAPHORE },
+        Message::SemaphoreDone { semaphore: SEMAPHORE, ticket },
+        Message::SemaphoreMismatch { semaphore: SEMAPHORE, ticket, first: 7 },
+        Message::SemaphoreFull { semaphore: SEMAPHORE, ticket },
+        Message::ConditionWait { condition: CONDITION, ticket },
+        Message::ConditionQueued { condition: CONDITION, ticket },
+        Message::ConditionSignal { condition: CONDITION, all: false },
+        Message::ConditionSignal { condition: CONDITION, all: true },
+        Message::ConditionWoken { condition: CONDITION, ticket },
+        Message::ConditionCancel { condition: CONDITION, ticket },
+        Message::ConditionWithdrawn { condition: CONDITION, ticket },
         Message::Goodbye,
         Message::Leaving,
     ];
@@ -158,7 +187,7 @@ proptest! {
 
     #[test]
     fn what_decodes_encodes_to_an_equal_message(
-        kind in 0u8..50, mut bytes in proptest::collection::vec(any::<u8>(), 120), small in any::<bool>()
+        kind in 0u8..105, mut bytes in proptest::collection::vec(any::<u8>(), 120), small in any::<bool>()
     ) {
         bytes[0] = kind;
         if small { bytes[1] &= 3; bytes[20] = 1; bytes[21] = 0; }

@@ -5,9 +5,10 @@
 pub(crate) mod mesh;
 
 use pagemesh_protocol::{
-    Access, Action, Actions, BarrierId, DirectoryEntry, DirectoryState, Engine, EngineConfig, Failure,
-    LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement, Protocol, RegionId,
-    RegionName, RegionSpec, RequestId, Ticket, View, barrier_home, lock_home,
+    Access, Action, Actions, BarrierId, ConditionId, DirectoryEntry, DirectoryState, Engine, EngineConfig,
+    Failure, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement, Protocol,
+    RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View, barrier_home,
+    lock_home, sync_home,
 };
 
 /// The region of every test that needs just one.
@@ -44,6 +45,12 @@ pub(crate) fn asked(name: &str, placement: Placement) -> RegionSpec {
 pub(crate) fn lock_at(home: u16, count: u16, nth: usize) -> LockId {
     let mut locks = (0..).map(LockId).filter(|lock| lock_home(*lock, count) == node(home));
     locks.nth(nth).expect("every node is home of some lock")
+}
+
+/// The `nth` lowest number of an object of synchronisation whose home is node `home` of `count`.
+pub(crate) fn number_at(home: u16, count: u16, nth: usize) -> u64 {
+    let mut numbers = (0..).filter(|number| sync_home(*number, count) == node(home));
+    numbers.nth(nth).expect("every node is home of some number")
 }
 
 /// The barrier with the `nth` lowest number among those whose home is node `home` of `count`.
@@ -248,6 +255,44 @@ impl Subject {
 
     pub(crate) fn releases(&mut self, slot: u16, lock: LockId) -> Actions {
         self.act(|engine, out| engine.on_lock_release(ticket(slot), lock, out))
+    }
+
+    pub(crate) fn wants(&mut self, slot: u16, lock: RwLockId, access: Access) -> Actions {
+        self.act(|engine, out| engine.on_rw_acquire(ticket(slot), lock, access, true, out))
+    }
+
+    pub(crate) fn tries_to(&mut self, slot: u16, lock: RwLockId, access: Access) -> Actions {
+        self.act(|engine, out| engine.on_rw_acquire(ticket(slot), lock, access, false, out))
+    }
+
+    pub(crate) fn gives_back(&mut self, slot: u16, lock: RwLockId) -> Actions {
+        self.act(|engine, out| engine.on_rw_release(ticket(slot), lock, out))
+    }
+
+    pub(crate) fn takes_unit(&mut self, slot: u16, semaphore: SemaphoreId, waits: bool) -> Actions {
+        self.act(|engine, out| engine.on_semaphore_wait(ticket(slot), semaphore, waits, out))
+    }
+
+    pub(crate) fn posts(&mut self, slot: u16, semaphore: SemaphoreId) -> Actions {
+        self.act(|engine, out| engine.on_semaphore_post(ticket(slot), semaphore, out))
+    }
+
+    pub(crate) fn initialises(&mut self, slot: u16, semaphore: SemaphoreId, value: u32) -> Actions {
+        self.act(|engine, out| engine.on_semaphore_init(ticket(slot), semaphore, value, out))
+    }
+
+    /// Waits for `condition` with `lock`, which is held under the ticket of slot `held`.
+    pub(crate) fn awaits(&mut self, slot: u16, condition: ConditionId, lock: LockId, held: u16) -> Actions {
+        let lock = (lock, ticket(held));
+        self.act(|engine, out| engine.on_condition_wait(ticket(slot), condition, lock, out))
+    }
+
+    pub(crate) fn runs_out_of_time(&mut self, slot: u16) -> Actions {
+        self.act(|engine, out| engine.on_condition_give_up(ticket(slot), out))
+    }
+
+    pub(crate) fn notifies(&mut self, condition: ConditionId, all: bool) -> Actions {
+        self.act(|engine, out| engine.on_condition_notify(condition, all, out).expect("the home lives"))
     }
 
     pub(crate) fn arrives(&mut self, slot: u16, barrier: BarrierId, participants: u32) -> Actions {

@@ -1,0 +1,197 @@
+//! Reader-writer locks, semaphores and condition variables, as the application calls them and as their messages arrive.
+
+use super::tickets::Wait;
+use super::{Engine, Handled, barrier_home, lock_home, sync_home};
+use crate::action::{Actions, Failure, Outcome};
+use crate::ids::{Access, ConditionId, LockId, NodeId, RwLockId, SemaphoreId, Ticket};
+use crate::message::Message;
+
+impl Engine {
+    /// A thread wants a reader-writer lock, for reading with others or for writing alone; `ticket` completes when it has it, and
+    /// proves it from then on. With `waits` false, and others in the way, it completes with [`Failure::Busy`].
+    pub fn on_rw_acquire(
+        &mut self,
+        ticket: Ticket,
+        lock: RwLockId,
+        access: Access,
+        waits: bool,
+        out: &mut Actions,
+    ) {
+        self.rw_acquire(ticket, lock, access, waits, out);
+        self.settle(out);
+    }
+
+    /// A thread gives back the reader-writer lock that it was granted under `ticket`.
+    pub fn on_rw_release(&mut self, ticket: Ticket, lock: RwLockId, out: &mut Actions) {
+        self.rw_release(ticket, lock, out);
+        self.settle(out);
+    }
+
+    /// Gives a semaphore its first units, at most [`limits::SEMAPHORE_UNITS`](crate::limits::SEMAPHORE_UNITS); the second time
+    /// the same value changes nothing, and another is [`Failure::SemaphoreMismatch`].
+    pub fn on_semaphore_init(
+        &mut self,
+        ticket: Ticket,
+        semaphore: SemaphoreId,
+        value: u32,
+        out: &mut Actions,
+    ) {
+        self.semaphore_add(ticket, semaphore, Some(value), out);
+        self.settle(out);
+    }
+
+    /// A thread wants a unit of a semaphore; `ticket` completes when it has one. With `waits` false, and none there, it
+    /// completes with [`Failure::Busy`].
+    pub fn on_semaphore_wait(
+        &mut self,
+        ticket: Ticket,
+        semaphore: SemaphoreId,
+        waits: bool,
+        out: &mut Actions,
+    ) {
+        self.semaphore_wait(ticket, semaphore, waits, out);
+        self.settle(out);
+    }
+
+    /// Adds one unit to a semaphore; `ticket` completes when it is there.
+    pub fn on_semaphore_post(&mut self, ticket: Ticket, semaphore: SemaphoreId, out: &mut Actions) {
+        self.semaphore_add(ticket, semaphore, None, out);
+        self.settle(out);
+    }
+
+    /// A thread that holds `lock` under the ticket `held` gives it back and waits for a signal; `ticket` completes when it was
+    /// signalled and has the lock again, under `ticket`. Whenever it fails, the lock is not held.
+    pub fn on_condition_wait(
+        &mut self,
+        ticket: Ticket,
+        condition: ConditionId,
+        (lock, held): (LockId, Ticket),
+        out: &mut Actions,
+    ) {
+        self.condition_wait(ticket, condition, (lock, held), out);
+        self.settle(out);
+    }
+
+    /// The time of such a call is over. It completes soon: with [`Failure::NotSignalled`], or as one that was signalled.
+    pub fn on_condition_give_up(&mut self, ticket: Ticket, out: &mut Actions) {
+        self.condition_give_up(ticket, out);
+        self.settle(out);
+    }
+
+    /// Wakes who has waited longest for a signal of `condition` or, with `all`, everyone who waits.
+    ///
+    /// # Errors
+    /// When the condition's home is lost.
+    pub fn on_condition_notify(
+        &mut self,
+        condition: ConditionId,
+        all: bool,
+        out: &mut Actions,
+    ) -> Result<(), Failure> {
+        let notified = self.condition_notify(condition, all, out);
+        self.settle(out);
+        notified
+    }
+
+    /// The node that answers a call which waits for an object of synchronisation.
+    pub(super) fn home_of_wait(&self, wait: Wait) -> Option<NodeId> {
+        let nodes = self.config.nodes;
+        match wait {
+            Wait::Lock(lock) => Some(lock_home(lock, nodes)),
+            Wait::Barrier(barrier) => Some(barrier_home(barrier, nodes)),
+            Wait::RwLock(lock) => Some(sync_home(lock.0, nodes)),
+            Wait::Semaphore(semaphore) | Wait::SemaphoreAnswer(semaphore) => {
+                Some(sync_home(semaphore.0, nodes))
+            }
+            Wait::Condition(wait) => Some(sync_home(wait.condition.0, nodes)),
+            _ => None,
+        }
+    }
+
+    /// A home has no room for one more object.
+    pub(super) fn sync_refused(&mut self, from: NodeId, ticket: Ticket, out: &mut Actions) -> Handled {
+        let wait = self.tickets.wait(ticket);
+        let Some(home) = self.home_of_wait(wait) else { return Ok(()) };
+        let failure = Failure::Limit("too many locks or barriers in use at one home");
+        match wait {
+            Wait::Condition(wait) if from == home => {
+                self.fail_condition_wait(ticket, wait, failure, out);
+                Ok(())
+            }
+            wait => self.conclude(from, Some(home), ticket, wait, Outcome::Failed(failure), out),
+        }
+    }
+
+    pub(super) fn handle_object(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        let nodes = self.config.nodes;
+        match *message {
+            Message::RwAcquire { lock, ticket, access, waits } => {
+                self.rw_wanted(from, lock, (ticket, access), waits, out)
+            }
+            Message::RwGrant { lock, ticket, died } => {
+                let outcome = died.map_or(Outcome::Done, Outcome::OwnerDied);
+                let home = sync_home(lock.0, nodes);
+                self.conclude_acquire(from, home, ticket, Wait::RwLock(lock), outcome, out)
+            }
+            Message::RwBusy { lock, ticket } => {
+                let (home, outcome) = (sync_home(lock.0, nodes), Outcome::Failed(Failure::Busy));
+                self.conclude(from, Some(home), ticket, Wait::RwLock(lock), outcome, out)
+            }
+            Message::RwRelease { lock, ticket } => self.rw_released(from, lock, ticket, out),
+            Message::SemaphoreInit { semaphore, ticket, value } => {
+                self.semaphore_initialised(from, semaphore, ticket, value, out)
+            }
+            Message::SemaphoreWait { semaphore, ticket, waits } => {
+                self.semaphore_wanted(from, semaphore, ticket, waits, out)
+            }
+            Message::SemaphoreGrant { semaphore, ticket } => {
+                self.semaphore_granted(from, semaphore, ticket, out)
+            }
+            Message::SemaphoreBusy { semaphore, ticket } => {
+                let (home, outcome) = (sync_home(semaphore.0, nodes), Outcome::Failed(Failure::Busy));
+                self.conclude(from, Some(home), ticket, Wait::Semaphore(semaphore), outcome, out)
+            }
+            Message::SemaphoreCancel { semaphore, ticket } => {
+                self.semaphore_cancelled(from, semaphore, ticket, out)
+            }
+            Message::SemaphorePost { semaphore, ticket } => {
+                self.semaphore_posted(from, semaphore, ticket, out)
+            }
+            Message::SemaphoreReturn { semaphore } => self.semaphore_returned(semaphore, out),
+            Message::SemaphoreDone { semaphore, ticket } => {
+                self.semaphore_answered(from, semaphore, ticket, Outcome::Done, out)
+            }
+            Message::SemaphoreMismatch { semaphore, ticket, first } => {
+                let outcome = Outcome::Failed(Failure::SemaphoreMismatch { first });
+                self.semaphore_answered(from, semaphore, ticket, outcome, out)
+            }
+            Message::SemaphoreFull { semaphore, ticket } => {
+                let outcome = Outcome::Failed(Failure::Limit("a semaphore has at most 2^31 - 1 units"));
+                self.semaphore_answered(from, semaphore, ticket, outcome, out)
+            }
+            _ => self.handle_condition(from, message, out),
+        }
+    }
+
+    fn handle_condition(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        match *message {
+            Message::ConditionWait { condition, ticket } => {
+                self.condition_wanted(from, condition, ticket, out)
+            }
+            Message::ConditionQueued { condition, ticket } => {
+                self.condition_queued(from, condition, ticket, out)
+            }
+            Message::ConditionSignal { condition, all } => self.condition_signalled(condition, all, out),
+            Message::ConditionWoken { condition, ticket } => {
+                self.condition_woken(from, condition, ticket, out)
+            }
+            Message::ConditionCancel { condition, ticket } => {
+                self.condition_cancelled(from, condition, ticket, out)
+            }
+            Message::ConditionWithdrawn { condition, ticket } => {
+                self.condition_withdrawn(from, condition, ticket, out)
+            }
+            _ => Err("it does not belong here"),
+        }
+    }
+}
