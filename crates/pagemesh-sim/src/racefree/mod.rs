@@ -1,7 +1,8 @@
 //! Programs without data races, on a whole mesh: what they read must be what was written last.
 //!
 //! The other worlds of this crate check each access against an order of accesses, which a release region does not promise. Here
-//! threads follow the rules that such regions ask for: every cell of the shared memory either belongs to a lock, or has one
+//! threads follow the rules that such regions ask for: every cell of the shared memory either belongs to a lock (a mutex, a
+//! reader-writer lock, or a semaphore of one unit), or has one
 //! writer, or only readers, until the next barrier. Cells of all kinds lie on the same pages. Then there is just one value that a
 //! read may find, and the checks need to know nothing of the protocol: [`run`] compares every read with a memory that
 //! all threads write at once. Regions of other protocols lie beside those of the release protocol and obey the same rule.
@@ -9,7 +10,8 @@
 //! Some accesses are those of system calls, on pages that are pinned for them: while a pin holds the kernel may touch the page, and when it
 //! does not any more its end has to say so.
 //!
-//! Messages are delayed and overtake those of other links, threads give up waiting for locks, and nodes die. What
+//! Messages are delayed and overtake those of other links, threads give up waiting for locks, wait for signals and signal each other,
+//! and nodes die. What
 //! a dead node wrote last may be lost or may not; it is never mixed with anything else, and whoever waits is told.
 
 mod pins;
@@ -41,6 +43,8 @@ pub struct RaceFreeReport {
     pub pins: u64,
     /// Pins whose pages went before they ended.
     pub pins_taken: u64,
+    /// Waits for signals that ended well.
+    pub signals: u64,
     /// Most runs of pages that an engine held notices of.
     pub notices_most: u64,
 }
@@ -55,6 +59,7 @@ impl RaceFreeReport {
         self.losses += other.losses;
         self.pins += other.pins;
         self.pins_taken += other.pins_taken;
+        self.signals += other.signals;
         self.notices_most = self.notices_most.max(other.notices_most);
     }
 }

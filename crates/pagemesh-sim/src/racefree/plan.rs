@@ -55,6 +55,17 @@ pub(super) enum Guard {
     Phase,
 }
 
+/// How a lock lets threads in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// One at a time. Threads that have it may wait for signals.
+    Mutex,
+    /// One that writes, or many that read.
+    ReadersAndWriters,
+    /// One at a time, by a semaphore of one unit.
+    Semaphore,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct RegionPlan {
     pub(super) pages: u64,
@@ -71,7 +82,10 @@ pub(super) struct Plan {
     pub(super) regions: Vec<RegionPlan>,
     /// Of each cell, over all regions.
     pub(super) guards: Vec<Guard>,
-    pub(super) locks: usize,
+    /// The kind of each lock.
+    pub(super) locks: Vec<Kind>,
+    /// Of 100 accesses under a mutex, how many are followed by a signal or a wait for one.
+    pub(super) signals: u32,
     pub(super) rounds: u64,
     /// Critical sections of a thread in a round, at most.
     pub(super) sections: u64,
@@ -98,11 +112,18 @@ impl Plan {
             .collect();
         let regions: Vec<RegionPlan> =
             (0..random.between(1, 3)).map(|index| RegionPlan::draw(index, nodes, random)).collect();
-        let locks = random.between(1, 4) as usize;
+        let death =
+            (nodes > 1 && random.chance(25)).then(|| (random.below(600), random.index(nodes as usize)));
+        // The unit that a dead node had taken does not come back.
+        let kinds = if death.is_some() { 2 } else { 3 };
+        let kind = |random: &mut Random| {
+            [Kind::Mutex, Kind::ReadersAndWriters, Kind::Semaphore][random.index(kinds)]
+        };
+        let locks: Vec<Kind> = (0..random.between(1, 4)).map(|_| kind(random)).collect();
         let phases = random.below(101) as u32;
         let cells = regions.iter().map(|region| region.pages as usize * CELLS).sum();
         let guard = |random: &mut Random| {
-            if random.chance(phases) { Guard::Phase } else { Guard::Lock(random.index(locks)) }
+            if random.chance(phases) { Guard::Phase } else { Guard::Lock(random.index(locks.len())) }
         };
         let links = (nodes as usize).pow(2);
         Plan {
@@ -111,14 +132,14 @@ impl Plan {
             guards: (0..cells).map(|_| guard(random)).collect(),
             regions,
             locks,
+            signals: if random.chance(40) { 40 } else { 0 },
             rounds: random.between(1, 4),
             sections: random.below(6),
             accesses: random.between(1, 8),
             evictions: [0, 10, 50][random.index(3)],
             impatience: if random.chance(30) { 20 } else { 0 },
             pins: if random.chance(50) { random.between(1, 60) as u32 } else { 0 },
-            death: (nodes > 1 && random.chance(25))
-                .then(|| (random.below(600), random.index(nodes as usize))),
+            death,
             weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
             thread_weight: [2, 16, 64][random.index(3)],
         }

@@ -1,7 +1,7 @@
 //! The threads: what each does next, drawn while it runs, by the rules of a program without data races.
 
 use super::pins::Held;
-use super::plan::{Guard, Plan};
+use super::plan::{Guard, Kind, Plan};
 use crate::random::Random;
 use pagemesh_protocol::{Access, Ticket};
 use std::collections::VecDeque;
@@ -13,8 +13,14 @@ pub(super) enum Step {
     Write(usize),
     /// Gives back the copy that has the cell.
     Evict(usize),
-    Lock(usize),
+    Lock(usize, Access),
     Unlock,
+    /// The unit was given, and the answer has not come.
+    Posted,
+    /// For a signal of the lock that is held.
+    Wait,
+    /// A signal to one or to all.
+    Notify(usize, bool),
     Barrier,
     /// Pins the page of a cell for a system call.
     Pin(usize, Access),
@@ -45,6 +51,10 @@ pub(super) struct Thread {
     pub(super) held: Option<(usize, Ticket)>,
     /// What is pinned for the system call that is under way; the last may still be waited for.
     pub(super) pins: Vec<Held>,
+    /// The lock under which it waits for a signal.
+    pub(super) awaits: Option<usize>,
+    /// It has given up waiting for the signal.
+    pub(super) patience_over: bool,
     pub(super) round: u64,
 }
 
@@ -58,6 +68,8 @@ impl Thread {
             owes_use: false,
             held: None,
             pins: Vec::new(),
+            awaits: None,
+            patience_over: false,
             round: 0,
         }
     }
@@ -94,18 +106,25 @@ impl Thread {
             push_access(steps, phase_access(index, self.round, plan, random), None, plan, random);
         }
         for _ in 0..random.between(0, plan.sections) {
-            let lock = random.index(plan.locks);
+            let lock = random.index(plan.locks.len());
+            let kind = plan.locks[lock];
+            let reads = kind == Kind::ReadersAndWriters && random.chance(60);
             let cells: Vec<usize> =
                 (0..plan.guards.len()).filter(|cell| plan.guards[*cell] == Guard::Lock(lock)).collect();
-            steps.push_back(Step::Lock(lock));
+            steps.push_back(Step::Lock(lock, if reads { Access::Read } else { Access::Write }));
             for _ in 0..random.between(0, plan.accesses) {
                 if !cells.is_empty() && random.chance(90) {
                     let cell = cells[random.index(cells.len())];
-                    let step = if random.chance(50) { Step::Write(cell) } else { Step::Read(cell) };
+                    let writes = !reads && random.chance(50);
+                    let step = if writes { Step::Write(cell) } else { Step::Read(cell) };
                     let other = cells[random.index(cells.len())];
                     push_access(steps, Some(step), Some(other), plan, random);
                 } else {
                     push_access(steps, phase_access(index, self.round, plan, random), None, plan, random);
+                }
+                if kind == Kind::Mutex && random.chance(plan.signals) {
+                    let all = random.chance(30);
+                    steps.push_back(if random.chance(30) { Step::Wait } else { Step::Notify(lock, all) });
                 }
             }
             steps.push_back(Step::Unlock);

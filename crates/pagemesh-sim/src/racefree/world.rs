@@ -1,11 +1,13 @@
 //! The mesh: engines, memory with twins, links, and the memory that every read is compared with.
 
+mod guards;
+
 use super::RaceFreeReport;
 use super::plan::{CELLS, Fault, Plan};
 use super::threads::{Activity, Step, Thread};
 use crate::random::Random;
 use pagemesh_protocol::{
-    Access, Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
+    Access, Action, Actions, BarrierId, Engine, EngineConfig, Failure, Message, NodeId, Outcome, PageAddress,
     PinWait, RegionId, RegionName, RegionSpec, Ticket, View,
 };
 use std::collections::VecDeque;
@@ -123,7 +125,8 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Result<RaceFreeReport, (String, Vec<String>)> {
-        let result = self.open_regions().and_then(|()| self.run_threads()).and_then(|()| self.check_rest());
+        let result = self.open_regions().and_then(|()| self.fill_semaphores());
+        let result = result.and_then(|()| self.run_threads()).and_then(|()| self.check_rest());
         result.map(|()| self.report).map_err(|what| (what, self.trace.unwrap_or_default()))
     }
 
@@ -167,6 +170,8 @@ impl World {
         for (index, thread) in self.threads.iter().enumerate() {
             if thread.activity == Activity::Ready {
                 choices.push((self.plan.thread_weight, Choice::Thread(index)));
+            } else if thread.awaits.is_some() && !thread.patience_over {
+                choices.push((1, Choice::GiveUp(index)));
             }
         }
         for (index, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.postponed && node.alive) {
@@ -188,6 +193,7 @@ impl World {
                 Choice::Link(link) => self.deliver(link)?,
                 Choice::Thread(index) => self.go_on(index)?,
                 Choice::Expire(node) => self.expire_pins(node)?,
+                Choice::GiveUp(index) => self.give_up(index)?,
                 Choice::Postponed(node) => {
                     self.nodes[node].postponed = false;
                     self.event(node, Engine::on_postponed)?;
@@ -348,7 +354,7 @@ impl World {
     fn complete(&mut self, node: usize, ticket: Ticket, outcome: Outcome) -> Checked {
         if ticket.slot == OPENING {
             return match outcome {
-                Outcome::Region { .. } => Ok(()),
+                Outcome::Region { .. } | Outcome::Done => Ok(()),
                 other => Err(format!("a region was not mapped: {other:?}")),
             };
         }
@@ -358,23 +364,28 @@ impl World {
         }
         thread.activity = Activity::Ready;
         let failed = matches!(outcome, Outcome::Failed(_));
+        if outcome == Outcome::Failed(Failure::NotSignalled) {
+            self.signal_came(ticket.slot as usize, outcome);
+            return Ok(());
+        }
         self.report.losses += u64::from(failed);
         if failed && self.nodes.iter().all(|node| node.alive) {
             return Err(format!("thread {} was told {outcome:?} though all nodes live", ticket.slot));
         }
         match (thread.steps.front().copied(), failed) {
-            (Some(Step::Lock(lock)), false) => {
+            (Some(Step::Wait), _) => self.signal_came(ticket.slot as usize, outcome),
+            (Some(Step::Lock(lock, _)), false) => {
                 thread.held = Some((lock, ticket));
                 thread.steps.pop_front();
             }
-            (Some(Step::Lock(_)), true) => thread.skip_section(),
+            (Some(Step::Lock(..)), true) => thread.skip_section(),
             (Some(Step::Read(_) | Step::Write(_)), false) => thread.owes_use = true,
             (Some(Step::Read(_) | Step::Write(_)), true) => {
                 // What can no longer be touched is left alone.
                 thread.steps.pop_front();
             }
             (Some(Step::Pin(..)), failed) => self.pinned(ticket.slot as usize, failed),
-            (Some(Step::Barrier), false) => {
+            (Some(Step::Posted | Step::Barrier), false) => {
                 thread.steps.pop_front();
             }
             // Without its barriers the program would not be without races.
@@ -386,6 +397,7 @@ impl World {
 
     fn end(&mut self, index: usize) {
         self.threads[index].activity = Activity::Over;
+        self.threads[index].awaits = None;
         self.threads[index].steps.clear();
     }
 
@@ -411,26 +423,11 @@ impl World {
             Step::Pin(cell, access) => self.pin(index, cell, access),
             Step::Kernel(cell, access) => self.system_call(index, cell, access),
             Step::Unpin => self.unpin(index),
-            Step::Lock(lock) => {
-                let ticket = self.wait(index);
-                self.note(|| format!("thread {index} wants lock {lock}"));
-                self.event(node, |engine, out| engine.on_lock_acquire(ticket, LockId(lock as u64), out))?;
-                let impatient = self.random.chance(self.plan.impatience);
-                if impatient && self.threads[index].activity == Activity::Waiting {
-                    self.threads[index].activity = Activity::Ready;
-                    self.threads[index].skip_section();
-                    self.event(node, |engine, out| engine.on_cancel(ticket, out))?;
-                }
-                Ok(())
-            }
-            Step::Unlock => {
-                self.threads[index].steps.pop_front();
-                let Some((lock, ticket)) = self.threads[index].held.take() else {
-                    return Err(format!("thread {index} holds no lock"));
-                };
-                self.note(|| format!("thread {index} gives back lock {lock}"));
-                self.event(node, |engine, out| engine.on_lock_release(ticket, LockId(lock as u64), out))
-            }
+            Step::Lock(lock, access) => self.take(index, lock, access),
+            Step::Unlock => self.give_back(index),
+            Step::Wait => self.await_signal(index),
+            Step::Notify(lock, all) => self.notify(index, lock, all),
+            Step::Posted => Err(format!("thread {index} goes on without an answer")),
             Step::Barrier => {
                 let (ticket, all) = (self.wait(index), self.threads.len() as u32);
                 self.note(|| format!("thread {index} is at the barrier"));
@@ -544,6 +541,7 @@ impl World {
 enum Choice {
     Link(usize),
     Thread(usize),
+    GiveUp(usize),
     Postponed(usize),
     Expire(usize),
 }

@@ -1,0 +1,129 @@
+//! What threads hold while they touch cells: locks of every kind, and signals that they wait for meanwhile.
+
+use super::super::plan::Kind;
+use super::super::threads::{Activity, Step};
+use super::{Checked, OPENING, World};
+use pagemesh_protocol::{
+    Access, Actions, ConditionId, Engine, Failure, LockId, Outcome, RwLockId, SemaphoreId, Ticket,
+};
+
+/// Each lock has one condition, of the same number.
+fn condition(lock: usize) -> ConditionId {
+    ConditionId(lock as u64)
+}
+
+fn begin(
+    (kind, lock): (Kind, usize),
+    ticket: Ticket,
+    access: Access,
+    engine: &mut Engine,
+    out: &mut Actions,
+) {
+    let number = lock as u64;
+    match kind {
+        Kind::Mutex => engine.on_lock_acquire(ticket, LockId(number), out),
+        Kind::ReadersAndWriters => engine.on_rw_acquire(ticket, RwLockId(number), access, true, out),
+        Kind::Semaphore => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
+    }
+}
+
+impl World {
+    /// Gives each semaphore its one unit.
+    pub(super) fn fill_semaphores(&mut self) -> Checked {
+        for lock in 0..self.plan.locks.len() {
+            if self.plan.locks[lock] == Kind::Semaphore {
+                let ticket = Ticket::new(OPENING, 1000 + lock as u16);
+                let semaphore = SemaphoreId(lock as u64);
+                self.event(0, |engine, out| engine.on_semaphore_init(ticket, semaphore, 1, out))?;
+                while let Some(link) = self.links.iter().position(|link| !link.is_empty()) {
+                    self.deliver(link)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, index: usize, lock: usize, access: Access) -> Checked {
+        let (ticket, node, kind) = (self.wait(index), self.threads[index].node, self.plan.locks[lock]);
+        self.note(|| format!("thread {index} wants {kind:?} {lock} {access:?}"));
+        self.event(node, |engine, out| begin((kind, lock), ticket, access, engine, out))?;
+        let impatient = self.random.chance(self.plan.impatience);
+        if impatient && self.threads[index].activity == Activity::Waiting {
+            self.threads[index].activity = Activity::Ready;
+            self.threads[index].skip_section();
+            self.event(node, |engine, out| engine.on_cancel(ticket, out))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back(&mut self, index: usize) -> Checked {
+        self.threads[index].steps.pop_front();
+        let Some((lock, ticket)) = self.threads[index].held.take() else {
+            return Err(format!("thread {index} holds no lock"));
+        };
+        self.note(|| format!("thread {index} gives back {lock}"));
+        let (node, number, kind) = (self.threads[index].node, lock as u64, self.plan.locks[lock]);
+        match kind {
+            Kind::Mutex => {
+                self.event(node, |engine, out| engine.on_lock_release(ticket, LockId(number), out))
+            }
+            Kind::ReadersAndWriters => {
+                self.event(node, |engine, out| engine.on_rw_release(ticket, RwLockId(number), out))
+            }
+            Kind::Semaphore => {
+                let ticket = self.wait(index);
+                let semaphore = SemaphoreId(number);
+                self.threads[index].steps.push_front(Step::Posted);
+                self.event(node, |engine, out| engine.on_semaphore_post(ticket, semaphore, out))
+            }
+        }
+    }
+
+    /// Thread `index` waits for a signal, without its lock.
+    pub(super) fn await_signal(&mut self, index: usize) -> Checked {
+        let Some((lock, held)) = self.threads[index].held.take() else {
+            return Err(format!("thread {index} holds no lock"));
+        };
+        let (ticket, node) = (self.wait(index), self.threads[index].node);
+        self.threads[index].awaits = Some(lock);
+        self.note(|| format!("thread {index} waits for a signal, {lock}"));
+        let held = (LockId(lock as u64), held);
+        self.event(node, |engine, out| engine.on_condition_wait(ticket, condition(lock), held, out))
+    }
+
+    pub(super) fn notify(&mut self, index: usize, lock: usize, all: bool) -> Checked {
+        self.threads[index].steps.pop_front();
+        let node = self.threads[index].node;
+        self.note(|| format!("thread {index} signals {lock}, all: {all}"));
+        self.event(node, |engine, out| {
+            // A condition that is lost wakes nobody.
+            let _ = engine.on_condition_notify(condition(lock), all, out);
+        })
+    }
+
+    /// Thread `index` has waited long enough for its signal.
+    pub(super) fn give_up(&mut self, index: usize) -> Checked {
+        self.threads[index].patience_over = true;
+        let (node, ticket) = (self.threads[index].node, self.threads[index].ticket);
+        self.note(|| format!("thread {index} has waited long enough"));
+        self.event(node, |engine, out| engine.on_condition_give_up(ticket, out))
+    }
+
+    /// The wait for a signal is over: with the lock, or without.
+    pub(super) fn signal_came(&mut self, index: usize, outcome: Outcome) {
+        let thread = &mut self.threads[index];
+        let lock = thread.awaits.take();
+        thread.patience_over = false;
+        thread.steps.pop_front();
+        match (lock, outcome) {
+            (Some(lock), Outcome::Failed(Failure::NotSignalled)) => {
+                thread.steps.push_front(Step::Lock(lock, Access::Write));
+            }
+            (_, Outcome::Failed(_)) => thread.skip_section(),
+            (lock, _) => {
+                self.report.signals += 1;
+                thread.held = lock.map(|lock| (lock, thread.ticket));
+            }
+        }
+    }
+}
