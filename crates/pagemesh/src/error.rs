@@ -331,6 +331,16 @@ pub enum SyncError {
         /// What this call said.
         this: u32,
     },
+    /// The semaphore was given another number of units before.
+    #[error("{what}: {this} units were to be its first, it was given {first}; give one number")]
+    SemaphoreMismatch {
+        /// Which semaphore.
+        what: String,
+        /// What it was given.
+        first: u32,
+        /// What this call said.
+        this: u32,
+    },
     /// It took too long.
     #[error("{what}: still waiting after {after:?}")]
     TimedOut {

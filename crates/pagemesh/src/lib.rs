@@ -2,8 +2,8 @@
 //!
 //! Processes on one machine or many join a [`Mesh`] and open a [`Region`]: a range of memory that lies at the same virtual
 //! address in each of them. Loads and stores to it are plain loads and stores; a page that is not here is fetched by the
-//! page fault that touching it raises, and a coherence protocol keeps every copy right. [`Lock`] and [`Barrier`] order what
-//! threads of different nodes do.
+//! page fault that touching it raises, and a coherence protocol keeps every copy right. [`Lock`] and [`Barrier`], [`ReadWriteLock`],
+//! [`Semaphore`] and [`Condvar`] order what threads of different nodes do.
 //!
 //! ```
 //! use pagemesh::{Config, Mesh, RegionOptions};
@@ -24,7 +24,8 @@
 //! # }
 //! ```
 //!
-//! [`Heap`] allocates blocks of any size in a region, for all nodes.
+//! [`Heap`] allocates blocks of any size in a region, for all nodes. [`Mutex`], [`RwLock`] and [`Once`] have the shape of the standard
+//! library's, for values in shared memory.
 //!
 //! No reference into shared memory is ever made: another node may write there at any time. [`SharedSlice`] copies values
 //! in and out, and reports a page that cannot be had as an [`AccessError`]. Who wants plain pointers takes [`Region::base`]; a
@@ -35,6 +36,7 @@
 //! before.
 #![deny(unsafe_code)]
 
+mod condvar;
 mod config;
 mod error;
 mod heap;
@@ -42,13 +44,17 @@ mod io;
 mod mesh;
 pub mod pager;
 mod pin;
+mod read_write_lock;
 mod region;
 mod runtime;
+mod semaphore;
+mod shared;
 pub mod signals;
 mod slice;
 mod stats;
 mod sync;
 
+pub use condvar::{Condvar, WaitError};
 pub use config::{Config, ConfigError};
 pub use error::{AccessError, DepartureKind, JoinError, PinError, RegionError, SyncError};
 pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
@@ -57,7 +63,10 @@ pub use mesh::{Departure, Mesh};
 pub use pagemesh_net::{JoinError as JoinFailure, Refusal as JoinRefusal};
 pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol};
 pub use pin::PinGuard;
+pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};
 pub use region::{Region, RegionOptions};
+pub use semaphore::Semaphore;
+pub use shared::{LockError, Mutex, MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use slice::{Plain, SharedSlice};
 pub use stats::Stats;
 pub use sync::{Barrier, Lock, LockGuard};

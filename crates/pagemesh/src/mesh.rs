@@ -3,8 +3,8 @@
 use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
-    Access, Barrier, Config, DepartureKind, JoinError, Lock, NodeId, PinError, Placement, Protocol, Region,
-    RegionError, RegionOptions, Stats, SyncError,
+    Access, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError, Placement, Protocol,
+    ReadWriteLock, Region, RegionError, RegionOptions, Semaphore, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
 use pagemesh_protocol::{RegionName, RegionSpec};
@@ -136,6 +136,21 @@ impl Mesh {
     /// The lock named `id`.
     pub fn lock(&self, id: u64) -> Lock {
         Lock::new(self.runtime.clone(), id)
+    }
+
+    /// The reader-writer lock named `id`.
+    pub fn read_write_lock(&self, id: u64) -> ReadWriteLock {
+        ReadWriteLock::new(self.runtime.clone(), id)
+    }
+
+    /// The semaphore named `id`.
+    pub fn semaphore(&self, id: u64) -> Semaphore {
+        Semaphore::new(self.runtime.clone(), id)
+    }
+
+    /// The condition variable named `id`.
+    pub fn condvar(&self, id: u64) -> Condvar {
+        Condvar::new(self.runtime.clone(), id)
     }
 
     /// The barrier named `id` of one thread of every node.

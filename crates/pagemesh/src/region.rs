@@ -2,8 +2,8 @@
 
 use crate::runtime::{CallFailure, Runtime};
 use crate::{
-    AccessError, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol, RegionCursor,
-    RegionError, SharedSlice,
+    AccessError, Lock, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol, ReadWriteLock,
+    RegionCursor, RegionError, SharedSlice,
 };
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{
@@ -229,6 +229,16 @@ impl Region {
             }
             Err(_) => Err(AccessError::Closed { region }.into()),
         }
+    }
+
+    /// The lock of a value of this region.
+    pub(crate) fn lock_numbered(&self, number: u64) -> Lock {
+        Lock::new(self.runtime.clone(), number)
+    }
+
+    /// The reader-writer lock of a value of this region.
+    pub(crate) fn read_write_lock_numbered(&self, number: u64) -> ReadWriteLock {
+        ReadWriteLock::new(self.runtime.clone(), number)
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

@@ -2,7 +2,7 @@
 
 use crate::runtime::{Held, Runtime};
 use crate::{Departure, SyncError};
-use pagemesh_protocol::{BarrierId, LockId};
+use pagemesh_protocol::{BarrierId, LockId, Ticket};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Lock {
     /// When the lock's home is gone, its holder died, or the configured wait ran out. Then the lock is not held.
     pub fn acquire(&self) -> Result<LockGuard, SyncError> {
         let guard = self.guard(self.runtime.lock(self.id, None)?);
-        match guard.held.left_by {
+        match guard.left_by {
             None => Ok(guard),
             Some(Departure { node, how }) => {
                 Err(SyncError::OwnerDied { what: format!("lock {}", self.id.0), node, how })
@@ -59,8 +59,12 @@ impl Lock {
         Ok(self.runtime.try_lock(self.id)?.map(|held| self.guard(held)))
     }
 
-    fn guard(&self, held: Held) -> LockGuard {
-        LockGuard { lock: self.clone(), held }
+    pub(crate) fn guard(&self, held: Held) -> LockGuard {
+        LockGuard { lock: self.clone(), left_by: held.left_by, held: Some(held.ticket) }
+    }
+
+    pub(crate) fn id(&self) -> LockId {
+        self.id
     }
 }
 
@@ -69,20 +73,30 @@ impl Lock {
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct LockGuard {
     lock: Lock,
-    held: Held,
+    left_by: Option<Departure>,
+    /// What proves it, until it is given back.
+    held: Option<Ticket>,
 }
 
 impl LockGuard {
     /// The node that was lost while it held the lock, if this guard's holder is the first since: what the lock protects may be half
     /// written.
     pub fn left_by(&self) -> Option<Departure> {
-        self.held.left_by
+        self.left_by
+    }
+
+    /// The lock, which stays held, and what proves it.
+    pub(crate) fn into_parts(mut self) -> (Lock, Ticket) {
+        let held = self.held.take().expect("a guard that was not dropped holds its lock");
+        (self.lock.clone(), held)
     }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        self.lock.runtime.unlock(self.lock.id, self.held.ticket);
+        if let Some(held) = self.held.take() {
+            self.lock.runtime.unlock(self.lock.id, held);
+        }
     }
 }
 

@@ -75,6 +75,9 @@ impl CallFailure {
             CallFailure::Failed(Failure::BarrierMismatch { first, this }) => {
                 SyncError::BarrierMismatch { what, first, this }
             }
+            CallFailure::Failed(Failure::SemaphoreMismatch { first }) => {
+                SyncError::SemaphoreMismatch { what, first, this: first }
+            }
             CallFailure::Failed(Failure::Limit(bound)) => SyncError::Limit { what, bound },
             CallFailure::Failed(_) | CallFailure::Mapping => {
                 SyncError::Limit { what, bound: "the answer made no sense" }

@@ -10,6 +10,7 @@
 
 mod calls;
 mod failure;
+mod objects;
 mod pins;
 mod receive;
 mod shard;
@@ -23,6 +24,7 @@ use crate::{
 use calls::{Call, Calls};
 pub(crate) use failure::CallFailure;
 use failure::Failures;
+pub(crate) use objects::Woken;
 use pagemesh_memory::{
     Chosen, Fault, FaultSink, KeptFromChildren, Mapping, MappingOptions, PageRange, RegionKey, Resolution,
     process_generation,
@@ -91,7 +93,7 @@ pub(crate) struct Runtime {
 }
 
 /// A lock that is held.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     /// Proves it.
     pub(crate) ticket: Ticket,
@@ -390,7 +392,7 @@ impl Runtime {
             held = ticket;
             engine.on_lock_acquire(ticket, id, out);
         });
-        self.held(id, held, got)
+        self.held(format!("lock {}", id.0), held, got)
     }
 
     /// Takes the lock if nobody has it; `None` when somebody has.
@@ -402,12 +404,17 @@ impl Runtime {
         });
         match got {
             Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
-            got => self.held(id, held, got).map(Some),
+            got => self.held(format!("lock {}", id.0), held, got).map(Some),
         }
     }
 
-    fn held(&self, id: LockId, ticket: Ticket, got: Result<Outcome, CallFailure>) -> Result<Held, SyncError> {
-        let outcome = got.map_err(|failed| failed.into_sync_error(self, format!("lock {}", id.0)))?;
+    fn held(
+        &self,
+        what: String,
+        ticket: Ticket,
+        got: Result<Outcome, CallFailure>,
+    ) -> Result<Held, SyncError> {
+        let outcome = got.map_err(|failed| failed.into_sync_error(self, what))?;
         count(&self.counters.lock_acquires);
         let left_by = match outcome {
             Outcome::OwnerDied(node) => Some(Departure { node, how: self.departure_kind(node) }),

@@ -1,0 +1,158 @@
+//! A value that one writer or many readers of all nodes have at a time.
+
+use super::{LockError, Place, number_of};
+use crate::{Access, AccessError, Plain, ReadWriteGuard, ReadWriteLock, Region, RegionError};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+/// A value in shared memory that one writer, or any number of readers, of all nodes have at a time, as std's `RwLock`. Every node makes
+/// one of the same region and offset; the value starts as zeros. Readers and writers stand in one line: see [`ReadWriteLock`].
+///
+/// ```
+/// use pagemesh::{Config, Mesh, RegionOptions, RwLock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = Mesh::join(Config::single())?;
+/// let region = mesh.region("limits", RegionOptions::new(4096))?;
+/// let limit = RwLock::<f64>::new(&region, 64)?;
+/// *limit.write().unwrap() = 0.5;
+/// let (one, another) = (limit.read().unwrap(), limit.read().unwrap());
+/// assert_eq!(*one + *another, 1.0);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// # fn refused(region: &pagemesh::Region) {
+/// let _ = pagemesh::RwLock::<Vec<u8>>::new(region, 0);
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RwLock<T> {
+    lock: ReadWriteLock,
+    place: Place<T>,
+}
+
+impl<T: Plain> RwLock<T> {
+    /// Bytes that it takes in its region.
+    pub const BYTES: usize = Place::<T>::BYTES;
+
+    /// The lock at byte `offset` of the region, a multiple of 8 and of the value's alignment.
+    ///
+    /// # Errors
+    /// When it does not lie in the region, or not aligned.
+    pub fn new(region: &Region, offset: usize) -> Result<RwLock<T>, RegionError> {
+        let lock = region.read_write_lock_numbered(number_of(region, offset));
+        Ok(RwLock { lock, place: Place::new(region, offset)? })
+    }
+
+    /// Waits until nobody writes and those who came before have had their turn, as long as is configured.
+    ///
+    /// # Errors
+    /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
+    pub fn read(&self) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
+        let guard = self.lock.acquire(Access::Read, None)?;
+        let poisoned = guard.left_by().is_some() || self.place.is_poisoned()?;
+        let value = self.place.read()?;
+        let guard = RwLockReadGuard { value, _guard: guard, of_this_thread: PhantomData };
+        if poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+    }
+
+    /// Waits until nobody else has the value, as long as is configured.
+    ///
+    /// # Errors
+    /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
+    pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
+        let guard = self.lock.acquire(Access::Write, None)?;
+        if guard.left_by().is_some() {
+            self.place.set_poisoned(true)?;
+        }
+        let poisoned = self.place.is_poisoned()?;
+        let guard = RwLockWriteGuard {
+            value: self.place.read()?,
+            lock: self,
+            changed: false,
+            panicking: std::thread::panicking(),
+            _guard: guard,
+            of_this_thread: PhantomData,
+        };
+        if poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+    }
+}
+
+/// Has the value of a [`RwLock`] for reading until it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct RwLockReadGuard<T> {
+    value: T,
+    _guard: ReadWriteGuard,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl<T> Deref for RwLockReadGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Has the value of a [`RwLock`] alone until it is dropped: a copy, which is written back then if it was borrowed for changing. When the
+/// thread panics, the value is not written back, and the lock is poisoned.
+#[derive(Debug)]
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct RwLockWriteGuard<'a, T: Plain> {
+    value: T,
+    lock: &'a RwLock<T>,
+    changed: bool,
+    panicking: bool,
+    _guard: ReadWriteGuard,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl<'a, T: Plain> RwLockWriteGuard<'a, T> {
+    /// Writes the value back and gives the lock back: what dropping does, but that it tells what went wrong.
+    ///
+    /// # Errors
+    /// When the page of the value cannot be had. The lock is free.
+    pub fn unlock(mut guard: RwLockWriteGuard<'a, T>) -> Result<(), AccessError> {
+        guard.write_back()
+    }
+
+    /// The value is as it should be: it is no longer poisoned.
+    ///
+    /// # Errors
+    /// When its page cannot be had.
+    pub fn clear_poison(guard: &RwLockWriteGuard<'a, T>) -> Result<(), AccessError> {
+        guard.lock.place.set_poisoned(false)
+    }
+
+    fn write_back(&mut self) -> Result<(), AccessError> {
+        if std::mem::take(&mut self.changed) { self.lock.place.write(self.value) } else { Ok(()) }
+    }
+}
+
+impl<T: Plain> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.changed = true;
+        &mut self.value
+    }
+}
+
+impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        let panicked = !self.panicking && std::thread::panicking();
+        if panicked || self.write_back().is_err() {
+            // Where the page is lost the next to come finds that out.
+            let _ = self.lock.place.set_poisoned(true);
+        }
+    }
+}

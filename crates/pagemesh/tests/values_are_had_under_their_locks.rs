@@ -1,0 +1,221 @@
+//! A value that belongs to a lock is changed by one thread of all nodes at a time, whole, and nobody sees it between two changes. A
+//! thread that panics, and a node that dies, leave it as it was and say so to the next. What is to be done once is done
+//! once.
+
+mod cluster;
+
+use cluster::{everywhere, play, run, start};
+use pagemesh::{
+    Condvar, LockError, Mesh, Mutex, MutexGuard, NodeId, Once, Protocol, Region, RegionOptions, RwLock,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+const NODES: usize = 3;
+const THREADS: u64 = 2;
+
+type Queue = [u64; 20];
+
+fn region(mesh: &Mesh, protocol: Protocol) -> Region {
+    mesh.region(&format!("{protocol:?}"), RegionOptions::new(8192).protocol(protocol)).unwrap()
+}
+
+fn in_threads(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(&work);
+        }
+    });
+}
+
+/// Two mutexes and a reader-writer lock on one page, and one mutex that lies on two pages.
+#[test]
+fn values_of_all_locks_are_changed_whole() {
+    const TEST: &str = "values_of_all_locks_are_changed_whole";
+    const EACH: u64 = 40;
+    play(TEST, |mesh| {
+        for protocol in [Protocol::Release, Protocol::WriteInvalidate, Protocol::Migration] {
+            let region = region(&mesh, protocol);
+            let one = Mutex::<u64>::new(&region, 0).unwrap();
+            let pair = RwLock::<[u64; 2]>::new(&region, 16).unwrap();
+            let wide = Mutex::<Queue>::new(&region, 4096 - 64).unwrap();
+            let once = Once::new(&region, 4096 - 128).unwrap();
+            in_threads(|| {
+                once.call_once(|| *one.lock().unwrap() += 1000).unwrap();
+                for _ in 0..EACH {
+                    *one.lock().unwrap() += 1;
+                    let mut write = pair.write().unwrap();
+                    write[0] += 1;
+                    write[1] += 1;
+                    drop(write);
+                    let read = pair.read().unwrap();
+                    assert_eq!(read[0], read[1]);
+                    drop(read);
+                    let mut guard = wide.lock().unwrap();
+                    assert!(guard.iter().all(|word| *word == guard[0]), "{guard:?}");
+                    guard.iter_mut().for_each(|word| *word += 1);
+                    MutexGuard::unlock(guard).unwrap();
+                }
+            });
+            mesh.barrier(1).wait().unwrap();
+            let all = EACH * THREADS * NODES as u64;
+            assert_eq!(*one.lock().unwrap(), 1000 + all, "once by all nodes");
+            assert_eq!(*pair.read().unwrap(), [all; 2]);
+            assert_eq!(*wide.lock().unwrap(), [all; 20]);
+            mesh.barrier(1).wait().unwrap();
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// A queue between threads that add and threads that take, who wait while it is full or empty.
+#[test]
+fn a_queue_between_nodes_passes_everything_on() {
+    const TEST: &str = "a_queue_between_nodes_passes_everything_on";
+    const EACH: u64 = 40;
+    const ROOM: u64 = 5;
+    play(TEST, |mesh| {
+        let region = region(&mesh, Protocol::Release);
+        // Added, taken, sum of what was taken, and the places.
+        let queue = Mutex::<Queue>::new(&region, 128).unwrap();
+        let (not_full, not_empty): (Condvar, Condvar) = (mesh.condvar(1), mesh.condvar(2));
+        let change = |has_room: fn(&Queue) -> bool, wait: &Condvar, tell: &Condvar, work: fn(&mut Queue)| {
+            for _ in 0..EACH {
+                let mut guard = queue.lock().unwrap();
+                while !has_room(&guard) {
+                    guard = wait.wait(guard).unwrap();
+                }
+                work(&mut guard);
+                drop(guard);
+                tell.notify_one().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                change(
+                    |queue| queue[0] - queue[1] < ROOM,
+                    &not_full,
+                    &not_empty,
+                    |queue| {
+                        queue[0] += 1;
+                        queue[3 + (queue[0] % ROOM) as usize] = queue[0];
+                    },
+                );
+            });
+            scope.spawn(|| {
+                change(
+                    |queue| queue[0] > queue[1],
+                    &not_empty,
+                    &not_full,
+                    |queue| {
+                        queue[1] += 1;
+                        queue[2] += queue[3 + (queue[1] % ROOM) as usize];
+                    },
+                );
+            });
+        });
+        mesh.barrier(1).wait().unwrap();
+        let all = EACH * NODES as u64;
+        let (guard, timed_out) =
+            not_empty.wait_timeout(queue.lock().unwrap(), Duration::from_millis(1)).unwrap();
+        assert!(timed_out);
+        assert_eq!(guard[..3], [all, all, all * (all + 1) / 2]);
+        drop(guard);
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+#[test]
+fn a_panic_leaves_the_value_as_it_was_and_poisons_it() {
+    const TEST: &str = "a_panic_leaves_the_value_as_it_was_and_poisons_it";
+    play(TEST, |mesh| {
+        let region = region(&mesh, Protocol::WriteInvalidate);
+        let mutex = Mutex::<u64>::new(&region, 0).unwrap();
+        let rwlock = RwLock::<u64>::new(&region, 64).unwrap();
+        let once = Once::new(&region, 128).unwrap();
+        std::panic::set_hook(Box::new(|_| {}));
+        if mesh.node() == NodeId::new(1) {
+            *mutex.lock().unwrap() = 7;
+            let fails = |work: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
+            fails(&|| {
+                let mut guard = mutex.lock().unwrap();
+                *guard = 8;
+                panic!("on purpose");
+            });
+            fails(&|| {
+                let _guard = rwlock.write().unwrap();
+                panic!("on purpose");
+            });
+            fails(&|| once.call_once(|| panic!("on purpose")).unwrap());
+        }
+        mesh.barrier(1).wait().unwrap();
+        let guard = mutex.lock().expect_err("poisoned").into_poisoned().unwrap();
+        assert_eq!(*guard, 7);
+        drop(guard);
+        let guard = rwlock.read().expect_err("poisoned").into_poisoned().unwrap();
+        assert_eq!(*guard, 0);
+        drop(guard);
+        assert!(matches!(once.call_once(|| ()), Err(LockError::Poisoned(()))));
+        mesh.barrier(1).wait().unwrap();
+        if mesh.node() == NodeId::new(0) {
+            let mut guard = mutex.lock().expect_err("still poisoned").into_poisoned().unwrap();
+            *guard += 1;
+            MutexGuard::clear_poison(&guard).unwrap();
+        }
+        mesh.barrier(1).wait().unwrap();
+        assert_eq!(*mutex.lock().unwrap(), 8);
+        mesh.leave().unwrap();
+    });
+    run(TEST, 2);
+}
+
+#[test]
+fn a_dead_holder_poisons_the_value() {
+    const TEST: &str = "a_dead_holder_poisons_the_value";
+    play(TEST, |mesh| {
+        let region = region(&mesh, Protocol::Release);
+        let mutexes: Vec<_> = (0..8).map(|nth| Mutex::<u64>::new(&region, nth * 512).unwrap()).collect();
+        let victim = mesh.node() == NodeId::new(2);
+        let mut held: Vec<_> = mutexes.iter().filter(|_| victim).map(|mutex| mutex.lock().unwrap()).collect();
+        for guard in &mut held {
+            **guard = 99;
+        }
+        mesh.barrier(99).wait().unwrap();
+        say!("ready");
+        if victim {
+            loop {
+                std::thread::park();
+            }
+        }
+        let mut poisoned = 0;
+        for mutex in &mutexes {
+            match mutex.lock().map(drop) {
+                Err(LockError::Poisoned(guard)) => {
+                    poisoned += 1;
+                    assert_eq!(*guard, 0, "as it was");
+                }
+                // Its lock, or its page, was at home with the victim.
+                Err(LockError::Sync(_) | LockError::Access(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        say!("{poisoned}");
+        let _ = mesh.leave();
+    });
+    everywhere(|| {
+        let mut nodes = start(TEST, NODES);
+        for node in &nodes {
+            assert_eq!(node.hear(), "ready");
+        }
+        nodes.remove(2).kill();
+        let said: Vec<_> = nodes.into_iter().map(cluster::Node::rest).collect();
+        assert_eq!(said[0], said[1], "all takers find it poisoned, not only the first");
+        assert_ne!(said[0], ["0"], "no lock lived on");
+    });
+}
