@@ -12,7 +12,8 @@
 //! * [`types`]: what lies in memory as C sees it.
 //! * `heap`: `dsm_malloc` on top of two regions.
 //! * [`blocks`]: `dsm_alloc`, blocks of any size in a region.
-//! * `mutexes`: locks whose owners are threads.
+//! * `mutexes`, `rwlocks`: locks whose owners are threads.
+//! * `objects`: reader-writer locks, semaphores and condition variables.
 //! * [`interpose`]: `sigaction` and `signal` for the two signals that page faults need.
 #![allow(clippy::doc_markdown, reason = "the names of C stand as they are")]
 
@@ -21,6 +22,7 @@ pub mod error;
 pub mod interpose;
 pub mod logging;
 pub mod memory;
+pub mod objects;
 pub mod pins;
 pub mod reports;
 pub mod start;
@@ -30,5 +32,6 @@ pub mod types;
 mod fork;
 mod heap;
 mod mutexes;
+mod rwlocks;
 mod settings;
 mod state;

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 /// A thread of this process, for as long as the process lives: the kernel uses its numbers again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ThreadMark(u64);
+pub(crate) struct ThreadMark(u64);
 
 impl ThreadMark {
-    fn here() -> ThreadMark {
+    pub(crate) fn here() -> ThreadMark {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         thread_local! {
             static MARK: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -70,8 +70,13 @@ impl Mutexes {
                 None => mutex.inherit(Some(wait))?,
             },
         };
+        self.hold(id, guard)
+    }
+
+    /// Writes down that this thread holds lock `id`.
+    fn hold(&self, id: u64, guard: LockGuard) -> Answer<()> {
         let left_by = guard.left_by();
-        lock(&self.held).insert(id, Held { owner: here, guard });
+        lock(&self.held).insert(id, Held { owner: ThreadMark::here(), guard });
         match left_by {
             None => Ok(()),
             Some(departure) => {
@@ -84,6 +89,27 @@ impl Mutexes {
 
     /// Gives lock `id` back.
     pub(crate) fn give_back(&self, id: u64) -> Answer<()> {
+        drop(self.taken_out(id)?);
+        Ok(())
+    }
+
+    /// Waits for a signal of condition `condition` without lock `id`, which this thread holds, and holds again afterwards if it can
+    /// be had.
+    pub(crate) fn wait(&self, mesh: &Mesh, condition: u64, id: u64, timeout: Option<Duration>) -> Answer<()> {
+        let guard = self.taken_out(id)?;
+        match mesh.condvar(condition).wait_lock(guard, timeout) {
+            Ok(guard) => self.hold(id, guard),
+            Err(failed) => {
+                let (error, guard) = failed.into_parts();
+                // That its holder died goes before why nothing was signalled: the caller looks again in any case.
+                guard.map_or(Ok(()), |guard| self.hold(id, guard))?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The guard of lock `id`, which this thread holds.
+    fn taken_out(&self, id: u64) -> Answer<LockGuard> {
         let held = {
             let mut all = lock(&self.held);
             if all.get(&id).is_some_and(|held| held.owner == ThreadMark::here()) {
@@ -95,8 +121,7 @@ impl Mutexes {
         let Some(Held { guard, .. }) = held else {
             return Err(Failed::new(Code::Permission, format!("this thread does not hold lock {id}")));
         };
-        drop(guard);
-        Ok(())
+        Ok(guard)
     }
 
     /// A handle for lock `id`.

@@ -9,6 +9,7 @@ use crate::fork::Children;
 use crate::heap::Heap;
 use crate::mutexes::Mutexes;
 use crate::reports::PerformanceLog;
+use crate::rwlocks::RwLocks;
 use crate::settings::Settings;
 use arc_swap::ArcSwapOption;
 use pagemesh::{Config, Mesh, Region};
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     /// By address.
     regions: RwLock<BTreeMap<usize, Region>>,
     pub(crate) mutexes: Mutexes,
+    pub(crate) rwlocks: RwLocks,
     pub(crate) heap: Heap,
     pub(crate) blocks: Blocks,
     pub(crate) performance_log: Mutex<Option<PerformanceLog>>,
@@ -107,6 +109,7 @@ impl Context {
         self.heap.clear();
         self.blocks.clear();
         self.mutexes.clear();
+        self.rwlocks.clear();
         *lock(&self.performance_log) = None;
         let reaped = lock(&self.children).reap(self.allowed_wait);
         left?;
@@ -156,6 +159,7 @@ impl Starting {
             settings,
             regions: RwLock::default(),
             mutexes: Mutexes::default(),
+            rwlocks: RwLocks::default(),
             heap: Heap::default(),
             blocks: Blocks::default(),
             performance_log: Mutex::default(),

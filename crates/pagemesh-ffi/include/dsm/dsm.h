@@ -1,8 +1,8 @@
 /*
  * libdsm, the C interface of pagemesh: distributed shared memory for ordinary processes.
  *
- * Processes join a mesh, share memory at one address, read and write it with plain loads and stores, and take locks and
- * barriers. See dsm(7).
+ * Processes join a mesh, share memory at one address, read and write it with plain loads and stores, and wait for each other
+ * by locks, semaphores, condition variables and barriers. See dsm(7).
  *
  * Threads: every call may be made from any thread at any time, also while another thread is in the same call, except that
  * dsm_fork is for programs that have no other threads which matter to the children (see fork(2)). A lock belongs to the thread that
@@ -11,7 +11,7 @@
  * Errors: calls that return an int return DSM_SUCCESS or a negative dsm_error_t; dsm_last_error says more. Before dsm_init and
  * after dsm_finalize they return DSM_ERROR_INIT. No call prints, but for the three that are for it; none ends the process.
  *
- * Waiting: every wait has a deadline. Waits for a page end after 30 s (PAGEMESH_FAULT_TIMEOUT_MS), those for locks, barriers and
+ * Waiting: every wait has a deadline. Waits for a page end after 30 s (PAGEMESH_FAULT_TIMEOUT_MS), those for locks and the like, barriers and
  * dsm_finalize after 10 min (PAGEMESH_WAIT_TIMEOUT_MS). When a node dies, whoever needs it gets DSM_ERROR_NODE_DOWN within 5 s.
  *
  * For C11 and C++11 and later. Linux on x86-64.
@@ -154,7 +154,7 @@ node_id_t dsm_page_home(const void *address);
 /* The node whose copy counts; (node_id_t)-1 while nobody has touched the page, when it is lost, or when the address is none of ours. */
 node_id_t dsm_page_owner(const void *address);
 
-/* ---- Locks and barriers ---- */
+/* ---- Locks and what else threads wait for ---- */
 
 /*
  * Locks are named by any number; the same number is the same lock on every node, and none has to be created. They are taken in the
@@ -179,6 +179,49 @@ int dsm_lock_release(dsm_lock_t *lock);
 
 /* Ends the handle, not the lock. DSM_ERROR_BUSY while a thread of this node holds the lock. */
 int dsm_lock_destroy(dsm_lock_t *lock);
+
+/*
+ * Reader-writer locks, named by any number, in a name space of their own: one writer or any number of readers of all nodes. All stand in
+ * one line, so that readers that keep coming do not keep a writer out. A thread holds a lock once, for reading too: asking again is
+ * DSM_ERROR_BUSY. The errors are those of dsm_mutex_lock; the tries return DSM_ERROR_BUSY also when a writer waits.
+ * DSM_ERROR_OWNER_DIED: a node died while it wrote; the caller HOLDS IT NOW. All takers are told so, up to and with the next writer.
+ */
+int dsm_rwlock_rdlock(uint64_t id);
+int dsm_rwlock_wrlock(uint64_t id);
+int dsm_rwlock_tryrdlock(uint64_t id);
+int dsm_rwlock_trywrlock(uint64_t id);
+
+/* Gives it back, however it was taken. DSM_ERROR_PERMISSION: this thread does not hold it. */
+int dsm_rwlock_unlock(uint64_t id);
+
+/*
+ * Semaphores, named by any number, in a name space of their own, need no creation. dsm_sem_init gives one its first units, at most
+ * 2^31 - 1; every node may call it with the same number, of which the first counts, and with another it is DSM_ERROR_INVALID. Before
+ * that there are no units but those that were posted. Units have no owners: those that a dead node had taken do not come back.
+ *
+ * DSM_ERROR_BUSY: dsm_sem_trywait found no unit. DSM_ERROR_TIMEOUT: still waiting at the deadline. DSM_ERROR_NODE_DOWN: the node
+ * that keeps the semaphore died. DSM_ERROR_MEMORY: more than 65,536 are in use at one node, or too many units in this one.
+ */
+int dsm_sem_init(uint64_t id, unsigned units);
+int dsm_sem_wait(uint64_t id);
+int dsm_sem_trywait(uint64_t id);
+int dsm_sem_post(uint64_t id);
+
+/*
+ * Condition variables, named by any number, in a name space of their own. The caller holds lock `mutex` of dsm_mutex_lock; the wait gives
+ * it back, and has it again when it returns. Who takes the lock after the wait began, and signals, wakes it: no signal is lost. As
+ * with pthread_cond_wait(3), look again at what was waited for.
+ *
+ * DSM_ERROR_PERMISSION: this thread does not hold the lock. DSM_ERROR_TIMEOUT: nobody signalled before the deadline; the lock is held.
+ * DSM_ERROR_OWNER_DIED: as for dsm_mutex_lock; the lock is held. DSM_ERROR_NODE_DOWN: the node that keeps the condition, or that of the
+ * lock, died; the lock is held unless it went too, and then dsm_mutex_unlock is DSM_ERROR_PERMISSION.
+ */
+int dsm_cond_wait(uint64_t cond, uint64_t mutex);
+int dsm_cond_timedwait(uint64_t cond, uint64_t mutex, uint64_t timeout_ns);
+
+/* Wake the thread that has waited longest, or all that wait; nobody, if none waits. The lock need not be held. */
+int dsm_cond_signal(uint64_t cond);
+int dsm_cond_broadcast(uint64_t cond);
 
 /*
  * Waits until num_participants threads, of whatever nodes, are at this barrier. It can be used again at once. DSM_ERROR_INVALID: others
