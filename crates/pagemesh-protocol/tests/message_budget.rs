@@ -5,9 +5,9 @@
 mod common;
 
 use common::mesh::{Mesh, Sent};
-use common::{PAGE, data, fetch, lock_at, node, report, request};
+use common::{PAGE, data, fetch, lock_at, node, number_at, report, request};
 use pagemesh_protocol::Access::{self, Read, Write};
-use pagemesh_protocol::{Message, PageState, Placement};
+use pagemesh_protocol::{ConditionId, Message, PageState, Placement, RwLockId, SemaphoreId};
 
 const HOME: u16 = 1;
 
@@ -211,6 +211,48 @@ fn a_lock_is_handed_over_for_two() {
     mesh.releases(2, first, lock);
     mesh.deliver_all();
     assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+}
+
+#[test]
+fn a_reader_writer_lock_costs_as_a_lock() {
+    let mut mesh = Mesh::new(4);
+    let lock = RwLockId(number_at(HOME, 4, 0));
+    let ticket = mesh.calls(2, |engine, ticket, out| engine.on_rw_acquire(ticket, lock, Read, true, out));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+    mesh.calls(2, |engine, _, out| engine.on_rw_release(ticket, lock, out));
+    mesh.deliver_all();
+    assert_eq!(mesh.log.len(), 3);
+}
+
+#[test]
+fn a_unit_costs_two_to_give_and_two_to_take() {
+    let mut mesh = Mesh::new(4);
+    let semaphore = SemaphoreId(number_at(HOME, 4, 0));
+    mesh.calls(2, |engine, ticket, out| engine.on_semaphore_init(ticket, semaphore, 0, out));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+    mesh.calls(2, |engine, ticket, out| engine.on_semaphore_post(ticket, semaphore, out));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (4, 2));
+    mesh.calls(3, |engine, ticket, out| engine.on_semaphore_wait(ticket, semaphore, true, out));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (6, 3));
+}
+
+#[test]
+fn a_wait_for_a_signal_costs_six_and_the_signal_one() {
+    let mut mesh = Mesh::new(4);
+    let (condition, lock) = (ConditionId(number_at(HOME, 4, 0)), lock_at(0, 4, 0));
+    let held = mesh.acquires(2, lock);
+    mesh.deliver_all();
+    mesh.forget();
+    mesh.calls(2, |engine, ticket, out| engine.on_condition_wait(ticket, condition, (lock, held), out));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (3, 0));
+    mesh.calls(3, |engine, _, out| engine.on_condition_notify(condition, false, out).expect("it lives"));
+    mesh.deliver_all();
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (3 + 1 + 3, 1));
 }
 
 #[test]

@@ -130,6 +130,17 @@ impl Mesh {
         while self.deliver_one() {}
     }
 
+    /// A call of any kind, under a ticket of its own.
+    pub(crate) fn calls(
+        &mut self,
+        number: u16,
+        event: impl FnOnce(&mut Engine, Ticket, &mut Actions),
+    ) -> Ticket {
+        let ticket = self.ticket();
+        self.act(number, |engine, out| event(engine, ticket, out));
+        ticket
+    }
+
     pub(crate) fn faults(&mut self, number: u16, page: PageAddress, access: Access) -> Ticket {
         let ticket = self.ticket();
         self.act(number, |engine, out| engine.on_fault(ticket, page, access, out));
