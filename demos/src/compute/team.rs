@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,14 @@ const WAIT: Duration = Duration::from_mins(10);
 const PLAIN_BASE: usize = 0x5800_0000_0000;
 
 /// Room for each part on plain memory, bytes.
-const PLAIN_PART: usize = 1 << 40;
+const PLAIN_PART: usize = 1 << 36;
+
+/// Room for all parts of one program, and how many programs have it before addresses are used again.
+const PLAIN_PROGRAM: usize = 8 * PLAIN_PART;
+const PLAIN_PROGRAMS: usize = 32;
+
+/// Programs that ran on plain memory in this process. Each has addresses of its own, since others may run at the same time.
+static PROGRAMS_RUN: AtomicUsize = AtomicUsize::new(0);
 
 /// The barrier of all members; pairs of neighbours have the numbers after it.
 const EVERYONE: u64 = 0;
@@ -59,6 +67,8 @@ pub enum TeamError {
 /// Locks and barriers of threads.
 #[derive(Debug, Default)]
 struct PlainSync {
+    /// Where its memory begins.
+    base: usize,
     locks: [Mutex<()>; 4],
     barriers: Mutex<Meetings>,
     changed: Condvar,
@@ -229,8 +239,8 @@ impl<'a> Team<'a> {
                 let region = self.mesh.region(&format!("{name}-{protocol:?}-{part}"), options)?;
                 Ok(region.slice(0, len)?)
             }
-            Ground::Plain(_) => {
-                let options = options.address(PLAIN_BASE + part * PLAIN_PART);
+            Ground::Plain(sync) => {
+                let options = options.address(sync.base + part * PLAIN_PART);
                 let region = self.mesh.region(&part.to_string(), options)?;
                 if self.member == 0 {
                     region.prefetch_for_writing(0..region.pages())?;
@@ -336,7 +346,8 @@ pub fn on_plain_memory<R: Send>(
     part: impl Fn(Team<'_>) -> Result<R, TeamError> + Sync,
 ) -> Result<R, TeamError> {
     let mesh = Mesh::join(Config::single())?;
-    let sync = PlainSync::default();
+    let place = PROGRAMS_RUN.fetch_add(1, Ordering::Relaxed) % PLAIN_PROGRAMS;
+    let sync = PlainSync { base: PLAIN_BASE + place * PLAIN_PROGRAM, ..PlainSync::default() };
     let play = |member| {
         let found = part(Team { mesh: &mesh, member, members, ground: Ground::Plain(&sync) });
         if found.is_err() {

@@ -367,7 +367,9 @@ impl Runtime {
             return Err(CallFailure::Closed);
         }
         let known = lock(&self.failures).take(page);
-        known.map_or_else(|| self.acquire(page, access), Err)
+        // It may be what another thread of this node was told that asked for more.
+        let others = matches!(known, Some(CallFailure::Failed(_))) && self.page_state(page).allows(access);
+        known.filter(|_| !others).map_or_else(|| self.acquire(page, access), Err)
     }
 
     /// The home of a page, asked for where it is not known.
