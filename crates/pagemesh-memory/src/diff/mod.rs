@@ -46,6 +46,28 @@ pub const DIFF_MOST: usize = 1 + BITMAP_BYTES + 3855;
 /// Room for any diff.
 pub type DiffBytes = [u8; DIFF_MOST];
 
+/// Working memory for making diffs, some 4.7 KB.
+pub struct DiffScratch(Box<MaybeUninit<Changes>>);
+
+impl DiffScratch {
+    /// Allocates it.
+    pub fn new() -> DiffScratch {
+        DiffScratch(Box::new(MaybeUninit::uninit()))
+    }
+}
+
+impl Default for DiffScratch {
+    fn default() -> DiffScratch {
+        DiffScratch::new()
+    }
+}
+
+impl std::fmt::Debug for DiffScratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiffScratch").finish_non_exhaustive()
+    }
+}
+
 /// Bytes of a bitmap with a bit for each byte of a page.
 const BITMAP_BYTES: usize = PAGE_BYTES / 8;
 
@@ -87,6 +109,22 @@ impl ServiceView {
         unsafe { encode_at(Scanner::fastest(), self.page_pointer(page), twin, out) }
     }
 
+    /// [`diff_page`](ServiceView::diff_page) with its working memory given to it: for a thread that has little stack, as in a signal
+    /// handler on a stack of its own (sigaltstack(2)).
+    ///
+    /// # Panics
+    /// When the region has no such page.
+    pub fn diff_page_with(
+        &self,
+        page: u64,
+        twin: &PageBytes,
+        scratch: &mut DiffScratch,
+        out: &mut DiffBytes,
+    ) -> usize {
+        // SAFETY: the pointer is checked to be that of a page, which is mapped as long as `self` lives.
+        unsafe { encode_with_scratch(Scanner::fastest(), self.page_pointer(page), twin, &mut scratch.0, out) }
+    }
+
     /// Stores the bytes that `diff` names to `page`, and touches no other byte: others may store to those meanwhile, and
     /// nothing is lost.
     ///
@@ -118,7 +156,22 @@ impl ServiceView {
 unsafe fn encode_at(scanner: Scanner, current: *const u8, twin: &PageBytes, out: &mut DiffBytes) -> usize {
     let mut found = MaybeUninit::<Changes>::uninit();
     // SAFETY: passed on.
-    let changes = unsafe { scanner.scan(current, twin, &mut found) };
+    unsafe { encode_with_scratch(scanner, current, twin, &mut found, out) }
+}
+
+/// [`encode_at`] with a place for what is found.
+///
+/// # Safety
+/// As for [`encode_at`].
+unsafe fn encode_with_scratch(
+    scanner: Scanner,
+    current: *const u8,
+    twin: &PageBytes,
+    found: &mut MaybeUninit<Changes>,
+    out: &mut DiffBytes,
+) -> usize {
+    // SAFETY: passed on.
+    let changes = unsafe { scanner.scan(current, twin, found) };
     encode::encode(scanner, changes, out)
 }
 

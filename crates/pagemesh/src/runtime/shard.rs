@@ -5,7 +5,7 @@ use super::twins::Twins;
 use super::{Runtime, lock};
 use crate::stats::count;
 use pagemesh_memory::{
-    DIFF_MOST, Diff, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey,
+    Diff, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey,
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
@@ -173,15 +173,14 @@ impl Shard {
         message: &Message,
         (page, keep_twin): (PageAddress, bool),
     ) {
-        let mut diff = [0; DIFF_MOST];
-        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
-        let length = self.twins.take_diff(page, keep_twin, mapping.service(), &mut diff);
-        count(&runtime.counters.diffs_sent);
-        runtime.counters.diff_bytes.fetch_add(length as u64, Ordering::Relaxed);
         let mut bytes = [0; Message::MAX_BYTES];
         let message_length = message.encode(self.engine.view(), &mut bytes);
+        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
+        let diff = self.twins.take_diff(page, keep_twin, mapping.service());
+        count(&runtime.counters.diffs_sent);
+        runtime.counters.diff_bytes.fetch_add(diff.len() as u64, Ordering::Relaxed);
         // A link that has ended is reported to whoever receives, and from there to the engine.
-        let _ = runtime.switch.enqueue(to.get(), &bytes[..message_length], &diff[..length]);
+        let _ = runtime.switch.enqueue(to.get(), &bytes[..message_length], diff);
     }
 
     fn mapped(&self, page: PageAddress) -> &Mapping {
