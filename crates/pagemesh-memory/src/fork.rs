@@ -161,18 +161,25 @@ impl<T: Sync> PerProcess<T> {
     pub(crate) fn get(&'static self) -> &'static T {
         let mut found = self.value.load(Ordering::Acquire);
         if found.is_null() {
-            let made = Box::into_raw(Box::new((self.make)()));
-            found = match self.value.compare_exchange(null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => made,
-                Err(other) => {
-                    // SAFETY: made above, and shown to nobody.
-                    drop(unsafe { Box::from_raw(made) });
-                    other
-                }
-            };
+            found = self.make_first();
         }
         // SAFETY: made by `Box::into_raw` and never freed once it was stored.
         unsafe { &*found }
+    }
+
+    /// Never a part of its caller: the value may take more stack than a signal handler has (8 KiB, sigaltstack(2)).
+    #[cold]
+    #[inline(never)]
+    fn make_first(&'static self) -> *mut T {
+        let made = Box::into_raw(Box::new((self.make)()));
+        match self.value.compare_exchange(null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => made,
+            Err(other) => {
+                // SAFETY: made above, and shown to nobody.
+                drop(unsafe { Box::from_raw(made) });
+                other
+            }
+        }
     }
 
     /// The next `get` makes another.

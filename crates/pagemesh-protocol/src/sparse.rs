@@ -80,8 +80,12 @@ impl<T: Copy + Default> Sparse<T> {
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "the table holds pointers to chunks, not chunks")]
+#[cold]
+#[inline(never)]
 fn new_chunk<T: Copy + Default>() -> Box<[T; TABLE_CHUNK]> {
-    Box::new([T::default(); TABLE_CHUNK])
+    // Never on the stack, of which a fault handler may have as little as 8 KiB (sigaltstack(2)).
+    let chunk: Box<[T]> = std::iter::repeat_n(T::default(), TABLE_CHUNK).collect();
+    chunk.try_into().unwrap_or_else(|_| unreachable!("it was made of that length"))
 }
 
 fn split(index: u64) -> (usize, usize) {
