@@ -59,9 +59,22 @@ pub const REGION_END: u64 = 0x5000_0000_0000;
 /// Regions start on a multiple of this, so that neighbours never share a page-table page.
 pub const REGION_ALIGN: u64 = 1 << 30;
 
+/// Bytes that are left out before the address of a round: none before the first two, then 1, 3, 7 GiB and so on. What
+/// is in the way may be as large as a region, such as one that a process still has from the mesh that it was in before: together the
+/// rounds leave it, whatever its size.
+pub const fn gap_before_round(round: u16) -> u64 {
+    match round {
+        0 => 0,
+        round => ((1 << (round - 1)) - 1) * REGION_ALIGN,
+    }
+}
+
 const _: () = assert!(NODES < u16::MAX as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
 const _: () = assert!(PINS * 4096 >= 32 << 20);
 const _: () = assert!(REGIONS <= u16::MAX as usize);
 const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
 const _: () = assert!(TABLE_CHUNK.is_power_of_two());
+// Half of all distance lies before the last round, and a region is as large as that at most.
+const _: () = assert!(gap_before_round(MAP_ROUNDS - 1) + REGION_ALIGN >= REGION_PAGES * 4096);
+const _: () = assert!(MAP_ROUNDS < 32);

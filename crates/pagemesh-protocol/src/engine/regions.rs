@@ -53,9 +53,9 @@ pub(super) struct Agreements {
 }
 
 impl Agreements {
-    /// The next free range for `pages` pages.
-    fn propose(&mut self, pages: u64) -> Option<u64> {
-        let start = self.next_address.max(limits::REGION_BASE);
+    /// The next free range for `pages` pages, after a gap of `gap` bytes.
+    fn propose(&mut self, pages: u64, gap: u64) -> Option<u64> {
+        let start = self.next_address.max(limits::REGION_BASE).checked_add(gap)?;
         let end =
             start.checked_add(pages.checked_mul(4096)?)?.checked_next_multiple_of(limits::REGION_ALIGN)?;
         if end > limits::REGION_END {
@@ -169,7 +169,7 @@ impl Engine {
         }
         let fixed = spec.address != 0;
         let possible = spec.pages <= limits::REGION_PAGES && self.agreements.regions.len() < limits::REGIONS;
-        let address = if fixed { Some(spec.address) } else { self.agreements.propose(spec.pages) };
+        let address = if fixed { Some(spec.address) } else { self.agreements.propose(spec.pages, 0) };
         let (Some(address), true) = (address, possible) else {
             let refusal = RegionRefusal::Exhausted;
             self.send(caller.node, Message::RegionRefused { ticket, refusal }, out);
@@ -292,7 +292,8 @@ impl Engine {
     fn region_taken(&mut self, region: RegionId, round: u16, node: NodeId, out: &mut Actions) {
         let Agreement { spec, fixed, .. } = self.agreements.regions[region.index()];
         let again = !fixed && round + 1 < limits::MAP_ROUNDS;
-        let address = again.then(|| self.agreements.propose(spec.pages)).flatten();
+        let gap = limits::gap_before_round(round + 1);
+        let address = again.then(|| self.agreements.propose(spec.pages, gap)).flatten();
         let agreement = &mut self.agreements.regions[region.index()];
         if let Some(address) = address {
             agreement.spec.address = address;
