@@ -4,22 +4,19 @@
 
 mod life_support;
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
+use life_support::user_support::{command, for_every_user_and_pager};
 use life_support::{Finished, GAME_DEADLINE, Game};
-use pagemesh::pager::{PagerKind, choose};
 
 const PROGRAMS: [&str; 6] = ["jacobi", "matrix", "salesman", "quicksort", "histogram", "fibonacci"];
 const MEMORIES: [&str; 5] = ["sequential", "plain", "write-invalidate", "migration", "release"];
 
-fn demo(arguments: &str, pager: Option<PagerKind>) -> Finished {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemesh"));
+fn demo(arguments: &str) -> Finished {
+    let mut command = command(Path::new(env!("CARGO_BIN_EXE_pagemesh")));
     command.arg("demo").args(arguments.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(pager) = pager {
-        command.env("PAGEMESH_PAGER", pager.to_string());
-    }
     Game::start(command).finish(GAME_DEADLINE)
 }
 
@@ -31,10 +28,10 @@ fn table(stdout: &str) -> Vec<Vec<&str>> {
 }
 
 #[track_caller]
-fn assert_compares(arguments: &str, pager: Option<PagerKind>) {
-    let finished = demo(arguments, pager);
-    assert!(finished.status.success(), "{arguments}, {pager:?}: {finished:?}");
-    assert_eq!(finished.stderr, "", "{arguments}, {pager:?}");
+fn assert_compares(arguments: &str) {
+    let finished = demo(arguments);
+    assert!(finished.status.success(), "{arguments}: {finished:?}");
+    assert_eq!(finished.stderr, "", "{arguments}");
     let table = table(&finished.stdout);
     let expected: Vec<[&str; 2]> =
         PROGRAMS.iter().flat_map(|program| MEMORIES.map(|memory| [*program, memory])).collect();
@@ -59,20 +56,13 @@ fn assert_compares(arguments: &str, pager: Option<PagerKind>) {
 fn every_program_is_right_on_one_to_three_nodes_under_every_protocol() {
     for nodes in 1..=3 {
         // Twice: the second run finds the memory as the first has left it.
-        assert_compares(&format!("compare -n {nodes} --sizes small --repeat 2 --seed {nodes}"), None);
+        assert_compares(&format!("compare -n {nodes} --sizes small --repeat 2 --seed {nodes}"));
     }
 }
 
 #[test]
-fn every_program_is_right_with_every_pager() {
-    for pager in PagerKind::ALL {
-        if let Err(error) = choose(Some(pager)) {
-            // Past the harness, which would keep it to itself.
-            let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
-            continue;
-        }
-        assert_compares("compare -n 2 --sizes small --repeat 1", Some(pager));
-    }
+fn every_program_is_right_for_every_user_with_every_pager() {
+    for_every_user_and_pager(|_| assert_compares("compare -n 2 --sizes small --repeat 1"));
 }
 
 #[test]
@@ -85,7 +75,7 @@ fn one_program_is_measured_by_itself() {
         ("histogram --size 1 --rounds 2", "release"),
         ("fibonacci --size 2 -n 3", "release"),
     ] {
-        let finished = demo(&format!("{arguments} --repeat 1"), None);
+        let finished = demo(&format!("{arguments} --repeat 1"));
         assert!(finished.status.success(), "{arguments}: {finished:?}");
         let program = arguments.split_whitespace().next().unwrap_or_default();
         let found: Vec<[&str; 2]> = table(&finished.stdout).iter().map(|line| [line[0], line[1]]).collect();
@@ -96,7 +86,7 @@ fn one_program_is_measured_by_itself() {
 #[test]
 fn sizes_smaller_than_the_number_of_nodes_are_enough() {
     for arguments in ["jacobi --size 3", "matrix --size 1", "salesman --size 4", "quicksort --size 2"] {
-        let finished = demo(&format!("{arguments} -n 5 --repeat 1"), None);
+        let finished = demo(&format!("{arguments} -n 5 --repeat 1"));
         assert!(finished.status.success(), "{arguments}: {finished:?}");
     }
 }
@@ -111,9 +101,9 @@ fn sizes_out_of_range_are_refused_before_any_node_starts() {
         ("matrix --rounds 2", "pagemesh demo matrix: matrix cannot have 2 rounds; ask for 1 to 1"),
         ("jacobi --size 2", "pagemesh demo jacobi: jacobi cannot have a size of 2"),
     ] {
-        let finished = demo(arguments, None);
+        let finished = demo(arguments);
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         assert!(finished.stderr.starts_with(said) && finished.stdout.is_empty(), "{finished:?}");
     }
-    assert_eq!(demo("jacobi --protocol msi", None).status.code(), Some(2));
+    assert_eq!(demo("jacobi --protocol msi").status.code(), Some(2));
 }

@@ -2,8 +2,11 @@
 //! random programs saw can have happened, also when a node is killed. With every pager. The long campaigns are commands
 //! (docs/consistency.md); here each shape runs a few hundred times.
 
+mod user_support;
+
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,7 +52,7 @@ fn ended(mut child: Child) -> Ended {
 }
 
 fn pagemesh(arguments: &str) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemesh"));
+    let mut command = user_support::command(Path::new(env!("CARGO_BIN_EXE_pagemesh")));
     command.args(arguments.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     ended(command.spawn().expect("pagemesh starts"))
@@ -120,6 +123,17 @@ fn it_can_have_happened_also_where_a_node_was_killed() {
             assert!(found.stderr.contains(&format!("node {victim} was killed by signal 9")), "{found:?}");
         }
     }
+}
+
+/// A few executions of each shape and a short history: what differs between users is how they get at the memory.
+#[test]
+fn every_user_has_what_is_promised_with_every_pager() {
+    user_support::for_every_user_and_pager(|setting| {
+        let litmus = pagemesh("litmus -n 2 --iterations 30");
+        assert_eq!(litmus.code, Some(0), "{setting:?}: {litmus:?}");
+        let history = pagemesh("history --seconds 1 -n 2");
+        assert!(communications(&history) > 10, "{setting:?}: {history:?}");
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod s2dsm_support;
 use s2dsm_support::player::{
     COMMAND_PROMPT, Connection, FAULT, MESSAGE_PROMPT, page, page_prompt, pair_with_pages,
 };
+use s2dsm_support::user_support::for_every_user_and_pager;
 
 #[test]
 fn a_long_message_is_cut_at_a_character_boundary_with_a_notice() {
@@ -62,6 +63,10 @@ fn a_short_message_leaves_nothing_of_a_long_one() {
 
 #[test]
 fn text_of_any_language_and_shape_arrives() {
+    for_every_user_and_pager(|_| texts_arrive());
+}
+
+fn texts_arrive() {
     let (mut first, mut second) = pair_with_pages(Connection::Terminal, 1);
     for text in ["příliš žluťoučký kůň", "共有メモリ", "  spaces  ", "q", "-1", "tab\tstop"] {
         assert_eq!(first.answer("w", &page_prompt(1)), "");
@@ -76,6 +81,10 @@ fn text_of_any_language_and_shape_arrives() {
 /// A file or another program at the input: everything is there before the first question.
 #[test]
 fn all_commands_at_once_through_a_pipe() {
+    for_every_user_and_pager(|_| commands_at_once());
+}
+
+fn commands_at_once() {
     let (mut first, mut second) = s2dsm_support::player::pair(Connection::Pipes, &[]);
     first.type_bytes(b"2\nr\n0\nw\n1\nhello\nv\nbad\nw\n-1\nno newline at the end");
     first.end_input();

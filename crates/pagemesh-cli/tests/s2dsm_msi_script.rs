@@ -119,6 +119,10 @@ fn the_number_of_pages_is_asked_again_on_rubbish() {
 
 #[test]
 fn stage_1b_shows_the_same_range_on_both_sides_and_exits() {
+    for_every_user_and_pager(|_| stage_1b());
+}
+
+fn stage_1b() {
     let (mut first, second) = pair(Connection::Terminal, &["--stage", "1b"]);
     first.type_line("5");
     let (first_said, first_status) = first.finish();
@@ -132,6 +136,10 @@ fn stage_1b_shows_the_same_range_on_both_sides_and_exits() {
 /// The seven operations of the first part: local memory, where only a first touch faults, whatever its kind.
 #[test]
 fn stage_1c_faults_once_a_page() {
+    for_every_user_and_pager(|_| stage_1c());
+}
+
+fn stage_1c() {
     let (mut first, mut second) = pair(Connection::Terminal, &["--stage", "1c"]);
     let mapped = first.answer("3", LOCAL_COMMAND_PROMPT);
     assert_mapped(&mapped, 3);

@@ -8,6 +8,7 @@ mod s2dsm_support;
 use s2dsm_support::player::{
     COMMAND_PROMPT, Connection, FAULT, PATIENCE, Player, page, page_prompt, pair, pair_with_pages, states,
 };
+use s2dsm_support::user_support::for_every_user_and_pager;
 use std::time::Duration;
 
 /// How soon the loss of a page must be reported.
@@ -115,6 +116,10 @@ fn the_first_is_killed() {
 /// A page that both had can still be written by the one who stays.
 #[test]
 fn a_shared_copy_can_be_written_when_the_peer_has_left() {
+    for_every_user_and_pager(|_| the_peer_of_a_shared_copy_leaves());
+}
+
+fn the_peer_of_a_shared_copy_leaves() {
     let (mut first, mut second) = pair_with_pages(Connection::Pipes, 1);
     second.write("0", "in both", 1);
     first.read("0", 1);
