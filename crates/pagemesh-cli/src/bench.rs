@@ -63,6 +63,7 @@ pub fn main(arguments: &BenchArguments) -> ExitCode {
 }
 
 fn start(arguments: FaultArguments) -> anyhow::Result<ExitCode> {
+    crate::pager::chosen(None)?;
     let mut nodes = Launch::new(FaultBench::NODES as u16, env::current_exe()?);
     "pagemesh bench".clone_into(&mut nodes.title);
     nodes.stdout = Output::Inherited;

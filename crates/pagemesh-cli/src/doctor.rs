@@ -9,6 +9,15 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Columns of a row's name.
+const NAME_COLUMNS: usize = 28;
+
+/// Columns of a line: what fits on most terminals, and can still be read.
+const COLUMNS: usize = 100;
+
+/// Before a command.
+const BY: &str = "by: ";
+
 /// Says what this machine offers, and exits with 1 when pagemesh cannot run here.
 ///
 /// It looks as this user and in this place: run it where the program will run, in the same container.
@@ -37,8 +46,11 @@ fn report(
 ) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<28} {value}");
+        for (index, line) in lines(value).iter().enumerate() {
+            let name = if index == 0 { name } else { "" };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:<NAME_COLUMNS$} {line}");
+        }
     };
     row("kernel", &format!("Linux {}", found.kernel_release));
     row("page size", &format!("{} bytes", found.page_bytes));
@@ -70,17 +82,45 @@ fn report(
     }
     for improvement in &found.improvements {
         row("would be better", &improvement.gain);
-        row("", &format!("by: {}", improvement.command));
+        row("", &format!("{BY}{}", improvement.command));
     }
     match library {
         Ok(path) => row("preload library", &path.display().to_string()),
         Err(error) => row("preload library", &format!("none: {error}")),
     }
     match choice {
-        Ok(chosen) => row("chosen", &format!("{}: {}", chosen.kind, chosen.reason)),
+        Ok(chosen) => row("chosen", &format!("{}: {}", chosen.kind, reason(chosen, found))),
         Err(error) => row("pagemesh cannot run here", &error.to_string()),
     }
     text
+}
+
+/// The words of `text` in lines that fit beside a row's name. A command stays on a line of its own, to be copied.
+fn lines(text: &str) -> Vec<String> {
+    if text.starts_with(BY) {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one line at least");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if NAME_COLUMNS + 1 + last.len() + 1 + word.len() <= COLUMNS {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// Why this pager was chosen; what was said of another one already is not said again.
+fn reason(chosen: &Chosen, found: &Probe) -> String {
+    let causes = found.pagers.iter().filter_map(|(kind, outcome)| Some((kind, outcome.as_ref().err()?)));
+    causes.fold(chosen.reason.clone(), |reason, (kind, cause)| {
+        reason.replace(&cause.to_string(), &format!("see pager {kind} above"))
+    })
 }
 
 fn user(found: &Probe) -> String {

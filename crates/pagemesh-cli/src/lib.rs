@@ -10,6 +10,7 @@ pub mod bench;
 pub mod consistency;
 pub mod demo;
 pub mod doctor;
+pub mod pager;
 pub mod preload;
 pub mod run;
 pub mod s2dsm;

@@ -129,6 +129,8 @@ fn where_the_system_call_is_refused_another_pager_is_chosen_and_works() {
     assert!(row(&report, "userfaultfd(2) ").starts_with("refused"), "{report}");
     assert!(row(&report, "pager sigbus").starts_with("no: "), "{report}");
     assert!(row(&report, "chosen").starts_with("sigsegv: "), "{report}");
+    let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.ends_with("and sigbus cannot be had: see pager sigbus above"), "{report}");
     assert!(row(&report, "user").contains("confined by seccomp"), "{report}");
     assert!(report.contains("would be better"), "{report}");
 
@@ -139,4 +141,46 @@ fn where_the_system_call_is_refused_another_pager_is_chosen_and_works() {
     assert!(played.status.success(), "{played:?}");
     let elsewhere = Command::new(PAGEMESH).args(["demo", "life", "--generations", "200"]).output().unwrap();
     assert_eq!(text(&played).lines().last(), text(&elsewhere).lines().last());
+}
+
+#[test]
+fn where_it_is_refused_a_pager_that_was_asked_for_is_missed_in_one_sentence() {
+    let (_folder, program) = public_copy();
+    for pager in ["sigbus", "handler"] {
+        for arguments in
+            ["demo life", "demo fibonacci", "demo compare", "litmus SB", "history", "bench fault"]
+        {
+            let mut command = unprivileged(&program);
+            command.args(arguments.split(' ')).env("PAGEMESH_PAGER", pager);
+            refuse_userfaultfd(&mut command);
+            let told = command.output().unwrap();
+            assert_eq!(told.status.code(), Some(1), "{told:?}");
+            let said = String::from_utf8_lossy(&told.stderr).into_owned();
+            let name = arguments.trim_end_matches(" SB").trim_end_matches(" fault");
+            let begins = format!(
+                "pagemesh {name}: PAGEMESH_PAGER is {pager}: asked for the {pager} pager, which cannot"
+            );
+            assert!(said.starts_with(&begins) && said.lines().count() == 1, "{said}");
+            assert_eq!(said.matches("cannot be had").count(), 1, "{said}");
+            assert!(said.contains("seccomp") && said.contains("unset PAGEMESH_PAGER"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn its_lines_fit_on_a_terminal_and_commands_stay_whole() {
+    let (_folder, program) = public_copy();
+    let mut doctor = unprivileged(&program);
+    doctor.arg("doctor").env_remove("PAGEMESH_PAGER").env_remove("PAGEMESH_PRELOAD");
+    refuse_userfaultfd(&mut doctor);
+    let report = text(&doctor.output().unwrap());
+    for line in report.lines() {
+        // A path or a command is not broken.
+        let whole = line.contains("by: ") || line.split_whitespace().any(|word| word.len() > 60);
+        assert!(whole || line.len() <= 100, "{line}");
+        assert_eq!(line, line.trim_end());
+    }
+    let count = |begin: &str| report.lines().filter(|line| line.trim_start().starts_with(begin)).count();
+    assert_eq!(count("by: "), count("would be better"), "{report}");
+    assert!(count("by: ") > 0, "{report}");
 }

@@ -85,11 +85,7 @@ impl PagerName {
 
 /// Which pager the nodes will take; as a name, and as the environment that makes them take it. Fails when it cannot be had.
 fn chosen_pager(asked: Option<PagerName>) -> anyhow::Result<(String, Vec<(OsString, OsString)>)> {
-    let asked = match asked {
-        Some(name) => Some(name.kind()),
-        None => pagemesh::Config::pager_from_env()?,
-    };
-    let kind = pagemesh::pager::choose(asked)?.kind.to_string();
+    let kind = crate::pager::chosen(asked.map(PagerName::kind))?.kind.to_string();
     let environment = vec![("PAGEMESH_PAGER".into(), kind.clone().into())];
     Ok((kind, environment))
 }

@@ -128,6 +128,7 @@ fn start(
     workloads: &[Workload],
     protocols: &[ProtocolName],
 ) -> anyhow::Result<ExitCode> {
+    crate::pager::chosen(None)?;
     let mut nodes = Launch::new(common.nodes, std::env::current_exe().context("this program has no file")?);
     title.clone_into(&mut nodes.title);
     let mut line: Vec<OsString> = ["demo", "compute-node"].map(OsString::from).to_vec();
