@@ -120,7 +120,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Pages that the other node has, and has written; then pages that both want at a time.
     if me == 0 {
-        addresses.iter().for_each(|region| touch(*region));
+        for region in &addresses {
+            touch(*region);
+        }
     }
     mesh.barrier(1).wait()?;
     if me == 1 {
@@ -136,7 +138,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err("the fault handler needs too much stack".into());
         }
     } else {
-        addresses.iter().for_each(|region| touch(*region));
+        for region in &addresses {
+            touch(*region);
+        }
     }
     mesh.barrier(2).wait()?;
     mesh.leave()?;
