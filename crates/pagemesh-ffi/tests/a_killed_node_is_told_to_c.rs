@@ -3,35 +3,36 @@
 
 mod common;
 
-use common::{Linkage, PATIENCE, pagers, program, start_nodes};
+use common::{Linkage, PATIENCE, program, settings, start_nodes};
 use std::time::Duration;
 
 /// How soon a killed node is told, and how soon one can leave then.
 const PROMISED: Duration = Duration::from_secs(5);
 
-/// Kills node 2 of 3 and returns what the others have found.
+/// Kills one of three nodes, the coordinator and another, in every setting; what the others find is checked.
 fn kill_one(what: &str) {
     let killed = program("killed.c", Linkage::Shared);
-    for pager in pagers() {
-        let mut nodes = start_nodes(&killed, 3, pager, &[what]);
-        for node in &nodes {
-            assert_eq!(node.hear_within(PATIENCE), "ready");
-        }
-        nodes.pop().expect("node 2").kill();
-        let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
-        if what == "lock" {
-            check_locks(&found);
+    for setting in settings() {
+        for victim in [2, 0] {
+            // Shown when the test fails.
+            println!("{what}: node {victim} is killed, {setting}");
+            let mut nodes = start_nodes(&killed, 3, *setting, &[what, &victim.to_string()]);
             for node in &nodes {
-                assert_eq!(node.hear_within(PROMISED), "told");
+                assert_eq!(node.hear_within(PATIENCE), "ready");
             }
-        } else {
-            assert_eq!(found, ["told", "told"]);
-        }
-        for node in &nodes {
-            assert_eq!(node.hear_within(PROMISED), "left");
-        }
-        for node in nodes {
-            assert!(node.said().is_empty());
+            nodes.remove(victim).kill();
+            if what == "lock" {
+                let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
+                check_locks(&found);
+            }
+            for end in ["told", "left"] {
+                for node in &nodes {
+                    assert_eq!(node.hear_within(PROMISED), end);
+                }
+            }
+            for node in nodes {
+                assert!(node.said().is_empty());
+            }
         }
     }
 }
@@ -58,4 +59,15 @@ fn in_a_wait_for_a_lock() {
 #[test]
 fn in_a_read_of_its_pages() {
     kill_one("pages");
+}
+
+#[test]
+fn while_its_pages_are_read_and_written() {
+    kill_one("reading");
+}
+
+#[test]
+fn while_it_waits_itself() {
+    kill_one("its barrier");
+    kill_one("its wait for a lock");
 }

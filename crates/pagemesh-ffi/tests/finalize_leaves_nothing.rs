@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Linkage, Process, command, compile, here, pagers, program, start_nodes};
+use common::{Linkage, Process, command, compile, here, program, settings, start_nodes};
 
 #[test]
 fn a_hundred_rounds_alone() {
     let rounds = program("rounds.c", Linkage::Shared);
-    for (pager, count) in pagers().into_iter().zip(["100", "20", "20"]) {
-        for node in start_nodes(&rounds, 1, pager, &[count]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&rounds, 1, *setting, &["100"]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }
@@ -18,8 +18,10 @@ fn a_hundred_rounds_alone() {
 #[test]
 fn many_rounds_of_two() {
     let rounds = program("rounds.c", Linkage::Shared);
-    for node in start_nodes(&rounds, 2, pagers()[0], &["40"]) {
-        assert_eq!(node.said(), ["done"]);
+    for setting in settings() {
+        for node in start_nodes(&rounds, 2, *setting, &["40"]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
+        }
     }
 }
 

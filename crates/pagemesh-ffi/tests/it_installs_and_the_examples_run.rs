@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Linkage, PATIENCE, Process, built, command, compile, folder, here, pagers, start_nodes};
+use common::{Linkage, PATIENCE, Process, built, command, compile, folder, here, settings, start_nodes};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,7 +57,7 @@ fn what_is_installed_is_found_and_works() {
             let expected: u64 = (0..1_u64 << 20).map(|item| item % 1000).sum();
             assert_eq!(lines, [format!("the sum of 1048576 items is {expected}")]);
         } else {
-            for (node, process) in start_nodes(&program, 3, pagers()[0], &[]).into_iter().enumerate() {
+            for (node, process) in start_nodes(&program, 3, settings()[0], &[]).into_iter().enumerate() {
                 assert_eq!(process.output(), [format!("node {node} of 3 counts 3000")]);
             }
         }
@@ -103,7 +103,7 @@ fn the_manual_is_true() {
     let program = page.split(".EX\n").nth(1).and_then(|rest| rest.split(".EE\n").next()).expect("an example");
     let source = folder().join("manual.c");
     fs::write(&source, program.replace("\\-", "-")).expect("there is room");
-    for mut node in start_nodes(&compile(&source, Linkage::Shared, &[]), 2, pagers()[0], &[]) {
+    for mut node in start_nodes(&compile(&source, Linkage::Shared, &[]), 2, settings()[0], &[]) {
         assert!(node.end().success(), "within {PATIENCE:?}");
     }
 }
@@ -115,7 +115,7 @@ fn the_readme_s_program_counts() {
     let source = folder().join("readme.c");
     fs::write(&source, program).expect("there is room");
     let program = compile(&source, Linkage::Shared, &[]);
-    for (node, process) in start_nodes(&program, 2, pagers()[0], &[]).into_iter().enumerate() {
+    for (node, process) in start_nodes(&program, 2, settings()[0], &[]).into_iter().enumerate() {
         assert_eq!(process.output(), [format!("node {node} of 2 counts 2000")]);
     }
 }

@@ -3,15 +3,17 @@
 
 mod common;
 
-use common::{Linkage, Process, command, compile, folder, free_address, pagers, program, run, start_nodes};
+use common::{
+    Linkage, Process, command, command_in, compile, folder, free_address, program, run, settings, start_nodes,
+};
 use std::fs;
 
 #[test]
 fn four_nodes_of_four_threads_with_each_pager() {
     let nodes = program("nodes.c", Linkage::Shared);
-    for pager in pagers() {
-        for node in start_nodes(&nodes, 4, pager, &[]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&nodes, 4, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }
@@ -38,9 +40,9 @@ fn four_nodes_with_another_protocol() {
 #[test]
 fn four_nodes_with_a_release_region_and_pins() {
     let released = program("released.c", Linkage::Shared);
-    for pager in pagers() {
-        for node in start_nodes(&released, 4, pager, &[]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&released, 4, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }
@@ -48,7 +50,7 @@ fn four_nodes_with_a_release_region_and_pins() {
 #[test]
 fn the_static_library_does_the_same() {
     let nodes = program("nodes.c", Linkage::Static);
-    for node in start_nodes(&nodes, 2, pagers()[0], &[]) {
+    for node in start_nodes(&nodes, 2, settings()[0], &[]) {
         assert_eq!(node.said(), ["done"]);
     }
 }
@@ -57,30 +59,45 @@ fn the_static_library_does_the_same() {
 fn nodes_come_by_structures_in_any_order() {
     let nodes = program("nodes.c", Linkage::Shared);
     let port = free_address().port().to_string();
-    let start = |node: &str| Process::start(command(&nodes).args([node, &port]));
-    let started: Vec<Process> = ["3", "2", "0", "1"].into_iter().map(start).collect();
-    for node in started {
-        assert_eq!(node.said(), ["done"]);
+    for setting in settings() {
+        let start = |node: &str| Process::start(command_in(&nodes, *setting).args([node, &port]));
+        let started: Vec<Process> = ["3", "2", "0", "1"].into_iter().map(start).collect();
+        for node in started {
+            assert_eq!(node.said(), ["done"], "{setting}");
+        }
     }
 }
 
 #[test]
 fn nodes_come_by_a_list_of_addresses() {
     let start = program("start.c", Linkage::Shared);
-    let addresses: Vec<String> = (0..3).map(|_| free_address().to_string()).collect();
-    let nodes: Vec<Process> =
-        (0..3).map(|node| Process::start(command(&start).arg(node.to_string()).args(&addresses))).collect();
-    for node in nodes {
-        assert_eq!(node.said(), ["done"]);
+    for setting in settings() {
+        let addresses: Vec<String> = (0..3).map(|_| free_address().to_string()).collect();
+        let node =
+            |node: u32| Process::start(command_in(&start, *setting).arg(node.to_string()).args(&addresses));
+        for node in (0..3).map(node).collect::<Vec<_>>() {
+            assert_eq!(node.said(), ["done"], "{setting}");
+        }
+    }
+}
+
+/// As after a mesh of which a thread of the process is still in a call.
+#[test]
+fn addresses_are_found_beside_terabytes_that_are_in_use() {
+    let crowded = program("crowded.c", Linkage::Shared);
+    for setting in settings() {
+        for node in start_nodes(&crowded, 2, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
+        }
     }
 }
 
 #[test]
 fn nodes_come_by_fork() {
     let fork = program("fork.c", Linkage::Shared);
-    for pager in pagers() {
-        let said = Process::start(command(&fork).env("PAGEMESH_PAGER", pager.to_string())).said();
-        assert_eq!(said, ["done"], "{pager}");
+    for setting in settings() {
+        let said = Process::start(&mut command_in(&fork, *setting)).said();
+        assert_eq!(said, ["done"], "{setting}");
     }
 }
 

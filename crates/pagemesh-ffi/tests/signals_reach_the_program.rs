@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Linkage, Process, command, compile, here, pagers};
+use common::{Linkage, Process, command_in, compile, here, settings};
 
 #[test]
 fn whenever_the_handler_was_set() {
@@ -15,9 +15,9 @@ fn whenever_the_handler_was_set() {
         (Linkage::Static, &["-DSTRICT"]),
     ] {
         let signals = compile(&source, linkage, options);
-        for pager in pagers() {
-            let said = Process::start(command(&signals).env("PAGEMESH_PAGER", pager.to_string())).said();
-            assert_eq!(said, ["done"], "{linkage:?} {options:?} {pager}");
+        for setting in settings() {
+            let said = Process::start(&mut command_in(&signals, *setting)).said();
+            assert_eq!(said, ["done"], "{linkage:?} {options:?} {setting}");
         }
     }
 }

@@ -1,8 +1,9 @@
 /*
- * What the others find when node 2 of 3 is killed, in whatever they wait for: DSM_ERROR_NODE_DOWN, soon, and a way out. The last
- * lock of the test was its own: the next to take it is told.
+ * What the others find when one of three nodes is killed, in whatever they or it wait for: DSM_ERROR_NODE_DOWN, soon, and a way
+ * out. The locks that it had go to the next, who is told.
  */
 #include "check.h"
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <unistd.h>
@@ -17,61 +18,135 @@ static void on_lost_page(int number, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 
+/* What the last load found that did not end in SIGBUS. */
+static volatile char loaded;
+
 /* Whether a load of the page ends in SIGBUS with its address. */
 static int is_lost(volatile char *byte) {
     if (sigsetjmp(back, 1) == 0) {
-        (void)*byte;
+        loaded = *byte;
         return 0;
     }
     CHECK(told == (void *)byte);
     return 1;
 }
 
-int main(int count, char **arguments) {
-    CHECK(count == 2);
-    const char *what = arguments[1];
-    OK(dsm_init(NULL));
-    node_id_t me = dsm_get_node_id();
-    char *pages = dsm_region("pages", 6 * PAGE_SIZE, NULL);
-    CHECK(pages != NULL);
-    if (me == 2) {
-        for (int page = 0; page < 6; page++) pages[page * PAGE_SIZE] = 9;
-        for (uint64_t id = 0; id < 12; id++) OK(dsm_mutex_lock(id));
+enum { PAGES = 6, LOCKS = 12 };
+
+static node_id_t victim;
+static volatile char *pages;
+
+static void wait_until_a_node_is_lost(void) {
+    dsm_stats_t stats;
+    do {
+        OK(dsm_get_stats(&stats));
+        sched_yield();
+    } while (stats.network_failures == 0);
+}
+
+/* What the victim does until it is killed. */
+static void wait_for_death(const char *what) {
+    if (strcmp(what, "reading") == 0) {
+        for (unsigned round = 0;; round++) {
+            for (int page = 0; page < PAGES; page++) pages[page * PAGE_SIZE] = (char)(1 + round % 100);
+        }
     }
+    if (strcmp(what, "its barrier") == 0) (void)dsm_barrier(6, 3);
+    if (strcmp(what, "its wait for a lock") == 0) (void)dsm_mutex_lock(100);
+    for (;;) pause();
+}
+
+/* Locks that the victim had are inherited, each by one of us, but for those whose home it was. */
+static void find_locks(void) {
+    int inherited = 0, down = 0;
+    for (uint64_t id = 0; id < LOCKS; id++) {
+        int got = dsm_mutex_lock(id);
+        if (got == DSM_ERROR_OWNER_DIED) inherited++;
+        if (got == DSM_ERROR_NODE_DOWN) down++;
+        CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
+        CHECK(got == DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_SUCCESS);
+        CHECK(got != DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_ERROR_PERMISSION);
+    }
+    CHECK(down > 0);
+    SAY("%d %d", inherited, down);
+}
+
+static void find_pages_lost(void) {
+    /* Until the loss is known, a page may still be on its way. */
+    while (dsm_barrier(5, 3) != DSM_ERROR_NODE_DOWN) {
+    }
+    for (int page = 0; page < PAGES; page++) {
+        volatile char *byte = pages + page * PAGE_SIZE;
+        CHECK(is_lost(byte));
+        CHECK(dsm_prefetch((void *)byte, 1, ACCESS_READ) == DSM_ERROR_NODE_DOWN);
+    }
+}
+
+/* A page that the victim went on writing is lost or has what was written at some time; it is never zeros. */
+static void read_until_a_node_is_lost(void) {
+    dsm_stats_t stats;
+    do {
+        for (int page = 0; page < PAGES; page++) {
+            volatile char *byte = pages + page * PAGE_SIZE;
+            CHECK(is_lost(byte) || loaded != 0);
+        }
+        OK(dsm_get_stats(&stats));
+    } while (stats.network_failures == 0);
+}
+
+/* The lock that the victim waited for is had by who comes after it. */
+static void pass_the_lock_on(node_id_t me, node_id_t holder) {
+    wait_until_a_node_is_lost();
+    if (me == holder) {
+        int given = dsm_mutex_unlock(100);
+        CHECK(given == DSM_SUCCESS || given == DSM_ERROR_NODE_DOWN);
+    } else {
+        int got = dsm_mutex_lock(100);
+        /* Its home may have heard of the death later than of the release. */
+        CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
+    }
+}
+
+static void catch_lost_pages(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_lost_page;
+    action.sa_flags = SA_SIGINFO;
+    CHECK(sigaction(SIGBUS, &action, NULL) == 0);
+}
+
+int main(int count, char **arguments) {
+    CHECK(count == 3);
+    const char *what = arguments[1];
+    victim = (node_id_t)atoi(arguments[2]);
+    OK(dsm_init(NULL));
+    node_id_t me = dsm_get_node_id(), holder = victim == 0 ? 1 : 0;
+    pages = dsm_region("pages", PAGES * PAGE_SIZE, NULL);
+    CHECK(pages != NULL);
+    if (me == victim) {
+        for (int page = 0; page < PAGES; page++) pages[page * PAGE_SIZE] = 9;
+        for (uint64_t id = 0; id < LOCKS; id++) OK(dsm_mutex_lock(id));
+    }
+    if (me == holder) OK(dsm_mutex_lock(100));
     OK(dsm_barrier_all(1));
     SAY("ready");
-    if (me == 2) {
-        for (;;) pause();
-    }
-    if (strcmp(what, "barrier") == 0) {
-        CHECK(dsm_barrier(5, 3) == DSM_ERROR_NODE_DOWN);
-        CHECK(strstr(dsm_last_error(), "node 2") != NULL);
+    if (me == victim) wait_for_death(what);
+    catch_lost_pages();
+    if (strcmp(what, "barrier") == 0 || strcmp(what, "its barrier") == 0) {
+        char name[16];
+        /* In its barrier it would else meet us. */
+        if (strcmp(what, "barrier") != 0) wait_until_a_node_is_lost();
+        CHECK(dsm_barrier(6, 3) == DSM_ERROR_NODE_DOWN);
+        snprintf(name, sizeof name, "node %u", (unsigned)victim);
+        CHECK(strstr(dsm_last_error(), name) != NULL);
     } else if (strcmp(what, "lock") == 0) {
-        int inherited = 0, down = 0;
-        for (uint64_t id = 0; id < 12; id++) {
-            int got = dsm_mutex_lock(id);
-            if (got == DSM_ERROR_OWNER_DIED) inherited++;
-            if (got == DSM_ERROR_NODE_DOWN) down++;
-            CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
-            CHECK(got == DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_SUCCESS);
-            CHECK(got != DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_ERROR_PERMISSION);
-        }
-        /* Some had their home at the dead node; of the rest, each told one of us. */
-        CHECK(down > 0);
-        SAY("%d %d", inherited, down);
+        find_locks();
+    } else if (strcmp(what, "its wait for a lock") == 0) {
+        pass_the_lock_on(me, holder);
+    } else if (strcmp(what, "reading") == 0) {
+        read_until_a_node_is_lost();
     } else {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_sigaction = on_lost_page;
-        action.sa_flags = SA_SIGINFO;
-        CHECK(sigaction(SIGBUS, &action, NULL) == 0);
-        /* Until the loss is known, a page may still be on its way. */
-        while (dsm_barrier(5, 3) != DSM_ERROR_NODE_DOWN) {
-        }
-        for (int page = 0; page < 6; page++) {
-            CHECK(is_lost(pages + page * PAGE_SIZE));
-            CHECK(dsm_prefetch(pages + page * PAGE_SIZE, 1, ACCESS_READ) == DSM_ERROR_NODE_DOWN);
-        }
+        find_pages_lost();
     }
     SAY("told");
     CHECK(dsm_finalize() == DSM_ERROR_NODE_DOWN);

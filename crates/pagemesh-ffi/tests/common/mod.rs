@@ -6,9 +6,11 @@
 use pagemesh::pager::{PagerKind, choose};
 use socket2::{Domain, Socket, Type};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,14 +40,15 @@ pub fn built() -> PathBuf {
     found.expect("the libraries are built with the tests").to_owned()
 }
 
-/// A folder for this test binary, with the libraries under the names that programs look for.
+/// A folder for this test binary, with the shared library under the names that programs look for. Every user can reach it,
+/// wherever the build is.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for name in ["libdsm.so", "libdsm.so.0"] {
-            symlink(built().join("libdsm.so"), folder.path().join(name)).expect("a link");
-        }
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
+        fs::copy(built().join("libdsm.so"), folder.path().join("libdsm.so")).expect("there is room");
+        symlink("libdsm.so", folder.path().join("libdsm.so.0")).expect("a link");
         folder
     });
     folder.path()
@@ -83,9 +86,76 @@ pub fn program(name: &str, linkage: Linkage) -> PathBuf {
     compile(&here().join("tests/c").join(name), linkage, &[])
 }
 
+/// The number of the user and of the group nobody.
+const NOBODY: &str = "65534";
+
+/// As whom programs are run, and with which pager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub pager: PagerKind,
+    pub as_nobody: bool,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.pager, if self.as_nobody { " as nobody" } else { "" })
+    }
+}
+
+/// Every setting there is: each pager that the one who started the tests can have and, if that is root, each that nobody can
+/// have. Found once, and said, also what there is not.
+pub fn settings() -> &'static [Setting] {
+    static SETTINGS: OnceLock<Vec<Setting>> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        let alone = program("alone.c", Linkage::Shared);
+        // SAFETY: asks a number, and cannot fail.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        let users = if is_root { &[false, true][..] } else { &[false] };
+        let all = users
+            .iter()
+            .flat_map(|as_nobody| PagerKind::ALL.map(|pager| Setting { pager, as_nobody: *as_nobody }));
+        let (had, missing): (Vec<Setting>, Vec<Setting>) =
+            all.partition(|setting| can_be_had(&alone, *setting));
+        let names =
+            |settings: &[Setting]| settings.iter().map(Setting::to_string).collect::<Vec<_>>().join(", ");
+        // Past the harness, which would keep it to itself.
+        let _ = writeln!(std::io::stderr(), "tested with: {}; not there: {}", names(&had), names(&missing));
+        assert!(had.len() >= users.len(), "there is always sigsegv");
+        had
+    })
+}
+
+/// Whether a mesh of one starts; if not, the library must have said so by an error.
+fn can_be_had(alone: &Path, setting: Setting) -> bool {
+    let mut command = command_in(alone, setting);
+    command.env("PAGEMESH_NODE", "0").env("PAGEMESH_NODES", "1").env("PAGEMESH_COORDINATOR", "127.0.0.1:1");
+    let said = Process::start(&mut command).said();
+    if !setting.as_nobody {
+        assert_eq!(said == ["started"], choose(Some(setting.pager)).is_ok(), "{setting}: {said:?}");
+    }
+    assert!(said == ["started"] || said == ["refused"], "{setting}: {said:?}");
+    said == ["started"]
+}
+
+/// A command in this setting, and else in an environment without settings of ours.
+pub fn command_in(program: &Path, setting: Setting) -> Command {
+    let mut command = if setting.as_nobody {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
+        prepared(command)
+    } else {
+        command(program)
+    };
+    command.env("PAGEMESH_PAGER", setting.pager.to_string());
+    command
+}
+
 /// A command in an environment without settings of ours.
 pub fn command(program: &Path) -> Command {
-    let mut command = Command::new(program);
+    prepared(Command::new(program))
+}
+
+fn prepared(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PAGEMESH_") {
             command.env_remove(name);
@@ -188,19 +258,13 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// Starts a program as the nodes of a mesh, as the launcher does.
-pub fn start_nodes(program: &Path, nodes: usize, pager: PagerKind, arguments: &[&str]) -> Vec<Process> {
+pub fn start_nodes(program: &Path, nodes: usize, setting: Setting, arguments: &[&str]) -> Vec<Process> {
     let coordinator = free_address().to_string();
     let start = |node: usize| {
-        let mut command = command(program);
-        command.args(arguments).env("PAGEMESH_PAGER", pager.to_string());
+        let mut command = command_in(program, setting);
+        command.args(arguments);
         command.env("PAGEMESH_NODE", node.to_string()).env("PAGEMESH_NODES", nodes.to_string());
         Process::start(command.env("PAGEMESH_COORDINATOR", &coordinator))
     };
     (0..nodes).map(start).collect()
-}
-
-/// The pagers that this machine and user have. Prints those that it has not.
-pub fn pagers() -> Vec<PagerKind> {
-    let had = |kind: &PagerKind| choose(Some(*kind)).map_err(|error| println!("not tried: {error}")).is_ok();
-    PagerKind::ALL.into_iter().filter(had).collect()
 }

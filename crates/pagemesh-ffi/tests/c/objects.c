@@ -1,0 +1,124 @@
+/* Every call on reader-writer locks, semaphores and condition variables with right and wrong arguments, in a mesh of one, before it
+ * and after it. */
+#include "check.h"
+#include <limits.h>
+#include <pthread.h>
+
+static int mentions(const char *what) {
+    return strstr(dsm_last_error(), what) != NULL;
+}
+
+static void nothing_works_outside(void) {
+    CHECK(dsm_rwlock_rdlock(1) == DSM_ERROR_INIT && mentions("dsm_rwlock_rdlock") && mentions("dsm_init"));
+    CHECK(dsm_rwlock_wrlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_rwlock_tryrdlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_rwlock_trywrlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_rwlock_unlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_sem_init(1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_sem_wait(1) == DSM_ERROR_INIT);
+    CHECK(dsm_sem_trywait(1) == DSM_ERROR_INIT);
+    CHECK(dsm_sem_post(1) == DSM_ERROR_INIT);
+    CHECK(dsm_cond_wait(1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_cond_timedwait(1, 1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_cond_signal(1) == DSM_ERROR_INIT);
+    CHECK(dsm_cond_broadcast(1) == DSM_ERROR_INIT);
+}
+
+static void *read_too(void *unused) {
+    (void)unused;
+    CHECK(dsm_rwlock_unlock(5) == DSM_ERROR_PERMISSION);
+    OK(dsm_rwlock_rdlock(5));
+    CHECK(dsm_rwlock_trywrlock(5) == DSM_ERROR_BUSY);
+    OK(dsm_rwlock_unlock(5));
+    return NULL;
+}
+
+static void *stay_out(void *unused) {
+    (void)unused;
+    CHECK(dsm_rwlock_tryrdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_trywrlock(5) == DSM_ERROR_BUSY);
+    CHECK(dsm_rwlock_unlock(5) == DSM_ERROR_PERMISSION);
+    return NULL;
+}
+
+static void in_another_thread(void *work(void *)) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, work, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void rwlocks(void) {
+    CHECK(dsm_rwlock_unlock(5) == DSM_ERROR_PERMISSION);
+    OK(dsm_rwlock_rdlock(5));
+    CHECK(dsm_rwlock_rdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_wrlock(5) == DSM_ERROR_BUSY);
+    CHECK(dsm_rwlock_tryrdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_trywrlock(5) == DSM_ERROR_BUSY);
+    in_another_thread(read_too);
+    OK(dsm_rwlock_unlock(5));
+    CHECK(dsm_rwlock_unlock(5) == DSM_ERROR_PERMISSION);
+    OK(dsm_rwlock_wrlock(5));
+    CHECK(dsm_rwlock_rdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_wrlock(5) == DSM_ERROR_BUSY);
+    in_another_thread(stay_out);
+    OK(dsm_rwlock_unlock(5));
+    OK(dsm_rwlock_trywrlock(UINT64_MAX));
+    OK(dsm_rwlock_unlock(UINT64_MAX));
+    OK(dsm_rwlock_tryrdlock(0));
+    OK(dsm_rwlock_unlock(0));
+    /* The name spaces are apart. */
+    OK(dsm_rwlock_wrlock(6));
+    OK(dsm_mutex_trylock(6));
+    CHECK(dsm_sem_trywait(6) == DSM_ERROR_BUSY);
+    OK(dsm_mutex_unlock(6));
+    OK(dsm_rwlock_unlock(6));
+}
+
+static void semaphores(void) {
+    CHECK(dsm_sem_trywait(1) == DSM_ERROR_BUSY);
+    CHECK(dsm_sem_init(1, (unsigned)INT_MAX + 1) == DSM_ERROR_MEMORY && mentions("2^31 - 1"));
+    CHECK(dsm_sem_init(1, UINT_MAX) == DSM_ERROR_MEMORY);
+    OK(dsm_sem_init(1, 2));
+    OK(dsm_sem_init(1, 2));
+    CHECK(dsm_sem_init(1, 3) == DSM_ERROR_INVALID && mentions("semaphore 1"));
+    OK(dsm_sem_wait(1));
+    OK(dsm_sem_trywait(1));
+    CHECK(dsm_sem_trywait(1) == DSM_ERROR_BUSY);
+    OK(dsm_sem_post(1));
+    OK(dsm_sem_wait(1));
+    OK(dsm_sem_init(2, INT_MAX));
+    CHECK(dsm_sem_post(2) == DSM_ERROR_MEMORY);
+    OK(dsm_sem_wait(2));
+    OK(dsm_sem_post(2));
+    OK(dsm_sem_init(3, 0));
+    CHECK(dsm_sem_trywait(3) == DSM_ERROR_BUSY);
+    OK(dsm_sem_post(UINT64_MAX));
+    OK(dsm_sem_wait(UINT64_MAX));
+}
+
+static void conditions(void) {
+    CHECK(dsm_cond_wait(1, 9) == DSM_ERROR_PERMISSION);
+    CHECK(dsm_cond_timedwait(1, 9, 1000) == DSM_ERROR_PERMISSION);
+    OK(dsm_cond_signal(1));
+    OK(dsm_cond_broadcast(UINT64_MAX));
+    OK(dsm_mutex_lock(9));
+    CHECK(dsm_cond_timedwait(1, 9, 0) == DSM_ERROR_TIMEOUT);
+    CHECK(dsm_cond_timedwait(1, 9, 1000000) == DSM_ERROR_TIMEOUT);
+    CHECK(dsm_cond_wait(1, 10) == DSM_ERROR_PERMISSION);
+    /* It is held after a wait that was in vain. */
+    CHECK(dsm_mutex_lock(9) == DSM_ERROR_BUSY);
+    OK(dsm_mutex_unlock(9));
+    CHECK(dsm_mutex_unlock(9) == DSM_ERROR_PERMISSION);
+}
+
+int main(void) {
+    dsm_config_t config;
+    memset(&config, 0, sizeof config);
+    config.num_nodes = 1;
+    config.is_manager = true;
+    nothing_works_outside();
+    OK(dsm_init(&config));
+    rwlocks();
+    semaphores();
+    conditions();
+    OK(dsm_finalize());
+    nothing_works_outside();
+    SAY("done");
+    return 0;
+}
