@@ -7,19 +7,40 @@ mod life_support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Once;
 
 use life_support::reference;
 use life_support::user_support::{self, for_every_user_and_pager};
+use pagemesh::pager::PagerKind;
 use pagemesh_demos::patterns::Named;
 
-/// Builds what a user builds, beside what the tests are built into; returns the folder of the programs.
-fn optimised() -> PathBuf {
+/// Builds what a user builds, beside what the tests are built into; returns a folder with all of it that every user can reach. The
+/// launcher is `pagemesh-optimised` there: there is a `pagemesh` that was built with the tests.
+fn optimised() -> &'static Path {
+    static READY: Once = Once::new();
+    let folder = user_support::public_folder();
+    READY.call_once(|| {
+        let release = build();
+        let copy = |from: &str, to: &str| {
+            fs::copy(release.join(from), folder.join(to)).expect("it was built, and there is room");
+        };
+        copy("pagemesh", "pagemesh-optimised");
+        copy("examples/handler_stack", "handler_stack");
+        copy("libpagemesh_preload.so", "libpagemesh_preload.so");
+        copy("libdsm.so", "libdsm.so");
+        copy("libdsm.so", "libdsm.so.0");
+    });
+    folder
+}
+
+fn build() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's folder");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
         // All that it needs was needed by the tests too: nothing is asked of the network.
         .args(["build", "--release", "--locked", "--offline", "--quiet", "--target-dir"])
         .arg(target)
         .args(["-p", "pagemesh-cli", "--bin", "pagemesh", "-p", "pagemesh", "--example", "handler_stack"])
+        .args(["-p", "pagemesh-preload", "-p", "pagemesh-ffi", "--lib"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo is there");
@@ -37,14 +58,10 @@ fn said(ran: &Output) -> String {
 #[test]
 fn programs_as_users_build_them_are_right_with_every_pager() {
     let folder = optimised();
-    // Under a name of its own: there is a `pagemesh` that was built with the tests.
-    let pagemesh = user_support::public_folder().join("pagemesh-optimised");
-    fs::copy(folder.join("pagemesh"), &pagemesh).expect("there is room");
-    let handler_stack = user_support::public_copy(&folder.join("examples/handler_stack"));
     let population = reference(&Named::RPentomino.grid(), 320, 320, 200).population();
     for_every_user_and_pager(|setting| {
         let run = |arguments: &str| {
-            let mut command = user_support::command(&pagemesh);
+            let mut command = user_support::command(&folder.join("pagemesh-optimised"));
             command.args(arguments.split(' '));
             command
         };
@@ -55,7 +72,39 @@ fn programs_as_users_build_them_are_right_with_every_pager() {
         assert_eq!(last, Some("every answer is that of the sequential program"), "{setting:?}");
         // It fails when the handler needs too much stack.
         let mut measure = run("run -n 2 --no-prefix --no-preload --");
-        let measured = said(&measure.arg(&handler_stack).output().expect("it runs"));
+        let measured = said(&measure.arg(folder.join("handler_stack")).output().expect("it runs"));
         assert!(measured.contains("\nalternate stack "), "{setting:?}: {measured}");
+    });
+}
+
+#[test]
+fn a_c_program_reads_and_writes_files_in_shared_memory() {
+    let folder = optimised();
+    let program = folder.join("shared_files");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of crates");
+    let built = Command::new("cc")
+        .args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"])
+        .arg(crates.join("pagemesh-ffi/include"))
+        .arg(crates.join("pagemesh-cli/tests/c/shared_files.c"))
+        .arg("-o")
+        .arg(&program)
+        .arg("-L")
+        .arg(folder)
+        .args(["-ldsm", "-lpthread"])
+        .output()
+        .expect("a C compiler is there: cc");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    for_every_user_and_pager(|setting| {
+        let run = |options: &[&str]| {
+            let mut command = user_support::command(&folder.join("pagemesh-optimised"));
+            command.args(["run", "-n", "2"]).args(options).arg("--").arg(&program);
+            command.env("LD_LIBRARY_PATH", folder).env_remove("PAGEMESH_PRELOAD");
+            command.output().expect("it runs")
+        };
+        let lines = said(&run(&[]));
+        assert_eq!(lines.matches("done").count(), 2, "{setting:?}: {lines}");
+        // What it is that makes it work: without it only the pager that serves the kernel's own accesses does.
+        let works = run(&["--no-preload"]).status.success();
+        assert_eq!(works, setting.pager == Some(PagerKind::Handler), "{setting:?}");
     });
 }
