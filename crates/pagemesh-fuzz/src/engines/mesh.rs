@@ -24,6 +24,9 @@ const MAPPED_PAGES_MAX: u64 = 1 << 12;
 /// Runs of pages that a node can have been told of: of each page of an input once for each node and interval, and what lies make up.
 const NOTICES_MOST: usize = 4096;
 
+/// First bytes of an event from here on are about objects of synchronisation; those below mean what they meant before there were any.
+const OBJECT_CHOICES: u8 = 9 * 24;
+
 /// What travels on a link.
 #[derive(Clone, Copy, Debug)]
 enum Parcel {
@@ -78,9 +81,12 @@ impl Mesh {
 
     /// One event of any kind.
     pub(super) fn event(&mut self, script: &mut Script<'_>) {
-        let kind = script.below(24);
+        let choice = script.byte();
         let at = script.below(self.nodes.len());
-        match kind {
+        if choice >= OBJECT_CHOICES {
+            return self.use_object(at, script);
+        }
+        match choice % 24 {
             7 => self.evict(at, script),
             8..=12 => self.touch(at, script),
             13 => self.resume(at, script),
@@ -119,7 +125,7 @@ impl Mesh {
     }
 
     /// Gives one event to a node and performs what its engine asks for.
-    fn feed(&mut self, at: usize, event: impl FnOnce(&mut Node, &mut Actions)) {
+    pub(super) fn feed(&mut self, at: usize, event: impl FnOnce(&mut Node, &mut Actions)) {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(node) = &mut self.nodes[at] {
             event(node, &mut actions);
@@ -163,7 +169,7 @@ impl Mesh {
     }
 
     /// A call of node `at`, unless it has too many.
-    fn call(
+    pub(super) fn call(
         &mut self,
         at: usize,
         wanted: Wanted,
@@ -345,12 +351,19 @@ impl Mesh {
             let load = node.engine.load();
             let bound = self.nodes.len() * limits::TICKETS;
             assert!(load.requests <= limits::REGIONS * PAGES as usize + SLOTS, "{load:?}");
-            assert!(load.locks <= SYNC_BOUND && load.barriers <= SYNC_BOUND, "{load:?}");
+            let objects = [load.locks, load.barriers, load.rwlocks, load.semaphores, load.conditions];
+            assert!(objects.iter().all(|count| *count <= SYNC_BOUND), "{load:?}");
+            let callers = [load.rwlock_waiters, load.semaphore_waiters, load.condition_waiters];
+            assert!(
+                callers.iter().all(|count| *count <= bound) && load.readers <= limits::READERS,
+                "{load:?}"
+            );
             assert!(load.queued_requests <= bound && load.in_line() <= 2 * bound, "{load:?}");
             assert!(node.engine.notices_held() <= NOTICES_MOST, "{} notices", node.engine.notices_held());
             assert!(load.regions <= limits::REGIONS && load.proposals <= limits::REGIONS, "{load:?}");
         }
         if self.liar.is_none() {
+            self.check_holders();
             let coherent = |region: &usize| REGIONS[*region].0 != Protocol::Release;
             for region in (0..REGIONS.len()).filter(coherent).map(|region| region as u16) {
                 (0..PAGES).for_each(|page| self.check_exclusion(PageAddress::new(RegionId(region), page)));
@@ -396,13 +409,9 @@ impl Mesh {
 
     /// Gives back all locks and whatever others may keep waiting for ever; then nothing may be left.
     pub(super) fn wind_up(&mut self) {
-        self.drain();
-        while let Some(at) =
-            (0..self.nodes.len()).find(|at| self.nodes[*at].as_ref().is_some_and(|n| !n.held.is_empty()))
-        {
-            self.release(at, &mut Script::new(&[]));
-            self.drain();
-        }
+        self.release_all();
+        self.give_up_signals();
+        self.release_all();
         for at in 0..self.nodes.len() {
             for ticket in self.nodes[at].as_ref().map(Node::open).unwrap_or_default() {
                 self.feed(at, |node, out| {
@@ -419,6 +428,16 @@ impl Mesh {
             assert!(node.engine.is_quiet(), "{:?}: {:?}", node.engine.node(), node.engine.load());
             let load = node.engine.load();
             assert_eq!((load.lock_waiters, load.barriers, load.barrier_waiters), (0, 0, 0), "{load:?}");
+            assert_eq!((load.readers, load.rwlock_waiters, load.semaphore_waiters), (0, 0, 0), "{load:?}");
+            assert_eq!((load.conditions, load.condition_waiters), (0, 0), "{load:?}");
+        }
+    }
+
+    /// Gives back all locks, those that are had by this as well, until nobody holds or waits for one.
+    fn release_all(&mut self) {
+        self.drain();
+        while self.release_any() {
+            self.drain();
         }
     }
 }

@@ -3,6 +3,7 @@
 mod lies;
 mod mesh;
 mod node;
+mod objects;
 
 use crate::script::Script;
 use mesh::Mesh;

@@ -1,14 +1,14 @@
 //! One engine and what its runtime keeps: waiting calls, rights of the application, proposals.
 
 use pagemesh_protocol::{
-    Action, Engine, EngineConfig, LockId, NodeId, Outcome, PageAddress, PageState, RegionId, RegionSpec,
-    Ticket,
+    Access, Action, Engine, EngineConfig, LockId, NodeId, Outcome, PageAddress, PageState, RegionId,
+    RegionSpec, RwLockId, Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Waiting calls of a node at a time.
 pub(super) const SLOTS: usize = 8;
-/// Locks, and barriers, in use at one home.
+/// Locks, and barriers, and objects of each other kind, in use at one home.
 pub(super) const SYNC_BOUND: usize = 4;
 
 /// What a call waits for.
@@ -18,7 +18,10 @@ pub(super) enum Wanted {
         held: bool,
     },
     Lock(LockId),
-    /// Others may keep it waiting for ever: a barrier, a region that nobody creates, leaving.
+    RwLock(RwLockId, Access),
+    /// Without the lock that it had, and with it when it ends well.
+    Signal(LockId),
+    /// Others may keep it waiting for ever: a barrier, a unit of a semaphore, a region that nobody creates, leaving.
     Others,
     Answer,
 }
@@ -37,6 +40,8 @@ pub(super) struct Node {
     generations: [u16; SLOTS],
     /// Locks that are held, and the tickets that prove it.
     pub(super) held: Vec<(LockId, Ticket)>,
+    /// The same of reader-writer locks.
+    pub(super) rw_held: Vec<(RwLockId, Access, Ticket)>,
     pub(super) proposals: VecDeque<(RegionId, u16, RegionSpec)>,
     pub(super) postponed: bool,
     /// What the application may do with pages; those it may not touch are left out.
@@ -54,11 +59,17 @@ impl Node {
             slots: [Slot::Free; SLOTS],
             generations: [0; SLOTS],
             held: Vec::new(),
+            rw_held: Vec::new(),
             proposals: VecDeque::new(),
             postponed: false,
             rights: BTreeMap::new(),
             twins: BTreeSet::new(),
         }
+    }
+
+    /// Whether it has as many calls as it can.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.iter().all(|slot| *slot != Slot::Free)
     }
 
     /// A name for a new call; `None` when all slots are taken.
@@ -101,8 +112,11 @@ impl Node {
             Wanted::Page { held: true } if outcome == Outcome::Done => Slot::Resuming(ticket),
             _ => Slot::Free,
         };
-        if let (Wanted::Lock(lock), Outcome::Done | Outcome::OwnerDied(_)) = (wanted, outcome) {
-            self.held.push((lock, ticket));
+        match (wanted, outcome) {
+            (_, Outcome::Failed(_)) => {}
+            (Wanted::Lock(lock) | Wanted::Signal(lock), _) => self.held.push((lock, ticket)),
+            (Wanted::RwLock(lock, access), _) => self.rw_held.push((lock, access, ticket)),
+            _ => {}
         }
     }
 
