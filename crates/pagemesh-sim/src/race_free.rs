@@ -1,7 +1,7 @@
 //! `--race-free`: programs without data races, many seeds or one.
 
 use anyhow::{Context, anyhow};
-use pagemesh_sim::racefree::{FAULTS, Fault, RaceFreeReport, run};
+use pagemesh_sim::racefree::{Fault, RaceFreeReport, run};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub(crate) struct RaceFree {
 /// The fault of this name.
 pub(crate) fn parse_fault(name: &str) -> anyhow::Result<Fault> {
     Fault::named(name).ok_or_else(|| {
-        let names: Vec<String> = FAULTS.iter().map(|fault| format!("{fault:?}")).collect();
+        let names: Vec<String> = Fault::all().map(|fault| fault.to_string()).collect();
         anyhow!("there is no fault {name:?} with --race-free; there are {}", names.join(", "))
     })
 }
@@ -55,7 +55,7 @@ impl RaceFree {
         if let Some((held, failure)) = failed {
             writeln!(out, "{held} seeds from {} held, in {seconds:.1} s; then one failed", self.start)?;
             writeln!(out, "{failure}")?;
-            let plant = self.fault.map_or_else(String::new, |fault| format!(" --plant {fault:?}"));
+            let plant = self.fault.map_or_else(String::new, |fault| format!(" --plant {fault}"));
             let command = "cargo run --release -p pagemesh-sim -- --race-free --seed";
             writeln!(out, "again: {command} {}{plant}", failure.seed)?;
             return Ok(ExitCode::FAILURE);

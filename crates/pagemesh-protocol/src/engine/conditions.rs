@@ -16,6 +16,7 @@
 //! the queue. However a call fails, it does not hold the lock then: its caller takes it again by a call of its own.
 
 use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
+use super::planted::Planted;
 use super::queue::{Arena, Queue};
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled, lock_home, sync_home};
@@ -260,10 +261,13 @@ impl Engine {
         self.check_condition_here(condition)?;
         let Some(queue) = self.conditions.used.get(&condition) else { return Ok(()) };
         let mut queue = *queue;
+        let mut one_more = self.planted(Planted::WakeTwo);
         while let Some(Caller { node, ticket }) = self.conditions.queued.pop(&mut queue) {
             self.tell(node, out);
-            self.send(node, Message::ConditionWoken { condition, ticket }, out);
-            if !all {
+            if !self.planted(Planted::LoseSignal) {
+                self.send(node, Message::ConditionWoken { condition, ticket }, out);
+            }
+            if !all && !std::mem::take(&mut one_more) {
                 break;
             }
         }

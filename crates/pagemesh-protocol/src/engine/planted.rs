@@ -79,12 +79,52 @@ pub enum Planted {
     KeepOldAddress,
     /// A region counts as mapped everywhere when one node has not answered.
     RegionReadyEarly,
+    /// A home takes note of a diff and leaves its page as it was.
+    LoseDiff,
+    /// A node leaves the last page that it wrote out of its notice.
+    MissNotice,
+    /// Who passes on a lock or opens a barrier does not tell what was written before.
+    TellNothing,
+    /// A twin is made when the application can write already.
+    TwinAfterWriting,
+    /// A home answers before the diffs have come that the requester's time demands.
+    ServeBeforeDiffs,
+    /// A home takes the first diff of an interval for all of them.
+    FirstDiffIsLast,
+    /// Notices count as known to all when the home of a barrier knows them.
+    SettleUnknown,
+    /// A home forgets settled notices although their diffs have not come.
+    ForgetAwaitedDiffs,
+    /// An acquirer keeps a copy that it can only read and that others have written.
+    KeepNoticedCopy,
+    /// An acquirer drops a copy with what its own threads have written there and not released.
+    DropUnreleased,
+    /// A copy that was on its way when its page was told of is used after the acquire.
+    UseOutdatedData,
+    /// A home goes on writing a page in place, without a notice, when another node gets a copy.
+    HomeWritesUntold,
+    /// A reader-writer lock lets a writer in beside readers.
+    WriterBesideReaders,
+    /// Readers who stand in line for a reader-writer lock are never let in.
+    StarveReaders,
+    /// A reader-writer lock is not set free when its reader dies.
+    KeepDeadReader,
+    /// A semaphore that somebody waits for forgets a unit that it is given.
+    LosePost,
+    /// A unit of a semaphore that was granted is still there.
+    DoubleUnit,
+    /// A unit that was granted to a call which gave up does not go back.
+    KeepReturnedUnit,
+    /// A signal takes the first from a condition's queue and does not wake it.
+    LoseSignal,
+    /// One signal wakes two.
+    WakeTwo,
 }
 
 #[cfg(feature = "verification")]
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 32] = [
+    pub const ALL: [Planted; 52] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -117,6 +157,26 @@ impl Planted {
         Planted::EvictOnlyCopy,
         Planted::KeepOldAddress,
         Planted::RegionReadyEarly,
+        Planted::LoseDiff,
+        Planted::MissNotice,
+        Planted::TellNothing,
+        Planted::TwinAfterWriting,
+        Planted::ServeBeforeDiffs,
+        Planted::FirstDiffIsLast,
+        Planted::SettleUnknown,
+        Planted::ForgetAwaitedDiffs,
+        Planted::KeepNoticedCopy,
+        Planted::DropUnreleased,
+        Planted::UseOutdatedData,
+        Planted::HomeWritesUntold,
+        Planted::WriterBesideReaders,
+        Planted::StarveReaders,
+        Planted::KeepDeadReader,
+        Planted::LosePost,
+        Planted::DoubleUnit,
+        Planted::KeepReturnedUnit,
+        Planted::LoseSignal,
+        Planted::WakeTwo,
     ];
 }
 
@@ -154,5 +214,14 @@ pub(super) fn push_first<T: Waiter>(arena: &mut Arena<T>, queue: &mut Queue, ite
 pub(super) fn swap_last(out: &mut Actions) {
     if let [.., rights @ (Action::Protect(_) | Action::Unmap(_)), send @ Action::Send { .. }] = &mut out[..] {
         std::mem::swap(rights, send);
+    }
+}
+
+/// Makes a twin be made after the right to write was given.
+pub(super) fn swap_twin(out: &mut Actions) {
+    if let [.., twin @ Action::MakeTwin(_), right @ (Action::Unprotect(_) | Action::MapWrite(_))] =
+        &mut out[..]
+    {
+        std::mem::swap(twin, right);
     }
 }

@@ -50,6 +50,7 @@
 use super::coherence::{NO_SUCH_PAGE, NOT_HOME_HERE, Request};
 use super::notices::{Notices, PageRun, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
+use super::planted::{Planted, swap_twin};
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId};
@@ -139,6 +140,9 @@ impl Engine {
         }
         self.mark_dirty(page, out);
         out.push(Action::Unprotect(page));
+        if self.planted(Planted::TwinAfterWriting) {
+            swap_twin(out);
+        }
         let local = self.pages.local(page).expect("checked by the caller");
         self.pages.set_local(page, LocalPage { state: PageState::Modified, ..local });
         Ok(())
@@ -165,6 +169,9 @@ impl Engine {
             Access::Write => {
                 self.mark_dirty(page, out);
                 out.push(Action::MapWrite(page));
+                if self.planted(Planted::TwinAfterWriting) {
+                    swap_twin(out);
+                }
             }
         }
     }
@@ -207,7 +214,8 @@ impl Engine {
             self.release.dirty = pages;
             return;
         }
-        let interval = self.release.notices.close(&pages);
+        let unsaid = usize::from(self.planted(Planted::MissNotice));
+        let interval = self.release.notices.close(&pages[..pages.len() - unsaid]);
         for page in &pages {
             self.forget_copies(*page);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
@@ -271,7 +279,7 @@ impl Engine {
             })
             .collect();
         let is_dirty = |page| self.page_state(page) == PageState::Modified && !self.is_home_of(page);
-        if held.iter().any(|(_, _, page)| is_dirty(*page)) {
+        if held.iter().any(|(_, _, page)| is_dirty(*page)) && !self.planted(Planted::DropUnreleased) {
             // What threads of this node wrote and have not released must not go with the copy.
             self.end_interval(out);
         }
@@ -284,7 +292,12 @@ impl Engine {
 
     fn drop_stale(&mut self, page: PageAddress, out: &mut Actions) {
         let local = self.pages.local(page).expect("the page is in use");
-        if let Some(index) = local.pending {
+        if self.planted(Planted::KeepNoticedCopy) && local.state == PageState::Shared {
+            return;
+        }
+        if let Some(index) = local.pending
+            && !self.planted(Planted::UseOutdatedData)
+        {
             self.coherence.pending[index as usize].outdated = true;
         }
         self.pins.take(page, Access::Write);
@@ -305,6 +318,9 @@ impl Engine {
 
     /// Before a message that passes on a lock or opens a barrier: what the receiver lacks of what this node knows.
     pub(super) fn tell(&mut self, to: NodeId, out: &mut Actions) {
+        if self.planted(Planted::TellNothing) {
+            return;
+        }
         let mut tales = std::mem::take(&mut self.release.tales);
         self.release.notices.tell(to, &mut tales);
         self.send_tales(to, tales, out);
@@ -383,10 +399,11 @@ impl Engine {
     fn settle_notices(&mut self, writer: NodeId, interval: u64) {
         let flushed = self.release.flushed[writer.index()];
         let (pages, own) = (&self.pages, self.config.node);
+        let forgets = self.planted(Planted::ForgetAwaitedDiffs);
         // The requesters no longer say that they need these.
         let still_needed = |interval: u64, run: PageRun| {
             let mut homes = run.pages().map(|page| pages.home(page));
-            writer != own && interval > flushed && homes.any(|home| home == Ok(Some(own)))
+            !forgets && writer != own && interval > flushed && homes.any(|home| home == Ok(Some(own)))
         };
         self.release.notices.settle(writer, interval, still_needed);
     }
@@ -394,6 +411,8 @@ impl Engine {
     /// What all nodes know by now, to be told to those who leave a barrier.
     pub(super) fn settle_known(&mut self) -> Vec<(NodeId, u64)> {
         let live: Vec<NodeId> = self.live.iter().collect();
+        let known = self.planted(Planted::SettleUnknown);
+        let live = if known { vec![self.config.node] } else { live };
         let agreed = self.release.notices.agreed(&live);
         for (writer, interval) in &agreed {
             self.settle_notices(*writer, *interval);
@@ -449,7 +468,7 @@ impl Engine {
             .map(|(writer, _)| writer)
             .collect();
         let lost = missing.iter().copied().find(|writer| !self.live.contains(*writer));
-        if lost.is_none() && !missing.is_empty() {
+        if lost.is_none() && !missing.is_empty() && !self.planted(Planted::ServeBeforeDiffs) {
             return false;
         }
         self.release.needs.retain(|need| need.from != node || need.request != request);
@@ -473,7 +492,8 @@ impl Engine {
         let own = self.config.node;
         let entry = self.pages.entry(page);
         let local = self.pages.local(page).expect("checked when the request came");
-        if node != own && local.state == PageState::Modified && self.is_alone_with(page) {
+        let untold = self.planted(Planted::HomeWritesUntold);
+        if node != own && local.state == PageState::Modified && self.is_alone_with(page) && !untold {
             if self.is_in_use(page) || self.is_written_on(page) {
                 // A thread is about to write that asked for it, or the kernel does.
                 self.release.dirty.push(page);
@@ -507,12 +527,15 @@ impl Engine {
         if !self.is_release(page) {
             return Err(NOT_RELEASE);
         }
-        if interval <= self.release.flushed[from.index()] || interval >= limits::INTERVALS {
+        let is_old = interval <= self.release.flushed[from.index()];
+        if is_old && !self.planted(Planted::FirstDiffIsLast) || interval >= limits::INTERVALS {
             return Err(NO_SUCH_INTERVAL);
         }
         self.touch(page);
-        out.push(Action::ApplyDiff(page));
-        if last {
+        if !self.planted(Planted::LoseDiff) {
+            out.push(Action::ApplyDiff(page));
+        }
+        if last || self.planted(Planted::FirstDiffIsLast) {
             self.release.flushed[from.index()] = interval;
             self.serve_waiting(out);
         }

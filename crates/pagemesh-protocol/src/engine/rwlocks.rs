@@ -9,6 +9,7 @@
 //! left half written. A reader that is lost leaves nothing behind.
 
 use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
+use super::planted::Planted;
 use super::queue::{Arena, Queue, Waiter};
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled, sync_home};
@@ -122,8 +123,9 @@ impl Engine {
             self.send(from, Message::SyncRefused { ticket }, out);
             return Ok(());
         }
+        let beside = self.planted(Planted::WriterBesideReaders);
         let used = self.rwlocks.used.entry(lock).or_default();
-        if used.line.is_empty() && used.admits(access) {
+        if used.line.is_empty() && (used.admits(access) || beside && used.writer.is_none()) {
             self.let_in(lock, turn, out);
         } else if !waits {
             self.send(from, Message::RwBusy { lock, ticket }, out);
@@ -156,9 +158,10 @@ impl Engine {
 
     /// Lets those in whose turn has come; forgets the lock when nobody has or wants it.
     fn serve_line(&mut self, lock: RwLockId, out: &mut Actions) {
+        let starves = self.planted(Planted::StarveReaders);
         while let Some(used) = self.rwlocks.used.get_mut(&lock) {
             match self.rwlocks.in_line.first(used.line) {
-                Some(turn) if used.admits(turn.access) => {
+                Some(turn) if used.admits(turn.access) && !(starves && turn.access == Access::Read) => {
                     self.rwlocks.in_line.pop(&mut used.line);
                     self.let_in(lock, turn, out);
                 }
@@ -199,10 +202,13 @@ impl Engine {
     pub(super) fn mend_rwlocks(&mut self, lost: NodeId, out: &mut Actions) {
         let mut all: Vec<RwLockId> = self.rwlocks.used.keys().copied().collect();
         all.sort_unstable();
+        let keeps = self.planted(Planted::KeepDeadReader);
         for lock in all {
             let Some(used) = self.rwlocks.used.get_mut(&lock) else { continue };
             self.rwlocks.in_line.remove_node(&mut used.line, lost);
-            used.reading -= self.rwlocks.reading.remove_node(&mut used.readers, lost);
+            if !keeps {
+                used.reading -= self.rwlocks.reading.remove_node(&mut used.readers, lost);
+            }
             if used.writer.take_if(|writer| writer.node == lost).is_some() {
                 used.died = Some(lost);
             }

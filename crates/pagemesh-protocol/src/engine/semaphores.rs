@@ -6,6 +6,7 @@
 //! A unit that is granted to a call which gave up meanwhile finds nobody at its node, which sends it back.
 
 use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
+use super::planted::Planted;
 use super::queue::{Arena, Queue};
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled, sync_home};
@@ -100,7 +101,9 @@ impl Engine {
         let home = sync_home(semaphore.0, self.config.nodes);
         let wait = Wait::Semaphore(semaphore);
         if from == home && self.tickets.wait(ticket) != wait {
-            self.send(home, Message::SemaphoreReturn { semaphore }, out);
+            if !self.planted(Planted::KeepReturnedUnit) {
+                self.send(home, Message::SemaphoreReturn { semaphore }, out);
+            }
             return Ok(());
         }
         self.conclude_acquire(from, home, ticket, wait, Outcome::Done, out)
@@ -215,19 +218,21 @@ impl Engine {
     }
 
     fn add_unit(&mut self, semaphore: SemaphoreId) -> bool {
+        let loses = self.planted(Planted::LosePost);
         let used = self.semaphores.used.entry(semaphore).or_default();
         let room = used.units < limits::SEMAPHORE_UNITS;
-        used.units += u32::from(room);
+        used.units += u32::from(room && (!loses || used.queue.is_empty()));
         room
     }
 
     /// Grants units to those who wait; forgets a semaphore that is as if nobody had ever named it.
     fn hand_out_units(&mut self, semaphore: SemaphoreId, out: &mut Actions) {
+        let twice = self.planted(Planted::DoubleUnit);
         while let Some(used) = self.semaphores.used.get_mut(&semaphore)
             && used.units > 0
             && let Some(Caller { node, ticket }) = self.semaphores.queued.pop(&mut used.queue)
         {
-            used.units -= 1;
+            used.units -= u32::from(!twice);
             self.tell(node, out);
             self.send(node, Message::SemaphoreGrant { semaphore, ticket }, out);
         }

@@ -1,7 +1,8 @@
 //! What a seed stands for: the mesh, its regions, the program, and what goes wrong.
 
 use crate::random::Random;
-use pagemesh_protocol::{NodeId, Placement, Protocol};
+use pagemesh_protocol::{NodeId, Placement, Planted, Protocol};
+use std::fmt;
 
 /// Cells of a page; each holds one number.
 pub(super) const CELLS: usize = 4;
@@ -25,16 +26,32 @@ pub enum Fault {
     WholePage,
     /// The twin of a page that is pinned for writing is not brought up to what was sent.
     OldTwin,
+    /// Every engine has this fault.
+    Engine(Planted),
 }
 
 impl Fault {
-    /// The fault of this name, as `Debug` writes it, in any letter case.
+    /// The fault of this name, in any letter case.
     pub fn named(name: &str) -> Option<Fault> {
-        FAULTS.into_iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(name))
+        Fault::all().find(|fault| fault.to_string().eq_ignore_ascii_case(name))
+    }
+
+    /// Those of the simulated machine, then those of the engines.
+    pub fn all() -> impl Iterator<Item = Fault> {
+        FAULTS.into_iter().chain(Planted::ALL.into_iter().map(Fault::Engine))
     }
 }
 
-/// All of them.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Engine(planted) => write!(f, "{planted:?}"),
+            machine => write!(f, "{machine:?}"),
+        }
+    }
+}
+
+/// Those of the simulated machine.
 pub const FAULTS: [Fault; 8] = [
     Fault::LostDiff,
     Fault::MissedNotice,

@@ -88,17 +88,13 @@ pub(super) type Checked = Result<(), String>;
 impl World {
     pub(super) fn new(plan: Plan, random: Random, fault: Option<Fault>, traced: bool) -> World {
         let count = plan.nodes;
-        let node = |number| Node {
-            engine: Engine::new(EngineConfig {
-                tickets: 1024,
-                locks: 64,
-                barriers: 8,
-                ..EngineConfig::new(NodeId::new(number), count)
-            }),
-            alive: true,
-            pages: Vec::new(),
-            postponed: false,
-            awaited: None,
+        let node = |number| {
+            let bounds = EngineConfig::new(NodeId::new(number), count);
+            let mut engine = Engine::new(EngineConfig { tickets: 1024, locks: 64, barriers: 8, ..bounds });
+            if let Some(Fault::Engine(planted)) = fault {
+                engine.plant(planted);
+            }
+            Node { engine, alive: true, pages: Vec::new(), postponed: false, awaited: None }
         };
         let threads = plan.threads.iter().enumerate().map(|(index, node)| Thread::new(*node, index as u16));
         let truth = Truth { value: 0, writer: None, past: vec![0], uncertain: false };
@@ -125,8 +121,15 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Result<RaceFreeReport, (String, Vec<String>)> {
-        let result = self.open_regions().and_then(|()| self.fill_semaphores());
-        let result = result.and_then(|()| self.run_threads()).and_then(|()| self.check_rest());
+        let run = std::panic::AssertUnwindSafe(|| {
+            self.open_regions()?;
+            self.fill_semaphores()?;
+            self.run_threads()?;
+            self.check_rest()
+        });
+        // An assertion of an engine that fails is a finding like others.
+        let result = std::panic::catch_unwind(run)
+            .unwrap_or_else(|panic| Err(format!("panic: {}", crate::run::panic_text(panic.as_ref()))));
         result.map(|()| self.report).map_err(|what| (what, self.trace.unwrap_or_default()))
     }
 
@@ -244,8 +247,12 @@ impl World {
     fn message(&mut self, from: usize, to: usize, message: Message, load: &Load) -> Checked {
         let mut out = Actions::new();
         let from = NodeId::new(from as u16);
+        let waited = self.nodes[to].engine.load().condition_waiters;
         let handled = self.nodes[to].engine.on_message(from, View::FIRST, &message, &mut out);
         handled.map_err(|violation| violation.to_string())?;
+        if matches!(message, Message::ConditionSignal { all: false, .. }) {
+            self.check_woken(to, waited)?;
+        }
         let held = self.nodes[to].engine.notices_held() as u64;
         self.report.notices_most = self.report.notices_most.max(held);
         self.perform(to, &out, load)

@@ -95,10 +95,18 @@ impl World {
         self.threads[index].steps.pop_front();
         let node = self.threads[index].node;
         self.note(|| format!("thread {index} signals {lock}, all: {all}"));
+        let waited = self.nodes[node].engine.load().condition_waiters;
         self.event(node, |engine, out| {
             // A condition that is lost wakes nobody.
             let _ = engine.on_condition_notify(condition(lock), all, out);
-        })
+        })?;
+        if all { Ok(()) } else { self.check_woken(node, waited) }
+    }
+
+    /// One signal wakes one of those who waited at `node`.
+    pub(super) fn check_woken(&self, node: usize, waited: usize) -> Checked {
+        let woken = waited.saturating_sub(self.nodes[node].engine.load().condition_waiters);
+        if woken <= 1 { Ok(()) } else { Err(format!("one signal woke {woken} at node {node}")) }
     }
 
     /// Thread `index` has waited long enough for its signal.
