@@ -13,6 +13,8 @@ pub struct Load {
     pub transactions: usize,
     /// Page requests that wait behind those transactions.
     pub queued_requests: usize,
+    /// Page requests to this home that wait until diffs have come.
+    pub awaiting_diffs: usize,
     /// Demands for copies of this node that wait until threads have used them.
     pub demands: usize,
     /// Locks of this home that are held, or left behind by a dead holder.
@@ -48,7 +50,7 @@ pub struct Load {
 impl Load {
     /// Requests and calls that stand in line at this node as a home.
     pub const fn in_line(&self) -> usize {
-        self.queued_requests + self.lock_waiters
+        self.queued_requests + self.awaiting_diffs + self.lock_waiters
     }
 }
 
@@ -65,6 +67,7 @@ impl Engine {
             requests: self.coherence.pending.len(),
             transactions: self.coherence.transactions.len(),
             queued_requests: self.coherence.queued.len(),
+            awaiting_diffs: self.release.waiting(),
             demands: self.uses.demands_in_all(),
             locks,
             lock_waiters,

@@ -114,6 +114,11 @@ impl Release {
         self.is_quiet() && self.dirty.is_empty() && self.notices.held() == 0
     }
 
+    /// Page requests that wait for diffs.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.needs.is_empty() && self.waiting.is_empty()
     }

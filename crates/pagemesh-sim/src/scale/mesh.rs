@@ -10,9 +10,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 const REGION: RegionId = RegionId(0);
+/// The first lock.
 const LOCK: LockId = LockId(7);
 const BARRIER: BarrierId = BarrierId(7);
 const PAGE_BYTES: u64 = 4096;
+/// A diff of 8 bytes that lie together: its form, a gap of two bytes, a length, and these (docs/wire.md).
+const DIFF_BYTES: u64 = 12;
 /// Before every message on a link.
 const PREFIX_BYTES: u64 = 8;
 /// Waiting calls of a node at a time, and more: a ticket that holds the lock is not used again soon.
@@ -42,7 +45,7 @@ struct Node {
     /// The call that waits, what for, and since when.
     waits: Option<(Ticket, u64)>,
     calls: u16,
-    held: Option<Ticket>,
+    held: Option<(LockId, Ticket)>,
 }
 
 /// What was counted.
@@ -54,6 +57,7 @@ pub(super) struct Counts {
     pub(super) directory_bytes: usize,
     pub(super) in_line: usize,
     pub(super) inbox: usize,
+    pub(super) notices: usize,
     pub(super) waited_us: u64,
 }
 
@@ -102,7 +106,7 @@ impl Mesh {
         let node = |number| {
             // Small tables: a thousand engines are to fit into one process.
             let bounds = EngineConfig::new(NodeId::new(number), nodes);
-            let config = EngineConfig { tickets: TICKETS as usize, locks: 4, barriers: 4, ..bounds };
+            let config = EngineConfig { tickets: TICKETS as usize, locks: 64, barriers: 4, ..bounds };
             Node {
                 engine: Engine::new(config),
                 inbox: VecDeque::new(),
@@ -217,7 +221,13 @@ impl Mesh {
                 match action {
                     Action::Send { to, message, payload } => {
                         done_at += SENDING_US;
-                        self.count(&message, payload.is_some());
+                        self.count(&message, if payload.is_some() { PAGE_BYTES } else { 0 });
+                        let from = NodeId::new(at as u16);
+                        self.bring(done_at + DELAY_US, to.index(), Work::Message(from, message));
+                    }
+                    Action::SendDiff { to, message, .. } => {
+                        done_at += SENDING_US;
+                        self.count(&message, DIFF_BYTES);
                         let from = NodeId::new(at as u16);
                         self.bring(done_at + DELAY_US, to.index(), Work::Message(from, message));
                     }
@@ -239,6 +249,7 @@ impl Mesh {
             let (_, since) = self.nodes[at].waits.take().expect("a call is over");
             self.counts.waited_us += done_at - since;
             self.counts.operations += 1;
+            self.counts.notices = self.counts.notices.max(self.nodes[at].engine.notices_held());
             self.go_on(at, done_at);
         }
         self.nodes[at].busy = true;
@@ -260,10 +271,10 @@ impl Mesh {
         }
     }
 
-    fn count(&mut self, message: &Message, page: bool) {
+    fn count(&mut self, message: &Message, payload: u64) {
         let length = message.encode(View::FIRST, &mut [0; Message::MAX_BYTES]);
         self.counts.messages += 1;
-        self.counts.bytes += PREFIX_BYTES + length as u64 + if page { PAGE_BYTES } else { 0 };
+        self.counts.bytes += PREFIX_BYTES + length as u64 + payload;
     }
 }
 
@@ -277,8 +288,8 @@ impl Node {
     fn call(&mut self, now: u64, out: &mut Actions) {
         let Some(step) = self.steps.pop_front() else { return };
         if step == Step::Unlock {
-            let ticket = self.held.take().expect("the thread holds the lock");
-            self.engine.on_lock_release(ticket, LOCK, out);
+            let (lock, ticket) = self.held.take().expect("the thread holds the lock");
+            self.engine.on_lock_release(ticket, lock, out);
             // Giving back is a part of having had it: the next step is taken in the same event.
             return self.call(now, out);
         }
@@ -292,10 +303,12 @@ impl Node {
                 let participants = self.engine.live().len() as u32;
                 self.engine.on_barrier_arrive(ticket, BARRIER, participants, out);
             }
-            Step::Lock | Step::Unlock => {
-                self.held = Some(ticket);
-                self.engine.on_lock_acquire(ticket, LOCK, out);
+            Step::Lock(number) => {
+                let lock = LockId(LOCK.0 + number);
+                self.held = Some((lock, ticket));
+                self.engine.on_lock_acquire(ticket, lock, out);
             }
+            Step::Unlock => unreachable!("it was given back above"),
         }
     }
 }

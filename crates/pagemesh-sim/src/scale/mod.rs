@@ -45,6 +45,8 @@ pub struct Sample {
     pub in_line: usize,
     /// The most messages that had come to one node and were not handled.
     pub inbox: usize,
+    /// The most runs of pages that one node held write notices of.
+    pub notices: usize,
     /// The time that all operations together took, microseconds of the model.
     pub waited_us: u64,
 }
@@ -66,7 +68,8 @@ pub fn node_counts() -> impl Iterator<Item = u16> {
 pub fn measure(nodes_max: u16) -> Vec<Vec<Sample>> {
     let lines = Workload::ALL.into_iter().flat_map(|workload| {
         workload.protocols().iter().map(move |protocol| {
-            let counts = node_counts().filter(|nodes| *nodes <= nodes_max);
+            let most = nodes_max.min(workload.nodes_max(*protocol));
+            let counts = node_counts().filter(|nodes| *nodes <= most);
             counts.map(|nodes| sample(workload, *protocol, nodes)).collect()
         })
     });
@@ -94,6 +97,7 @@ pub fn sample(workload: Workload, protocol: Option<Protocol>, nodes: u16) -> Sam
         directory_bytes: counts.directory_bytes,
         in_line: counts.in_line,
         inbox: counts.inbox,
+        notices: counts.notices,
         waited_us: counts.waited_us,
     }
 }

@@ -6,7 +6,7 @@ use pagemesh_protocol::Protocol;
 use std::fmt::Write;
 
 /// The measures that are drawn, as places in [`MEASURES`].
-const DRAWN: [usize; 2] = [0, 5];
+const DRAWN: [usize; 2] = [0, 6];
 const PANEL_WIDTH: f64 = 490.0;
 const WIDTH: f64 = PANEL_WIDTH * 2.0;
 const HEIGHT: f64 = 430.0;
@@ -26,7 +26,7 @@ struct Line<'a> {
 }
 
 /// Draws messages and time per operation against nodes, both on logarithmic scales, for every workload; where there are pages, with
-/// write-invalidate.
+/// write-invalidate, and without what release regions need besides.
 pub fn plot(lines: &[Vec<Sample>]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
@@ -72,10 +72,13 @@ impl Scale {
 }
 
 fn draw(svg: &mut String, measure: &Measure, all: &[Vec<Sample>]) {
-    let drawn =
-        all.iter().filter(|line| line.first().is_some_and(|s| s.protocol != Some(Protocol::Migration)));
-    let nodes_max = all.iter().flatten().map(|sample| sample.nodes).max().unwrap_or(2);
-    let scale = Scale::of(all.iter().flatten().map(measure.of), nodes_max);
+    let all: Vec<&Vec<Sample>> =
+        all.iter().filter(|line| line.first().is_some_and(|s| !s.workload.synchronises())).collect();
+    let is_drawn = |s: &Sample| s.protocol != Some(Protocol::Migration);
+    let drawn = all.iter().filter(|line| line.first().is_some_and(is_drawn));
+    let samples = || all.iter().copied().flatten();
+    let nodes_max = samples().map(|sample| sample.nodes).max().unwrap_or(2);
+    let scale = Scale::of(samples().map(measure.of), nodes_max);
     let mut lines: Vec<Line<'_>> = drawn
         .zip(COLOURS)
         .map(|(samples, colour)| {

@@ -13,47 +13,52 @@ pub struct Measure {
     pub of: fn(&Sample) -> f64,
     /// It counts whole things.
     pub whole: bool,
-    /// It is about pages: workloads without pages have no such number.
-    pub pages_only: bool,
+    /// Whether a workload with this protocol has such a number.
+    pub about: fn(Option<Protocol>) -> bool,
 }
 
+const ANY: fn(Option<Protocol>) -> bool = |_| true;
+const PAGES: fn(Option<Protocol>) -> bool = |protocol| protocol.is_some();
+const INTERVALS: fn(Option<Protocol>) -> bool = |protocol| protocol == Some(Protocol::Release);
+
 /// The measures that have a table each.
-pub const MEASURES: [Measure; 6] = [
+pub const MEASURES: [Measure; 7] = [
     Measure {
         title: "Messages per operation",
         of: |sample| sample.per_operation(sample.messages),
         whole: false,
-        pages_only: false,
+        about: ANY,
     },
     Measure {
         title: "Bytes per operation",
         of: |sample| sample.per_operation(sample.bytes),
         whole: true,
-        pages_only: false,
+        about: ANY,
     },
     Measure {
         title: "Directory bytes of the widest page",
         of: |sample| sample.directory_bytes as f64,
         whole: true,
-        pages_only: true,
+        about: PAGES,
     },
-    Measure {
-        title: "Longest line at a home",
-        of: |sample| sample.in_line as f64,
-        whole: true,
-        pages_only: false,
-    },
+    Measure { title: "Longest line at a home", of: |sample| sample.in_line as f64, whole: true, about: ANY },
     Measure {
         title: "Most unhandled messages at a node",
         of: |sample| sample.inbox as f64,
         whole: true,
-        pages_only: false,
+        about: ANY,
+    },
+    Measure {
+        title: "Most runs of pages that a node holds write notices of",
+        of: |sample| sample.notices as f64,
+        whole: true,
+        about: INTERVALS,
     },
     Measure {
         title: "Microseconds per operation, in the model",
         of: |sample| sample.per_operation(sample.waited_us),
         whole: true,
-        pages_only: false,
+        about: ANY,
     },
 ];
 
@@ -62,6 +67,7 @@ pub(super) fn protocol_name(protocol: Option<Protocol>) -> &'static str {
     match protocol {
         Some(Protocol::WriteInvalidate) => "write-invalidate",
         Some(Protocol::Migration) => "migration",
+        Some(Protocol::Release) => "release",
         Some(_) => "another",
         None => "-",
     }
@@ -85,7 +91,8 @@ pub fn with_tables(document: &str, lines: &[Vec<Sample>]) -> Option<String> {
 }
 
 fn table(measure: &Measure, lines: &[Vec<Sample>]) -> String {
-    let counts = lines.first().into_iter().flatten().map(|sample| sample.nodes);
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let counts = super::node_counts().take(columns);
     let mut text = format!("### {}\n\n| workload | protocol |", measure.title);
     let mut rule = String::from("|---|---|");
     for nodes in counts {
@@ -95,11 +102,15 @@ fn table(measure: &Measure, lines: &[Vec<Sample>]) -> String {
     let _ = writeln!(text, "\n{rule}");
     for line in lines {
         let Some(first) = line.first() else { continue };
-        if measure.pages_only && first.protocol.is_none() {
+        if !(measure.about)(first.protocol) {
             continue;
         }
         let _ = write!(text, "| {} | {} |", first.workload.name(), protocol_name(first.protocol));
-        for sample in line {
+        for column in 0..columns {
+            let Some(sample) = line.get(column) else {
+                text.push_str(" - |");
+                continue;
+            };
             let value = (measure.of)(sample);
             let _ = if measure.whole { write!(text, " {value:.0} |") } else { write!(text, " {value:.2} |") };
         }
@@ -111,15 +122,25 @@ fn table(measure: &Measure, lines: &[Vec<Sample>]) -> String {
 /// All samples, a line each, after a line of names.
 pub fn csv(lines: &[Vec<Sample>]) -> String {
     let mut text = String::from(
-        "workload,protocol,nodes,operations,messages,bytes,directory_bytes,in_line,inbox,waited_us\n",
+        "workload,protocol,nodes,operations,messages,bytes,directory_bytes,in_line,inbox,notices,waited_us\n",
     );
     for sample in lines.iter().flatten() {
-        let Sample { nodes, operations, messages, bytes, directory_bytes, in_line, inbox, waited_us, .. } =
-            sample;
+        let Sample {
+            nodes,
+            operations,
+            messages,
+            bytes,
+            directory_bytes,
+            in_line,
+            inbox,
+            notices,
+            waited_us,
+            ..
+        } = sample;
         let (workload, protocol) = (sample.workload.name(), protocol_name(sample.protocol));
         let _ = writeln!(
             text,
-            "{workload},{protocol},{nodes},{operations},{messages},{bytes},{directory_bytes},{in_line},{inbox},{waited_us}"
+            "{workload},{protocol},{nodes},{operations},{messages},{bytes},{directory_bytes},{in_line},{inbox},{notices},{waited_us}"
         );
     }
     text

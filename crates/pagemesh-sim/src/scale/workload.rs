@@ -1,15 +1,15 @@
 //! The standard workloads.
 
-use pagemesh_protocol::{Access, NodeId, Placement, Protocol};
+use pagemesh_protocol::{Access, NodeId, Placement, Protocol, limits};
 
 /// One operation of a node's thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// Reads or writes a page of the one region.
     Page(u64, Access),
-    /// Takes the one lock.
-    Lock,
-    /// Gives it back.
+    /// Takes the lock of this number.
+    Lock(u64),
+    /// Gives the lock back that is held.
     Unlock,
     /// Meets all others at the one barrier.
     Barrier,
@@ -46,11 +46,19 @@ pub enum Workload {
     HotLock,
     /// All nodes meet at one barrier.
     Barrier,
+    /// As [`Workload::Private`], and all meet at a barrier after each round.
+    PrivateRounds,
+    /// As [`Workload::HotPage`], and all meet at a barrier after the write and after the reads.
+    HotPageRounds,
+    /// As [`Workload::ProducerConsumer`], each pair with a lock that it takes to write and to read.
+    ProducerConsumerLocks,
+    /// As [`Workload::FalseSharing`], and all meet at a barrier after each write.
+    FalseSharingRounds,
 }
 
 impl Workload {
-    /// All of them.
-    pub const ALL: [Workload; 7] = [
+    /// All of them: first those whose programs do not synchronise, or do nothing else.
+    pub const ALL: [Workload; 11] = [
         Workload::Private,
         Workload::HotPage,
         Workload::Migratory,
@@ -58,6 +66,10 @@ impl Workload {
         Workload::FalseSharing,
         Workload::HotLock,
         Workload::Barrier,
+        Workload::PrivateRounds,
+        Workload::HotPageRounds,
+        Workload::ProducerConsumerLocks,
+        Workload::FalseSharingRounds,
     ];
 
     /// A name for tables.
@@ -70,6 +82,10 @@ impl Workload {
             Workload::FalseSharing => "false sharing",
             Workload::HotLock => "one hot lock",
             Workload::Barrier => "barrier",
+            Workload::PrivateRounds => "private pages + barriers",
+            Workload::HotPageRounds => "hot page + barriers",
+            Workload::ProducerConsumerLocks => "producer-consumer + locks",
+            Workload::FalseSharingRounds => "false sharing + barriers",
         }
     }
 
@@ -77,15 +93,37 @@ impl Workload {
     pub const fn protocols(self) -> &'static [Option<Protocol>] {
         match self {
             Workload::HotLock | Workload::Barrier => &[None],
+            rounds if rounds.synchronises() => &[Some(Protocol::WriteInvalidate), Some(Protocol::Release)],
             _ => &[Some(Protocol::WriteInvalidate), Some(Protocol::Migration)],
+        }
+    }
+
+    /// Whether its nodes synchronise what they do with pages, as a release region asks for.
+    pub const fn synchronises(self) -> bool {
+        matches!(
+            self,
+            Workload::PrivateRounds
+                | Workload::HotPageRounds
+                | Workload::ProducerConsumerLocks
+                | Workload::FalseSharingRounds
+        )
+    }
+
+    /// The most nodes that it is run with: notices go from every writer to every node, so there are as many as the nodes squared.
+    pub const fn nodes_max(self, protocol: Option<Protocol>) -> u16 {
+        match (self, protocol) {
+            (Workload::FalseSharingRounds, Some(Protocol::Release)) => 256,
+            _ => limits::NODES as u16,
         }
     }
 
     /// Pages of its region, and how they are given homes.
     pub(super) fn region(self, nodes: u16) -> (u64, Placement) {
         match self {
-            Workload::Private => (nodes as u64 * PRIVATE_PAGES, Placement::FirstTouch),
-            Workload::ProducerConsumer => (nodes as u64, Placement::Cyclic),
+            Workload::Private | Workload::PrivateRounds => {
+                (nodes as u64 * PRIVATE_PAGES, Placement::FirstTouch)
+            }
+            Workload::ProducerConsumer | Workload::ProducerConsumerLocks => (nodes as u64, Placement::Cyclic),
             _ => (1, Placement::Single(NodeId::new(0))),
         }
     }
@@ -94,36 +132,56 @@ impl Workload {
         let everyone = |steps: Vec<Step>| -> Phase { (0..nodes).map(|node| (node, steps.clone())).collect() };
         match self {
             Workload::Private => {
-                let own = |node: u16| {
-                    let first = node as u64 * PRIVATE_PAGES;
-                    let pages = (first..first + PRIVATE_PAGES).flat_map(|page| [page; PRIVATE_TOUCHES]);
-                    (node, pages.map(WRITE).collect())
-                };
+                let own =
+                    |node| (node, own_pages(node).flat_map(|page| [WRITE(page); PRIVATE_TOUCHES]).collect());
                 vec![(0..nodes).map(own).collect()]
+            }
+            Workload::PrivateRounds => {
+                let round = |node| own_pages(node).map(WRITE).chain([Step::Barrier]).collect::<Vec<_>>();
+                vec![(0..nodes).map(|node| (node, round(node).repeat(PRIVATE_TOUCHES))).collect()]
             }
             Workload::HotPage => {
                 let readers: Phase = (0..nodes)
                     .filter(|node| *node != 1)
                     .map(|node| (node, vec![READ(0); HOT_READS]))
                     .collect();
-                let round = [vec![(1, vec![WRITE(0)])], readers];
-                [round.clone(), round.clone(), round.clone(), round].concat()
+                vec![[vec![(1, vec![WRITE(0)])], readers]; ROUNDS].concat()
+            }
+            Workload::HotPageRounds => {
+                let round = |node| {
+                    let (write, read) = if node == 1 { (1, 0) } else { (0, HOT_READS) };
+                    [vec![WRITE(0); write], vec![Step::Barrier], vec![READ(0); read], vec![Step::Barrier]]
+                        .concat()
+                };
+                vec![(0..nodes).map(|node| (node, round(node).repeat(ROUNDS))).collect()]
             }
             Workload::Migratory => {
                 let turns = (0..2).flat_map(|_| 0..nodes);
                 turns.map(|node| vec![(node, vec![READ(0), WRITE(0)])]).collect()
             }
-            Workload::ProducerConsumer => {
-                let pairs = nodes / 2;
-                // The home of a page is neither of the two, where there are others.
-                let page = |pair: u16| (2 * pair as u64 + 2) % nodes as u64;
-                let write: Phase = (0..pairs).map(|pair| (2 * pair, vec![WRITE(page(pair))])).collect();
-                let read: Phase = (0..pairs).map(|pair| (2 * pair + 1, vec![READ(page(pair))])).collect();
-                vec![[write, read]; 2 * ROUNDS].concat()
+            Workload::ProducerConsumer => producer_consumer(nodes, |_, touch| vec![touch]),
+            Workload::ProducerConsumerLocks => {
+                producer_consumer(nodes, |pair, touch| vec![Step::Lock(pair as u64), touch, Step::Unlock])
             }
             Workload::FalseSharing => vec![everyone(vec![WRITE(0)]); ROUNDS],
-            Workload::HotLock => vec![everyone([Step::Lock, Step::Unlock].repeat(ROUNDS))],
+            Workload::FalseSharingRounds => vec![everyone([WRITE(0), Step::Barrier].repeat(ROUNDS))],
+            Workload::HotLock => vec![everyone([Step::Lock(0), Step::Unlock].repeat(ROUNDS))],
             Workload::Barrier => vec![everyone(vec![Step::Barrier; ROUNDS])],
         }
     }
+}
+
+fn own_pages(node: u16) -> impl Iterator<Item = u64> {
+    let first = node as u64 * PRIVATE_PAGES;
+    first..first + PRIVATE_PAGES
+}
+
+/// The steps of every pair for each of its touches, in turns.
+fn producer_consumer(nodes: u16, steps: impl Fn(u16, Step) -> Vec<Step>) -> Vec<Phase> {
+    let pairs = nodes / 2;
+    // The home of a page is neither of the two, where there are others.
+    let page = |pair: u16| (2 * pair as u64 + 2) % nodes as u64;
+    let write: Phase = (0..pairs).map(|pair| (2 * pair, steps(pair, WRITE(page(pair))))).collect();
+    let read: Phase = (0..pairs).map(|pair| (2 * pair + 1, steps(pair, READ(page(pair))))).collect();
+    vec![[write, read]; 2 * ROUNDS].concat()
 }
