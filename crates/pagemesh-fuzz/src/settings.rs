@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -13,6 +13,7 @@ const NAMES: [&str; 8] = [
     "PAGEMESH_FAULT_TIMEOUT_MS",
     "PAGEMESH_SPIN_US",
     "PAGEMESH_PAGER",
+    "PAGEMESH_LEASE_MS",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.

@@ -23,6 +23,35 @@ fn start_with(options: JoinOptions) -> JoinHandle<Result<Joined, JoinError>> {
     thread::spawn(move || join(options))
 }
 
+/// What ends a link to a machine that is silent; without it a node that was cut off would be waited for until TCP itself gives
+/// up, for a quarter of an hour.
+#[test]
+fn the_kernel_is_told_the_lease() {
+    for (lease, period) in
+        [(JoinOptions::LEASE, 1), (JoinOptions::LEASE_MIN, 1), (Duration::from_mins(2), 30)]
+    {
+        let (listener, address) = coordinator();
+        let first =
+            start_with(JoinOptions { listener: Some(listener), lease, ..JoinOptions::new(0, 2, address) });
+        let second = start_with(JoinOptions { lease, ..JoinOptions::new(1, 2, address) });
+        for joined in [first, second] {
+            let joined = joined.join().unwrap().unwrap();
+            for stream in joined.streams.iter().flatten() {
+                let socket = socket2::SockRef::from(stream);
+                assert_eq!(socket.tcp_user_timeout().unwrap(), Some(lease));
+                assert!(socket.keepalive().unwrap());
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(period));
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(period));
+            }
+        }
+    }
+    for lease in [Duration::ZERO, Duration::from_millis(999), Duration::from_hours(2)] {
+        let (_listener, address) = coordinator();
+        let refused = join(JoinOptions { lease, ..JoinOptions::new(1, 2, address) });
+        assert!(matches!(refused, Err(JoinError::Configuration { .. })), "{refused:?}");
+    }
+}
+
 /// Every pair exchanges a byte in both directions.
 fn check_links(mut mesh: Vec<Joined>) {
     let nodes = mesh.len();

@@ -1,6 +1,7 @@
 //! How a node finds its mesh.
 
 use crate::pager::PagerKind;
+use pagemesh_net::JoinOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub struct Config {
     pub(crate) listen_address: IpAddr,
     pub(crate) listen_port: u16,
     pub(crate) join_timeout: Duration,
+    pub(crate) lease: Duration,
     pub(crate) fault_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) pin_deadline: Duration,
@@ -68,6 +70,7 @@ impl Config {
             },
             listen_port: 0,
             join_timeout: Duration::from_secs(30),
+            lease: JoinOptions::LEASE,
             fault_timeout: Duration::from_secs(30),
             wait_timeout: Duration::from_mins(10),
             pin_deadline: Duration::from_secs(1),
@@ -82,7 +85,7 @@ impl Config {
     }
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
-    /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
+    /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
     /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US` and `PAGEMESH_PAGER` may be.
     ///
     /// # Errors
@@ -116,7 +119,7 @@ impl Config {
     }
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
-    /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS` and `PAGEMESH_SPIN_US`, where they are
+    /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS` and `PAGEMESH_SPIN_US`, where they are
     /// set; `PAGEMESH_PAGER` is looked at too.
     ///
     /// # Errors
@@ -138,6 +141,13 @@ impl Config {
             Some(text) => number(name, &text, "a number of milliseconds").map(Duration::from_millis),
         };
         config.join_timeout = millis("PAGEMESH_JOIN_TIMEOUT_MS", config.join_timeout)?;
+        let name = "PAGEMESH_LEASE_MS";
+        config.lease = millis(name, config.lease)?;
+        if !(JoinOptions::LEASE_MIN..=JoinOptions::LEASE_MAX).contains(&config.lease) {
+            let found = get(name).unwrap_or_default();
+            let wanted = "a number of milliseconds from 1000 to 3600000";
+            return Err(ConfigError::Invalid { name, found, wanted });
+        }
         config.fault_timeout = millis("PAGEMESH_FAULT_TIMEOUT_MS", config.fault_timeout)?;
         config.wait_timeout = millis("PAGEMESH_WAIT_TIMEOUT_MS", config.wait_timeout)?;
         config.pin_deadline = millis("PAGEMESH_PIN_MS", config.pin_deadline)?;
@@ -176,6 +186,16 @@ impl Config {
     #[must_use]
     pub fn join_timeout(mut self, timeout: Duration) -> Config {
         self.join_timeout = timeout;
+        self
+    }
+
+    /// How long the machine of another node, or the network to it, may be silent before this node takes the other for lost (4 s;
+    /// 1 s to 1 h are possible). A process that dies is noticed at once, since its machine says so; one that is only stopped, or
+    /// busy, is not lost at all, since its machine answers. A connection without traffic is probed four times in a lease, but at most
+    /// once a second, so that the loss may be noticed a probe later.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Config {
+        self.lease = lease;
         self
     }
 
@@ -265,6 +285,7 @@ mod tests {
             ("PAGEMESH_COORDINATOR", "127.0.0.1:7000"),
             ("PAGEMESH_JOIN_TIMEOUT_MS", "1500"),
             ("PAGEMESH_PIN_MS", "250"),
+            ("PAGEMESH_LEASE_MS", "2500"),
             ("PAGEMESH_SPIN_US", "50"),
         ])
         .unwrap();
@@ -273,6 +294,7 @@ mod tests {
         assert!(config.listen_address.is_loopback());
         assert_eq!(config.join_timeout, Duration::from_millis(1500));
         assert_eq!(config.pin_deadline, Duration::from_millis(250));
+        assert_eq!(config.lease, Duration::from_millis(2500));
         assert_eq!(config.spin, Duration::from_micros(50));
     }
 
@@ -300,5 +322,14 @@ mod tests {
             ("PAGEMESH_LISTEN", "everywhere"),
         ]);
         assert!(matches!(wrong, Err(ConfigError::Invalid { name: "PAGEMESH_LISTEN", .. })));
+        for lease in ["0", "999", "3600001", "-1", "soon"] {
+            let node =
+                [("PAGEMESH_NODE", "0"), ("PAGEMESH_NODES", "1"), ("PAGEMESH_COORDINATOR", "127.0.0.1:1")];
+            let wrong = read(&[&node[..], &[("PAGEMESH_LEASE_MS", lease)]].concat());
+            assert!(
+                matches!(wrong, Err(ConfigError::Invalid { name: "PAGEMESH_LEASE_MS", .. })),
+                "{wrong:?}"
+            );
+        }
     }
 }

@@ -108,6 +108,9 @@ static void bad_configurations_are_refused(void) {
     setenv("PAGEMESH_JOIN_TIMEOUT_MS", "soon", 1);
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("PAGEMESH_JOIN_TIMEOUT_MS"));
     unsetenv("PAGEMESH_JOIN_TIMEOUT_MS");
+    setenv("PAGEMESH_LEASE_MS", "999", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("PAGEMESH_LEASE_MS") && mentions("from 1000 to 3600000"));
+    unsetenv("PAGEMESH_LEASE_MS");
     CHECK(dsm_init(NULL) == DSM_ERROR_INVALID && mentions("PAGEMESH_NODE"));
 }
 

@@ -52,14 +52,25 @@ pub struct JoinOptions {
     pub listen_port: u16,
     /// How long joining may take in all.
     pub timeout: Duration,
+    /// How long the machine of a peer may be silent before the peer is lost: [`LEASE_MIN`](JoinOptions::LEASE_MIN) to
+    /// [`LEASE_MAX`](JoinOptions::LEASE_MAX). Each node decides for itself.
+    pub lease: Duration,
 }
 
 impl JoinOptions {
-    /// Listens on loopback only, and allows 30 s.
+    /// The lease of a node that asks for no other.
+    pub const LEASE: Duration = Duration::from_secs(4);
+    /// The shortest lease: connections without traffic are probed once a second at most.
+    pub const LEASE_MIN: Duration = Duration::from_secs(1);
+    /// The longest lease.
+    pub const LEASE_MAX: Duration = Duration::from_hours(1);
+
+    /// Listens on loopback only, allows 30 s, and has a lease of 4 s.
     pub fn new(node: u16, nodes: u16, coordinator: SocketAddr) -> Self {
         let listen_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let timeout = Duration::from_secs(30);
-        Self { node, nodes, coordinator, listener: None, listen_address, listen_port: 0, timeout }
+        let lease = Self::LEASE;
+        Self { node, nodes, coordinator, listener: None, listen_address, listen_port: 0, timeout, lease }
     }
 
     fn check(&self) -> Result<(), JoinError> {
@@ -73,6 +84,9 @@ impl JoinOptions {
             )
         } else if node != 0 && self.listener.is_some() {
             format!("node {node} was given a coordinator's listener; only node 0 can use one")
+        } else if !(Self::LEASE_MIN..=Self::LEASE_MAX).contains(&self.lease) {
+            let (asked, min, max) = (self.lease, Self::LEASE_MIN, Self::LEASE_MAX);
+            format!("a lease of {asked:?} was asked for; {min:?} to {max:?} are possible")
         } else {
             return Ok(());
         };
@@ -87,8 +101,8 @@ pub struct Joined {
     pub node: u16,
     /// How many nodes there are.
     pub nodes: u16,
-    /// The link to each node, by number; `None` for this node. Non-blocking, no delay, and set to notice a lost
-    /// peer within 4 s. What [`Switch::new`](crate::Switch::new) wants.
+    /// The link to each node, by number; `None` for this node. Non-blocking, no delay, and set to end when the peer's machine has
+    /// been silent for the lease. What [`Switch::new`](crate::Switch::new) wants.
     pub streams: Vec<Option<TcpStream>>,
 }
 
@@ -115,6 +129,9 @@ pub fn join(options: JoinOptions) -> Result<Joined, JoinError> {
         let listener = listen(SocketAddr::new(options.listen_address, options.listen_port))?;
         Member::admitted(&options, listener, deadline)?.run()?
     };
+    for stream in streams.iter().flatten() {
+        socket::set_lease(stream, options.lease).map_err(JoinError::io("setting the options of a link"))?;
+    }
     Ok(Joined { node, nodes, streams })
 }
 

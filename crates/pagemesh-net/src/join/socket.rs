@@ -9,25 +9,31 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-/// A silent peer is probed after this long without traffic, and then every so often (`tcp(7)`).
-const KEEPALIVE_PERIOD: Duration = Duration::from_secs(1);
-/// Probes without an answer after which the peer is lost.
-const KEEPALIVE_RETRIES: u32 = 3;
-/// How long sent bytes may stay without acknowledgement before the peer is lost (`TCP_USER_TIMEOUT`, `tcp(7)`).
-const USER_TIMEOUT: Duration = Duration::from_secs(4);
+/// A silent peer is probed after a part of the lease without traffic, and then every so often (`tcp(7)`).
+const PROBES_A_LEASE: u32 = 4;
+/// The shortest time between probes that the kernel knows.
+const PROBE_PERIOD_MIN: Duration = Duration::from_secs(1);
+/// The lease while nodes join.
+const JOINING_LEASE: Duration = super::JoinOptions::LEASE;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
 
-/// Sets the options of a link: no delay, and a lost peer is noticed within 4 s.
+/// Sets the options of a link: no delay, and the lease of joining.
 pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_PERIOD)
-        .with_interval(KEEPALIVE_PERIOD)
-        .with_retries(KEEPALIVE_RETRIES);
+    set_lease(stream, JOINING_LEASE)
+}
+
+/// Has the kernel end the connection when the peer's machine has been silent for so long: sent bytes stay without acknowledgement
+/// (`TCP_USER_TIMEOUT`), or probes of a connection without traffic stay without an answer. With that option set it is the time that
+/// counts, and not the number of probes (tcp(7)); it is looked at whenever a probe is due.
+pub(super) fn set_lease(stream: &TcpStream, lease: Duration) -> io::Result<()> {
+    let period = (lease / PROBES_A_LEASE).max(PROBE_PERIOD_MIN);
+    let keepalive =
+        TcpKeepalive::new().with_time(period).with_interval(period).with_retries(PROBES_A_LEASE - 1);
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(lease))
 }
 
 /// A non-blocking listener. `SO_REUSEADDR`, so that a port that another process keeps reserved by a bound socket that

@@ -128,6 +128,7 @@ impl Runtime {
             listen_address: config.listen_address,
             listen_port: config.listen_port,
             timeout: config.join_timeout,
+            lease: config.lease,
         })?;
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::new(config.node, joined.streams).map_err(setup)?;
