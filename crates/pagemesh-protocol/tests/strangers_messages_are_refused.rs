@@ -356,6 +356,33 @@ fn a_region_in_use_is_neither_dropped_nor_proposed_anew() {
     assert_eq!(mapped().hears(0, drop), [Action::UnmapRegion(REGION)]);
 }
 
+/// Nobody was given a region that is still being agreed on, so nobody has a reason to ask for its pages; were the coordinator to rely
+/// on it then, it could neither propose it anew nor drop it.
+#[test]
+fn pages_of_a_region_that_is_not_agreed_on_are_nobodys() {
+    let agreeing = || {
+        let mut subject = coordinator();
+        subject.opens(1, true, asked("grid", Placement::Cyclic));
+        subject.maps(REGION, 0, true);
+        for from in 1..COUNT - 1 {
+            subject.hears(from, Message::RegionMapped { region: REGION, round: 0, mapped: true });
+        }
+        subject
+    };
+    let page = PageAddress::new(REGION, 0);
+    let asked_for = Message::PageRequest { page, request: RequestId(1), access: Read };
+    let mut dropping = agreeing();
+    assert_eq!(dropping.refuses(1, asked_for), NO_SUCH_PAGE);
+    assert!(dropping.loses(2).contains(&Action::UnmapRegion(REGION)));
+    let mut proposing = agreeing();
+    assert_eq!(proposing.refuses(1, asked_for), NO_SUCH_PAGE);
+    let taken = Message::RegionMapped { region: REGION, round: 0, mapped: false };
+    assert!(proposing.hears(COUNT - 1, taken).contains(&Action::UnmapRegion(REGION)));
+    let mut ready = agreeing();
+    ready.hears(COUNT - 1, Message::RegionMapped { region: REGION, round: 0, mapped: true });
+    assert_ne!(ready.hears(1, asked_for), []);
+}
+
 /// The caller's answer names the round: with two proposals of one round, the answer to the first would be taken for the second's,
 /// and that one's would unmap a region in use.
 #[test]

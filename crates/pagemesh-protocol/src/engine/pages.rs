@@ -71,6 +71,9 @@ pub(super) struct Region {
     homes: Sparse<u16>,
     /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
     relied_on: bool,
+    /// Its pages exist here. At the coordinator they do only when all have mapped the region: nobody was given it before, and what
+    /// was relied on could not be given up.
+    is_open: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,7 +88,7 @@ impl Pages {
         Pages { node, nodes, regions: Vec::with_capacity(limits::REGIONS) }
     }
 
-    pub(super) fn add(&mut self, region: RegionId, spec: RegionSpec) {
+    pub(super) fn add(&mut self, region: RegionId, spec: RegionSpec, is_open: bool) {
         if self.regions.len() <= region.index() {
             self.regions.resize_with(region.index() + 1, || None);
         }
@@ -97,6 +100,7 @@ impl Pages {
             directory: Directory::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
             relied_on: false,
+            is_open,
         });
     }
 
@@ -107,7 +111,8 @@ impl Pages {
     }
 
     fn region(&self, page: PageAddress) -> Option<&Region> {
-        self.regions.get(page.region.index())?.as_ref().filter(|region| page.page < region.spec.pages)
+        let region = self.regions.get(page.region.index())?.as_ref();
+        region.filter(|region| region.is_open && page.page < region.spec.pages)
     }
 
     /// The region of `page`, to be changed: something about the page is to be kept in mind.
@@ -116,6 +121,13 @@ impl Pages {
         let region = region.expect("the region was checked when the event came in");
         region.relied_on = true;
         region
+    }
+
+    /// All have mapped the region.
+    pub(super) fn open(&mut self, region: RegionId) {
+        if let Some(Some(region)) = self.regions.get_mut(region.index()) {
+            region.is_open = true;
+        }
     }
 
     /// The application was given the region.

@@ -245,7 +245,8 @@ impl Engine {
         };
         let (_, _, spec) = self.agreements.proposed.swap_remove(index);
         if mapped {
-            self.pages.add(region, spec);
+            // The coordinator opens it when all have answered.
+            self.pages.add(region, spec, self.config.node != NodeId::COORDINATOR);
         }
         self.send(NodeId::COORDINATOR, Message::RegionMapped { region, round, mapped }, out);
     }
@@ -279,6 +280,7 @@ impl Engine {
         if missing.len() <= few_enough {
             agreement.phase = Phase::Ready;
             let spec = agreement.spec;
+            self.pages.open(region);
             for Caller { node, ticket } in std::mem::take(&mut agreement.waiting) {
                 self.send(node, Message::RegionReady { ticket, region, spec }, out);
             }
