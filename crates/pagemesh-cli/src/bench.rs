@@ -1,60 +1,114 @@
-//! `pagemesh bench`: starts the measuring nodes and prints what they found.
+//! `pagemesh bench`: starts the measuring nodes, one mesh after the other, and shows what they found.
 
 use crate::run::{Launch, Output, launch};
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use pagemesh_bench::{FaultBench, Pinning};
-use std::env;
+use pagemesh_bench::{Comparison, Mode, Plan, Report, Run, Suite, document};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Rounds where nobody says how many.
+const ROUNDS: u32 = 5;
 
 /// What to measure.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    suite: Suite,
+    what: Option<What>,
+    #[command(flatten)]
+    sizes: SizeArguments,
 }
 
 #[derive(Subcommand)]
-enum Suite {
-    /// Read misses on pages of another node, beside the same bytes on a plain TCP connection
-    Fault(FaultArguments),
-    /// One node of the fault suite; started by it
+enum What {
+    /// Page faults by who has the page: reads, writes, upgrades, several threads, a home that computes
+    Fault(SizeArguments),
+    /// Locks, barriers, atomic instructions
+    Sync(SizeArguments),
+    /// How fast much memory is read and written in order
+    Bulk(SizeArguments),
+    /// First writes and releases in release regions
+    Release(SizeArguments),
+    /// The demos beside threads on one mapping and their sequential versions
+    App(SizeArguments),
+    /// Faults of 2, 4 and 8 nodes at the same time
+    Scale(SizeArguments),
+    /// Processor time of a node that does nothing
+    Idle(SizeArguments),
+    /// Says what moved between two reports beyond the spread of their rounds
+    Compare(CompareArguments),
+    /// One node of a suite; started by it
     #[command(hide = true)]
-    FaultNode(FaultArguments),
+    Node(NodeArguments),
+}
+
+#[derive(Args)]
+struct SizeArguments {
+    /// Where the nodes run: one-core, own-cores (whoever waits spins) or free; may be given several times
+    /// [default: what suits the suite]
+    #[arg(long, value_name = "MODE")]
+    mode: Vec<Mode>,
+    /// How many nodes, where the suite leaves a choice [default: several numbers]
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(2..=16))]
+    nodes: Option<u16>,
+    /// Rounds; everything is measured once in each, in turn with its baseline [default: 5; idle: 1]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Pages or calls of each figure in each round
+    #[arg(long, value_name = "SAMPLES", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: u32,
+    /// Write the report as JSON to this file, or to stdout for `-`, where it takes the place of the tables
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Put the tables into this document, between its marks
+    #[arg(long, value_name = "FILE.md")]
+    docs: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CompareArguments {
+    /// A file that `pagemesh bench --json` wrote
+    before: PathBuf,
+    /// Another one, later
+    after: PathBuf,
 }
 
 #[derive(Args, Clone, Copy)]
-struct FaultArguments {
-    /// Pages of each figure in each round
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pages: u32,
-    /// Rounds; each measures everything once, in turn
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// Where the nodes run: one-core, own-cores or free
-    #[arg(long, default_value_t = Pinning::OneCore)]
-    pin: Pinning,
-    /// Threads of the reading node that fault at a time
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: u16,
+struct NodeArguments {
+    #[arg(long)]
+    suite: Suite,
+    #[arg(long)]
+    mode: Mode,
+    #[arg(long)]
+    nodes: usize,
+    #[arg(long)]
+    rounds: usize,
+    #[arg(long)]
+    samples: usize,
+    /// Where the node that measures writes what it found
+    #[arg(long)]
+    result: i32,
 }
 
-impl From<FaultArguments> for FaultBench {
-    fn from(arguments: FaultArguments) -> FaultBench {
-        let FaultArguments { pages, rounds, pin: pinning, threads } = arguments;
-        FaultBench { pages: pages as usize, rounds: rounds as usize, pinning, threads: threads.into() }
-    }
-}
-
-/// Runs the suite and returns the exit code.
+/// Runs what is asked for and returns the exit code.
 pub fn main(arguments: &BenchArguments) -> ExitCode {
-    let done = match &arguments.suite {
-        Suite::Fault(arguments) => start(*arguments),
-        Suite::FaultNode(arguments) => pagemesh_bench::run_node((*arguments).into()).map(|report| {
-            if let Some(report) = report {
-                print!("{report}");
-            }
-            ExitCode::SUCCESS
-        }),
+    let done = match &arguments.what {
+        None => measure(&Suite::ALL, &arguments.sizes),
+        Some(What::Fault(sizes)) => measure(&[Suite::Fault], sizes),
+        Some(What::Sync(sizes)) => measure(&[Suite::Sync], sizes),
+        Some(What::Bulk(sizes)) => measure(&[Suite::Bulk], sizes),
+        Some(What::Release(sizes)) => measure(&[Suite::Release], sizes),
+        Some(What::App(sizes)) => measure(&[Suite::App], sizes),
+        Some(What::Scale(sizes)) => measure(&[Suite::Scale], sizes),
+        Some(What::Idle(sizes)) => measure(&[Suite::Idle], sizes),
+        Some(What::Compare(CompareArguments { before, after })) => compare(before, after),
+        Some(What::Node(arguments)) => node(*arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("pagemesh bench: {error:#}");
@@ -62,17 +116,124 @@ pub fn main(arguments: &BenchArguments) -> ExitCode {
     })
 }
 
-fn start(arguments: FaultArguments) -> anyhow::Result<ExitCode> {
-    crate::pager::chosen(None)?;
-    let mut nodes = Launch::new(FaultBench::NODES as u16, env::current_exe()?);
-    "pagemesh bench".clone_into(&mut nodes.title);
-    nodes.stdout = Output::Inherited;
-    nodes.stderr = Output::Inherited;
-    let FaultArguments { pages, rounds, pin, threads } = arguments;
-    let numbers = [pages.to_string(), rounds.to_string(), pin.to_string(), threads.to_string()];
-    nodes.arguments.extend(["bench", "fault-node"].map(Into::into));
-    for (option, value) in ["--pages", "--rounds", "--pin", "--threads"].into_iter().zip(numbers) {
-        nodes.arguments.extend([option.into(), value.into()]);
+fn compare(before: &Path, after: &Path) -> anyhow::Result<ExitCode> {
+    print!("{}", Comparison::new(&Report::load(before)?, &Report::load(after)?));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What each mesh is to measure.
+fn plans(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<Vec<Plan>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut plans: Vec<Plan> = Vec::new();
+    for suite in suites {
+        let rounds = sizes.rounds.unwrap_or(if *suite == Suite::Idle { 1 } else { ROUNDS });
+        for (mode, nodes) in settings(*suite, sizes, cores)? {
+            let plan =
+                Plan { suite: *suite, mode, nodes, rounds: rounds as usize, samples: sizes.samples as usize };
+            if !plans.contains(&plan) {
+                plans.push(plan);
+            }
+        }
     }
-    Ok(ExitCode::from(launch(&nodes)?.code()))
+    Ok(plans)
+}
+
+/// The modes and the numbers of nodes of a suite, as far as the user leaves them open.
+fn settings(suite: Suite, sizes: &SizeArguments, cores: usize) -> anyhow::Result<Vec<(Mode, usize)>> {
+    let usual = suite.settings(cores);
+    if let Some(mode) = sizes.mode.iter().find(|mode| !mode.is_possible()) {
+        bail!("{mode} was asked for, and there is one core; ask for another --mode");
+    }
+    let modes: Vec<Mode> = if sizes.mode.is_empty() {
+        usual.iter().map(|(mode, _)| *mode).collect()
+    } else {
+        sizes.mode.clone()
+    };
+    let mut found = Vec::new();
+    for mode in modes {
+        // The numbers that are usual in this mode, or in any.
+        let same: Vec<usize> = usual.iter().filter(|(other, _)| *other == mode).map(|(_, n)| *n).collect();
+        let numbers = if same.is_empty() { usual.iter().map(|(_, nodes)| *nodes).collect() } else { same };
+        let numbers = sizes.nodes.map_or(numbers, |nodes| vec![usize::from(nodes)]);
+        for nodes in numbers {
+            let range = suite.nodes_range();
+            if !range.contains(&nodes) {
+                bail!("suite {suite} takes {} to {} nodes, not {nodes}", range.start(), range.end());
+            }
+            if !found.contains(&(mode, nodes)) {
+                found.push((mode, nodes));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> {
+    let plans = plans(suites, sizes)?;
+    crate::pager::chosen(None)?;
+    // Before minutes of work that could then not be kept.
+    let document =
+        sizes.docs.as_deref().map(fs::read_to_string).transpose().context("reading the document")?;
+    let mut report = Report::new();
+    if let Some(document) = &document {
+        document::with_tables(document, &report)?;
+    }
+    for plan in plans {
+        let Plan { suite, mode, nodes, .. } = plan;
+        eprintln!("pagemesh bench: {suite}, {mode}, {nodes} nodes");
+        match start(plan)? {
+            Ok(run) => report.runs.push(run),
+            Err(code) => return Ok(code),
+        }
+    }
+    if let (Some(document), Some(path)) = (document, sizes.docs.as_deref()) {
+        fs::write(path, document::with_tables(&document, &report)?).context("writing the document")?;
+    }
+    match sizes.json.as_deref() {
+        Some(path) if path == Path::new("-") => println!("{}", report.to_json()),
+        Some(path) => {
+            fs::write(path, report.to_json() + "\n")
+                .with_context(|| format!("writing {}", path.display()))?;
+            print!("{report}");
+        }
+        None => print!("{report}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has one mesh measure. An exit code when a node failed, or was told to stop.
+fn start(plan: Plan) -> anyhow::Result<Result<Run, ExitCode>> {
+    // Without MFD_CLOEXEC: the nodes inherit the descriptor.
+    let memory = memfd_create("pagemesh-bench", MemfdFlags::empty()).map_err(io::Error::from);
+    let mut result = File::from(memory.context("making room for the result")?);
+    let mut nodes =
+        Launch::new(plan.nodes as u16, std::env::current_exe().context("this program has no file")?);
+    "pagemesh bench".clone_into(&mut nodes.title);
+    (nodes.stdout, nodes.stderr) = (Output::Inherited, Output::Lines);
+    let mut line: Vec<OsString> = ["bench", "node"].map(OsString::from).to_vec();
+    let mut option = |name: &str, value: String| line.push(format!("--{name}={value}").into());
+    option("suite", plan.suite.to_string());
+    option("mode", plan.mode.to_string());
+    option("nodes", plan.nodes.to_string());
+    option("rounds", plan.rounds.to_string());
+    option("samples", plan.samples.to_string());
+    option("result", result.as_raw_fd().to_string());
+    nodes.arguments = line;
+    let code = launch(&nodes)?.code();
+    if code != 0 {
+        return Ok(Err(ExitCode::from(code)));
+    }
+    let mut text = Vec::new();
+    result.rewind()?;
+    result.read_to_end(&mut text)?;
+    Ok(Ok(serde_json::from_slice(&text).context("the nodes ended well and left no result")?))
+}
+
+fn node(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
+    let NodeArguments { suite, mode, nodes, rounds, samples, result } = arguments;
+    if let Some(run) = pagemesh_bench::run_node(Plan { suite, mode, nodes, rounds, samples })? {
+        let file = File::options().write(true).open(format!("/proc/self/fd/{result}"));
+        serde_json::to_writer(file.context("opening the place for the result")?, &run)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh-ffi", &["pagemesh"]),
     ("pagemesh-preload", &[]),
     ("pagemesh-demos", &["pagemesh"]),
-    ("pagemesh-bench", &["pagemesh"]),
+    ("pagemesh-bench", &["pagemesh", "pagemesh-memory", "pagemesh-demos"]),
     ("pagemesh-litmus", &["pagemesh"]),
     ("pagemesh-fuzz", &["pagemesh-protocol", "pagemesh-net", "pagemesh", "pagemesh-demos"]),
     (

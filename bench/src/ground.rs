@@ -1,0 +1,276 @@
+//! What every suite stands on: nodes that go through the same cases in step, and the baselines beside them.
+
+use crate::machine;
+use crate::plan::Plan;
+use crate::raw::{self, BarrierMember, BulkReader, Pinger};
+use crate::report::{Baseline, Figure, Measured, Run, Target};
+use crate::samples::Samples;
+use anyhow::{Context, Result, bail};
+use pagemesh::{Barrier, Config, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+pub(crate) const PAGE: usize = 4096;
+pub(crate) const WORDS: usize = PAGE / 8;
+
+/// The node that has the directory of most pages, and many of the pages.
+pub(crate) const HOME: NodeId = NodeId::new(0);
+/// The node that measures, where there are two or more.
+pub(crate) const READER: NodeId = NodeId::new(1);
+/// A node that is neither.
+pub(crate) const THIRD: NodeId = NodeId::new(2);
+/// And one more.
+pub(crate) const FOURTH: NodeId = NodeId::new(3);
+
+/// How long a node waits for what other nodes are to bring about.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The barrier at which all nodes take turns; the suites have the numbers after it.
+const TURN: u64 = 1_000_000;
+
+/// What a node of a suite has.
+pub(crate) struct Ground {
+    pub(crate) mesh: Mesh,
+    pub(crate) plan: Plan,
+    turn: Barrier,
+    /// To the home, or on [`Ground::ring`] to the next node.
+    pub(crate) pinger: RefCell<Pinger>,
+    pub(crate) ring: RefCell<Pinger>,
+    pub(crate) bulk: RefCell<BulkReader>,
+    pub(crate) meeting: RefCell<BarrierMember>,
+    /// A word on a page of its own for each case, by which its reader tells the others that it is done.
+    over: SharedSlice<u64>,
+}
+
+/// One thing to measure. All nodes have the same cases, and go through them in step.
+pub(crate) trait Case {
+    /// What it is called in tables.
+    fn name(&self) -> String;
+
+    /// What it is to reach.
+    fn target(&self) -> Option<Target> {
+        None
+    }
+
+    /// The baseline's name, if there is one.
+    fn baseline(&self) -> Option<String>;
+
+    /// Bytes that each sample moves, where a rate is to be told.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many steps of preparation each round has, with a barrier of all nodes between.
+    fn steps(&self) -> usize {
+        0
+    }
+
+    /// Does this node's part of a step.
+    fn prepare(&self, _round: usize, _step: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Measures the baseline, on the reader.
+    fn measure_baseline(&self, _round: usize) -> Result<Samples> {
+        Ok(Samples::default())
+    }
+
+    /// What the other nodes do meanwhile.
+    fn accompany_baseline(&self, _round: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Measures, on the reader.
+    fn measure(&self, round: usize) -> Result<Samples>;
+
+    /// What the other nodes do meanwhile.
+    fn accompany(&self, _round: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Ground {
+    /// Joins the mesh that the environment names, and sets the baselines up.
+    pub(crate) fn join(plan: Plan) -> Result<Ground> {
+        let mesh = Mesh::join(Config::from_env()?.spin(plan.mode.spin()))?;
+        let (node, nodes) = (mesh.node().index(), mesh.nodes());
+        if nodes != plan.nodes {
+            bail!("{} nodes were to measure, and there are {nodes}", plan.nodes);
+        }
+        plan.mode.pin(node, is_reader(&mesh))?;
+        let spin = plan.mode.spin();
+        let options = RegionOptions::new((nodes + 1) * PAGE).placement(Placement::Single(HOME));
+        let ports: SharedSlice<u64> = mesh.region("bench ports", options)?.slice(0, (nodes + 1) * WORDS)?;
+        // Pings, the ring and bulk: three callers a node, though most call node 0.
+        ports.set(node * WORDS, raw::serve_all(3 * nodes, spin)?.into())?;
+        if mesh.node() == HOME {
+            ports.set(nodes * WORDS, raw::serve_barrier(nodes, spin)?.into())?;
+        }
+        let turn = mesh.barrier(TURN);
+        turn.wait()?;
+        let port = |place: usize| -> Result<u16> { Ok(ports.get(place * WORDS)? as u16) };
+        let pinger = RefCell::new(Pinger::connect(port(HOME.index())?, spin)?);
+        let ring = RefCell::new(Pinger::connect(port((node + 1) % nodes)?, spin)?);
+        let bulk = RefCell::new(BulkReader::connect(port(HOME.index())?, spin)?);
+        let meeting = RefCell::new(BarrierMember::connect(port(nodes)?, spin)?);
+        let options = RegionOptions::new(MOST_CASES * PAGE).placement(Placement::Single(HOME));
+        let over = mesh.region("bench over", options)?.slice(0, MOST_CASES * WORDS)?;
+        turn.wait()?;
+        Ok(Ground { mesh, plan, turn, pinger, ring, bulk, meeting, over })
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.mesh.node()
+    }
+
+    /// Whether this node measures.
+    pub(crate) fn is_reader(&self) -> bool {
+        is_reader(&self.mesh)
+    }
+
+    /// `pages` pages of a region of their own, with one home.
+    pub(crate) fn pages(
+        &self,
+        name: &str,
+        home: NodeId,
+        pages: usize,
+        protocol: Protocol,
+    ) -> Result<SharedSlice<u64>> {
+        let options = RegionOptions::new(pages * PAGE).placement(Placement::Single(home)).protocol(protocol);
+        Ok(self.mesh.region(name, options)?.slice(0, pages * WORDS)?)
+    }
+
+    /// On the reader: tells the others that the case with this number is over in this round.
+    pub(crate) fn tell_over(&self, case: usize, round: usize) -> Result<()> {
+        Ok(self.over.set(case * WORDS, round as u64 + 1)?)
+    }
+
+    /// On other nodes: whether the reader has said so.
+    pub(crate) fn is_over(&self, case: usize, round: usize) -> Result<bool> {
+        Ok(self.over.get(case * WORDS)? > round as u64)
+    }
+
+    /// Goes through all cases, round by round; the reader returns what it found.
+    pub(crate) fn measure(&self, cases: &[Box<dyn Case + '_>]) -> Result<Vec<Figure>> {
+        let rounds = self.plan.rounds;
+        let mut found = vec![(Vec::new(), Vec::new()); cases.len()];
+        for round in 0..rounds {
+            for (case, (measured, baseline)) in cases.iter().zip(&mut found) {
+                let told = || format!("{} in round {round}", case.name());
+                let (sample, base) = self.round(&**case, round).with_context(told)?;
+                measured.push(sample);
+                baseline.push(base);
+            }
+        }
+        if !self.is_reader() {
+            return Ok(Vec::new());
+        }
+        cases
+            .iter()
+            .zip(found)
+            .map(|(case, (measured, baseline))| figure(&**case, &measured, &baseline))
+            .collect()
+    }
+
+    fn round(&self, case: &dyn Case, round: usize) -> Result<(Samples, Samples)> {
+        self.turn.wait()?;
+        for step in 0..case.steps() {
+            case.prepare(round, step)?;
+            self.turn.wait()?;
+        }
+        let (mut measured, mut base) = (Samples::default(), Samples::default());
+        // Who comes first changes from round to round: what is left of one does not always meet the other.
+        for turn in [round % 2, (round + 1) % 2] {
+            match (turn, self.is_reader()) {
+                (0, _) if case.baseline().is_none() => continue,
+                (0, true) => base = case.measure_baseline(round)?,
+                (0, false) => case.accompany_baseline(round)?,
+                (_, true) => measured = case.measure(round)?,
+                (_, false) => case.accompany(round)?,
+            }
+            self.turn.wait()?;
+        }
+        Ok((measured, base))
+    }
+
+    /// What the reader found, and under what.
+    pub(crate) fn run(&self, load_before: f64, figures: Vec<Figure>) -> Run {
+        Run {
+            suite: self.plan.suite.to_string(),
+            mode: self.plan.mode,
+            nodes: self.mesh.nodes(),
+            pager: self.mesh.pager().kind.to_string(),
+            transport: std::env::var("PAGEMESH_TRANSPORT").unwrap_or_else(|_| "TCP".to_owned()),
+            load_before,
+            load_after: machine::load(),
+            figures,
+        }
+    }
+}
+
+/// Cases of a suite at most.
+const MOST_CASES: usize = 64;
+
+/// A home takes so many given back at a time, and half of them are surely no more than it takes.
+const EVICT_AT_A_TIME: usize = 512;
+
+/// Gives these pages back and waits until they are gone.
+pub(crate) fn evict(words: &SharedSlice<u64>, pages: Range<usize>) -> Result<()> {
+    let region = words.region();
+    let deadline = Instant::now() + PATIENCE;
+    for start in pages.clone().step_by(EVICT_AT_A_TIME) {
+        let some = start..(start + EVICT_AT_A_TIME).min(pages.end);
+        while some.clone().any(|page| region.page_state(page) != pagemesh::PageState::Invalid) {
+            if Instant::now() > deadline {
+                bail!("pages that were given back do not go");
+            }
+            region.evict(some.clone());
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+fn is_reader(mesh: &Mesh) -> bool {
+    mesh.node() == READER || mesh.nodes() == 1
+}
+
+fn figure(case: &dyn Case, measured: &[Samples], baseline: &[Samples]) -> Result<Figure> {
+    let name = case.name();
+    let of = |rounds: &[Samples]| {
+        Measured::from_rounds(rounds).with_context(|| format!("{name}: a round found nothing"))
+    };
+    let baseline = match case.baseline() {
+        Some(name) => Some(Baseline { name, measured: of(baseline)? }),
+        None => None,
+    };
+    let measured = of(measured)?;
+    Ok(Figure { name, measured, baseline, target: case.target(), bytes: case.bytes() })
+}
+
+/// `0..count` in an order that no prefetcher guesses; the same in every run.
+pub(crate) fn shuffled(count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for last in (1..count).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(last, (state % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_visits_every_page_once() {
+        let mut order = shuffled(1000);
+        assert!(order.iter().enumerate().any(|(index, page)| index != *page));
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+}

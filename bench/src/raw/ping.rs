@@ -1,0 +1,93 @@
+//! A round trip on a plain TCP connection with no delay.
+
+use super::{Line, call};
+use crate::samples::Samples;
+use anyhow::Result;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// The least that a request can have: it says what is wanted.
+pub(super) const REQUEST: usize = 64;
+/// The most that a request or a reply of a ping can have.
+const MOST: usize = 1 << 20;
+
+/// What a request says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Bytes that follow the first 64.
+    pub(super) more: u32,
+    /// Bytes of the reply, or of each of its pieces.
+    pub(super) reply: u32,
+    /// Pieces of the reply.
+    pub(super) pieces: u32,
+}
+
+impl Wanted {
+    pub(super) fn encode(self) -> [u8; REQUEST] {
+        let mut request = [0; REQUEST];
+        for (place, number) in request.chunks_exact_mut(4).zip([self.more, self.reply, self.pieces]) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        request
+    }
+
+    fn decode(request: &[u8; REQUEST]) -> Wanted {
+        let number =
+            |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
+        Wanted { more: number(0), reply: number(4), pieces: number(8) }
+    }
+}
+
+/// Answers one caller until it closes.
+pub(super) fn answer(mut line: Line) -> io::Result<()> {
+    let mut request = [0; REQUEST];
+    let mut more = vec![0; MOST];
+    let reply = vec![7; MOST];
+    loop {
+        line.receive(&mut request)?;
+        let wanted = Wanted::decode(&request);
+        let (Some(more), Some(reply)) =
+            (more.get_mut(..wanted.more as usize), reply.get(..wanted.reply as usize))
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        if !more.is_empty() {
+            line.receive(more)?;
+        }
+        for _ in 0..wanted.pieces {
+            line.send(reply)?;
+        }
+    }
+}
+
+/// The side that asks.
+#[derive(Debug)]
+pub(crate) struct Pinger {
+    line: Line,
+}
+
+impl Pinger {
+    pub(crate) fn connect(port: u16, spin: Duration) -> Result<Pinger> {
+        Ok(Pinger { line: call(port, spin)? })
+    }
+
+    /// `count` round trips of `request` (at least 64) and `reply` bytes.
+    pub(crate) fn ping(&mut self, request: usize, reply: usize, count: usize) -> Result<Samples> {
+        let wanted = Wanted { more: (request - REQUEST) as u32, reply: reply as u32, pieces: 1 };
+        let mut out = vec![3; request];
+        out[..REQUEST].copy_from_slice(&wanted.encode());
+        let mut back = vec![0; reply];
+        let mut samples = Samples::default();
+        for _ in 0..count {
+            let began = Instant::now();
+            self.line.send(&out)?;
+            self.line.receive(&mut back)?;
+            samples.add(began.elapsed());
+        }
+        Ok(samples)
+    }
+
+    pub(super) fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+}

@@ -1,0 +1,359 @@
+//! What a page fault costs, by who has the page.
+
+use crate::ground::{Case, FOURTH, Ground, HOME, PAGE, READER, THIRD, WORDS, evict, shuffled};
+use crate::mode::Mode;
+use crate::raw::BarePager;
+use crate::report::Target;
+use crate::samples::Samples;
+use anyhow::{Result, bail};
+use pagemesh::{Access, NodeId, PageState, Protocol, SharedSlice};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// What a node does to the pages before.
+#[derive(Clone, Copy)]
+pub(super) enum Act {
+    Read,
+    Write,
+    Evict,
+}
+
+/// The raw round trip that a kind of fault is held against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Against {
+    /// 64 bytes there, a page and 64 bytes back.
+    Page,
+    /// 64 bytes both ways.
+    Message,
+    /// The same fault, resolved by the pager alone.
+    Pager,
+    /// The same fault on other pages, while the home computes nothing.
+    Quiet,
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// Who brings the pages into the state in which they are to be found, one after the other.
+    steps: &'static [(NodeId, Act)],
+    access: Access,
+    state: PageState,
+    against: Against,
+    /// In order of address.
+    sequential: bool,
+    /// The reader's threads that fault at a time.
+    threads: usize,
+    /// Pages that nobody touched are taken, and this node is their home.
+    fresh_at: Option<NodeId>,
+    /// Ratios: nodes on one core, and elsewhere.
+    targets: [Option<Target>; 2],
+}
+
+const CLEAN_AT_HOME: &[(NodeId, Act)] = &[(THIRD, Act::Write), (HOME, Act::Read)];
+
+impl Kind {
+    const fn read(name: &'static str, steps: &'static [(NodeId, Act)]) -> Kind {
+        Kind {
+            name,
+            steps,
+            access: Access::Read,
+            state: PageState::Invalid,
+            against: Against::Page,
+            sequential: false,
+            threads: 1,
+            fresh_at: None,
+            targets: [None; 2],
+        }
+    }
+
+    const fn write(name: &'static str, steps: &'static [(NodeId, Act)]) -> Kind {
+        Kind { access: Access::Write, ..Kind::read(name, steps) }
+    }
+
+    const fn upgrade(name: &'static str, steps: &'static [(NodeId, Act)]) -> Kind {
+        Kind { state: PageState::Shared, against: Against::Message, ..Kind::write(name, steps) }
+    }
+
+    const fn first(name: &'static str, home: NodeId) -> Kind {
+        Kind { fresh_at: Some(home), ..Kind::read(name, &[]) }
+    }
+
+    const fn to(self, one_core: f64, elsewhere: Option<f64>) -> Kind {
+        let other = match elsewhere {
+            Some(ratio) => Some(Target::Ratio(ratio)),
+            None => None,
+        };
+        Kind { targets: [Some(Target::Ratio(one_core)), other], ..self }
+    }
+
+    const fn threads(self, name: &'static str, threads: usize) -> Kind {
+        Kind { name, threads, targets: [None; 2], ..self }
+    }
+}
+
+const CLEAN: Kind = Kind::read("read, clean at its home", CLEAN_AT_HOME).to(1.85, Some(2.1));
+
+const KINDS: [Kind; 18] = [
+    Kind {
+        against: Against::Pager,
+        targets: [Some(Target::P50(5.4)); 2],
+        ..Kind::first("first touch, homed here: no message", READER)
+    },
+    Kind { against: Against::Message, ..Kind::first("first touch, homed elsewhere", HOME) },
+    CLEAN,
+    Kind { sequential: true, targets: [None; 2], ..Kind::read("read in order of address", CLEAN_AT_HOME) },
+    Kind::read("read, modified at its home", &[(HOME, Act::Write)]),
+    Kind::read("read, modified at a third node", &[(THIRD, Act::Write)]),
+    Kind::write(
+        "write miss, clean at its home alone",
+        &[(THIRD, Act::Write), (HOME, Act::Read), (THIRD, Act::Evict)],
+    )
+    .to(2.0, Some(2.0)),
+    Kind::write("write miss, clean at its home and a third", CLEAN_AT_HOME),
+    Kind::write("write miss, modified at its home", &[(HOME, Act::Write)]),
+    Kind::write("write miss, modified at a third node", &[(THIRD, Act::Write)]),
+    Kind::upgrade(
+        "upgrade, no other sharer",
+        &[(READER, Act::Write), (THIRD, Act::Read), (THIRD, Act::Evict)],
+    ),
+    Kind::upgrade("upgrade, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)]).to(2.0, Some(2.0)),
+    Kind::upgrade(
+        "upgrade, 2 other sharers",
+        &[(READER, Act::Write), (THIRD, Act::Read), (FOURTH, Act::Read)],
+    ),
+    Kind::upgrade(
+        "upgrade, 3 other sharers",
+        &[(READER, Act::Write), (THIRD, Act::Read), (FOURTH, Act::Read), (HOME, Act::Read)],
+    ),
+    CLEAN.threads("read by 2 threads, time for each page", 2),
+    CLEAN.threads("read by 3 threads, time for each page", 3),
+    CLEAN.threads("read by 4 threads, time for each page", 4),
+    Kind { name: "read, its home computes", against: Against::Quiet, ..CLEAN }.to(2.0, Some(2.0)),
+];
+
+/// One kind of fault on pages of its own.
+struct Faults<'a> {
+    ground: &'a Ground,
+    kind: Kind,
+    number: usize,
+    words: SharedSlice<u64>,
+    /// For [`Against::Pager`].
+    bare: Option<BarePager>,
+}
+
+/// The cases of the suite.
+pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
+    let mut cases: Vec<Box<dyn Case>> = Vec::new();
+    for (number, kind) in KINDS.into_iter().enumerate() {
+        let pages = match kind {
+            Kind { fresh_at: Some(_), .. } => ground.plan.samples * ground.plan.rounds,
+            Kind { against: Against::Quiet, .. } => 2 * ground.plan.samples,
+            _ => ground.plan.samples,
+        };
+        let home = kind.fresh_at.unwrap_or(HOME);
+        let words = ground.pages(&format!("fault {number}"), home, pages, Protocol::WriteInvalidate)?;
+        let is_bare = kind.against == Against::Pager && ground.is_reader();
+        let bare = if is_bare { Some(BarePager::new(ground.mesh.pager().kind, pages)?) } else { None };
+        cases.push(Box::new(Faults { ground, kind, number, words, bare }));
+    }
+    Ok(cases)
+}
+
+/// What the first word of a page holds when it was written before a round.
+fn stamp(round: usize, page: usize) -> u64 {
+    (round as u64) << 32 | (page as u64 + 1)
+}
+
+/// Brings pages into a state.
+pub(super) fn act(act: Act, words: &SharedSlice<u64>, pages: Range<usize>, round: usize) -> Result<()> {
+    match act {
+        Act::Read => {
+            words.region().prefetch(pages.clone())?;
+            // A hint only: each is touched too.
+            for page in pages {
+                words.get(page * WORDS)?;
+            }
+        }
+        Act::Write => {
+            words.region().prefetch_for_writing(pages.clone())?;
+            for page in pages {
+                words.set(page * WORDS, stamp(round, page))?;
+            }
+        }
+        Act::Evict => evict(words, pages)?,
+    }
+    Ok(())
+}
+
+impl Faults<'_> {
+    fn pages(&self) -> usize {
+        self.words.len() / WORDS
+    }
+
+    /// The pages of a round, in the order in which they are touched.
+    fn order(&self, round: usize) -> Vec<usize> {
+        let count = self.ground.plan.samples;
+        let first = if self.kind.fresh_at.is_some() { round * count } else { 0 };
+        let order = if self.kind.sequential { (0..count).collect() } else { shuffled(count) };
+        order.into_iter().map(|page| first + page).collect()
+    }
+
+    /// Touches one page, and checks that it was as it should be before and after.
+    fn touch(&self, round: usize, page: usize) -> Result<Duration> {
+        let Kind { state, access, .. } = self.kind;
+        let found = self.words.region().page_state(page);
+        // Who reads in order may get pages before it asks.
+        if found != state && !self.kind.sequential {
+            bail!("page {page} was to be {state} and is {found}");
+        }
+        let place = page * WORDS;
+        let began = Instant::now();
+        match access {
+            Access::Write => self.words.set(place + 1, 1)?,
+            Access::Read => drop(self.words.get(place)?),
+        }
+        let took = began.elapsed();
+        let held = self.words.get(place)?;
+        let expected = if self.kind.steps.is_empty() { 0 } else { stamp(round, page) };
+        if held != expected {
+            bail!("page {page} holds {held}, not {expected}");
+        }
+        Ok(took)
+    }
+
+    fn touch_all(&self, round: usize, pages: &[usize]) -> Result<Samples> {
+        let mut samples = Samples::default();
+        for page in pages {
+            samples.add(self.touch(round, *page)?);
+        }
+        Ok(samples)
+    }
+
+    /// By several threads at a time: one sample, the time for each page.
+    fn touch_in_parallel(&self, round: usize, pages: &[usize]) -> Result<Samples> {
+        let began = Instant::now();
+        let share = pages.len().div_ceil(self.kind.threads);
+        let words = &self.words;
+        std::thread::scope(|scope| -> Result<()> {
+            let threads: Vec<_> = pages
+                .chunks(share)
+                .map(|pages| {
+                    scope.spawn(move || -> Result<()> {
+                        for page in pages {
+                            let held = words.get(page * WORDS)?;
+                            if held != stamp(round, *page) {
+                                bail!("page {page} holds {held}, not {}", stamp(round, *page));
+                            }
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            Ok(())
+        })?;
+        let mut samples = Samples::default();
+        samples.add(began.elapsed() / pages.len() as u32);
+        Ok(samples)
+    }
+
+    /// Number of the word that tells the home that the reader is done: one for each half of a case with two.
+    fn over(&self, is_baseline: bool) -> usize {
+        2 * self.number + usize::from(is_baseline)
+    }
+
+    /// The home's part while the reader reads: its service thread answers, since no thread of it waits.
+    fn stay_until_over(&self, round: usize, is_baseline: bool, computes: bool) -> Result<()> {
+        if self.ground.node() != HOME {
+            return Ok(());
+        }
+        while !self.ground.is_over(self.over(is_baseline), round)? {
+            if computes {
+                compute();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Some microseconds of work that no compiler leaves out.
+fn compute() {
+    let mut state = 1_u64;
+    for step in 0..100_000_u64 {
+        state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step));
+    }
+}
+
+impl Case for Faults<'_> {
+    fn name(&self) -> String {
+        self.kind.name.to_owned()
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.kind.targets[usize::from(self.ground.plan.mode != Mode::OneCore)]
+    }
+
+    fn baseline(&self) -> Option<String> {
+        let name = match self.kind.against {
+            Against::Page => "raw TCP, 64 B and 4160 B",
+            Against::Message => "raw TCP, 64 B and 64 B",
+            Against::Pager => "the pager alone",
+            Against::Quiet => "the same, its home does nothing",
+        };
+        Some(name.to_owned())
+    }
+
+    fn steps(&self) -> usize {
+        self.kind.steps.len()
+    }
+
+    fn prepare(&self, round: usize, step: usize) -> Result<()> {
+        let (node, deed) = self.kind.steps[step];
+        if node == self.ground.node() {
+            act(deed, &self.words, 0..self.pages(), round)?;
+        }
+        Ok(())
+    }
+
+    fn measure_baseline(&self, round: usize) -> Result<Samples> {
+        let count = self.ground.plan.samples;
+        let mut pinger = self.ground.pinger.borrow_mut();
+        match (self.kind.against, &self.bare) {
+            (Against::Page, _) => pinger.ping(64, 64 + PAGE, count),
+            (Against::Message, _) => pinger.ping(64, 64, count),
+            (Against::Pager, Some(bare)) => bare.touch(self.order(round).into_iter()),
+            (Against::Pager, None) => bail!("only the reader measures"),
+            (Against::Quiet, _) => {
+                let pages: Vec<usize> = self.order(round).iter().map(|page| count + page).collect();
+                let samples = self.touch_all(round, &pages)?;
+                self.ground.tell_over(self.over(true), round)?;
+                Ok(samples)
+            }
+        }
+    }
+
+    fn accompany_baseline(&self, round: usize) -> Result<()> {
+        if self.kind.against == Against::Quiet { self.stay_until_over(round, true, false) } else { Ok(()) }
+    }
+
+    fn measure(&self, round: usize) -> Result<Samples> {
+        let order = self.order(round);
+        if self.kind.threads > 1 {
+            return self.touch_in_parallel(round, &order);
+        }
+        let samples = self.touch_all(round, &order)?;
+        if self.kind.against == Against::Quiet {
+            self.ground.tell_over(self.over(false), round)?;
+        }
+        Ok(samples)
+    }
+
+    fn accompany(&self, round: usize) -> Result<()> {
+        if self.kind.against == Against::Quiet { self.stay_until_over(round, false, true) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,46 @@
+//! The suites.
+
+mod app;
+mod bulk;
+mod fault;
+mod idle;
+mod release;
+mod scale;
+mod sync;
+
+use crate::ground::Ground;
+use crate::machine;
+use crate::plan::{Plan, Suite};
+use crate::report::Run;
+use anyhow::{Result, bail};
+
+/// Plays one of the nodes of a mesh that the environment names. The node that measures returns what it found, the others
+/// nothing.
+///
+/// # Errors
+/// When the plan cannot be, the nodes cannot join or share, or memory holds the wrong bytes.
+pub fn run_node(plan: Plan) -> Result<Option<Run>> {
+    let range = plan.suite.nodes_range();
+    if !range.contains(&plan.nodes) {
+        bail!("suite {} takes {} to {} nodes, not {}", plan.suite, range.start(), range.end(), plan.nodes);
+    }
+    if plan.rounds == 0 || plan.samples == 0 {
+        bail!("{} rounds of {} samples measure nothing; ask for one at least", plan.rounds, plan.samples);
+    }
+    let load_before = machine::load();
+    let ground = Ground::join(plan)?;
+    let cases = match plan.suite {
+        Suite::Fault => fault::cases(&ground)?,
+        Suite::Sync => sync::cases(&ground)?,
+        Suite::Bulk => bulk::cases(&ground)?,
+        Suite::Release => release::cases(&ground)?,
+        Suite::Scale => scale::cases(&ground)?,
+        Suite::Idle => idle::cases(&ground),
+        Suite::App => Vec::new(),
+    };
+    let figures = if plan.suite == Suite::App { app::measure(&ground)? } else { ground.measure(&cases)? };
+    drop(cases);
+    let found = (!figures.is_empty()).then(|| ground.run(load_before, figures));
+    ground.mesh.leave()?;
+    Ok(found)
+}

@@ -1,0 +1,159 @@
+//! A bench that measures the wrong thing is worse than none. Each suite runs here on real processes with very few samples: every page
+//! must have been in the state that the figure's name says (the suites check that themselves, and fail), every figure must have
+//! positive, ordered numbers for each round, and beside each the baseline of as many rounds. How long anything took is not
+//! looked at.
+
+use pagemesh_bench::{Report, Run};
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_mins(3);
+const ROUNDS: usize = 2;
+
+/// Runs `pagemesh bench` to its end.
+fn bench(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let [out, err] = ["out", "err"].map(|name| folder.path().join(name));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pagemesh"))
+        .arg("bench")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(File::create(&out).unwrap())
+        .stderr(File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("bench {arguments:?} does not end: {}", std::fs::read_to_string(err).unwrap());
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    };
+    Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The runs of a suite, whose numbers were checked when they were read.
+fn measured(suite: &str, more: &[&str]) -> Vec<Run> {
+    let rounds = ROUNDS.to_string();
+    let found = bench(&[&[suite, "--rounds", &rounds, "--samples", "8", "--json", "-"], more].concat());
+    assert!(found.status.success(), "{suite}: {}{}", text(&found.stdout), text(&found.stderr));
+    let report = Report::parse(Path::new(suite), &found.stdout).unwrap();
+    for run in &report.runs {
+        assert_eq!(run.suite, suite);
+        for figure in &run.figures {
+            assert_eq!(figure.measured.rounds.len(), ROUNDS, "{suite}: {}", figure.name);
+        }
+    }
+    report.runs
+}
+
+fn names(run: &Run) -> Vec<&str> {
+    run.figures.iter().map(|figure| figure.name.as_str()).collect()
+}
+
+#[test]
+fn faults_of_every_kind_are_measured() {
+    let runs = measured("fault", &["--mode", "one-core", "--mode", "free"]);
+    assert_eq!(runs.len(), 2);
+    for run in &runs {
+        assert_eq!((run.nodes, run.figures.len()), (4, 18));
+        assert!(run.figures.iter().all(|figure| figure.baseline.is_some()), "{:?}", names(run));
+        for name in ["read, modified at a third node", "upgrade, 3 other sharers", "read, its home computes"]
+        {
+            assert!(names(run).contains(&name), "{:?}", names(run));
+        }
+    }
+}
+
+#[test]
+fn synchronisation_is_measured_for_two_nodes_and_for_more() {
+    let runs = measured("sync", &["--mode", "one-core"]);
+    let nodes: Vec<usize> = runs.iter().map(|run| run.nodes).collect();
+    assert_eq!(nodes, [2, 4, 8]);
+    for run in &runs {
+        let barrier = format!("barrier of {}", run.nodes);
+        assert!(names(run).contains(&barrier.as_str()), "{:?}", names(run));
+    }
+    assert!(names(&runs[0]).contains(&"lock and unlock, this node had it last"));
+    assert!(names(&runs[1]).contains(&"lock, a third node had it last"));
+}
+
+#[test]
+fn bulk_has_rates() {
+    let runs = measured("bulk", &["--mode", "free"]);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].figures.len(), 5);
+    for figure in &runs[0].figures {
+        assert_eq!(figure.bytes, Some(128 * 4096), "{}", figure.name);
+        assert!(figure.megabytes_per_second().unwrap() > 0.0, "{}", figure.name);
+    }
+}
+
+#[test]
+fn release_scale_and_idle_are_measured() {
+    let release = measured("release", &["--mode", "one-core"]);
+    assert_eq!(release[0].figures.len(), 6);
+    let scale = measured("scale", &["--nodes", "3"]);
+    assert_eq!(names(&scale[0]), ["3 nodes read, time for each page"]);
+    let idle = measured("idle", &[]);
+    assert_eq!(idle[0].figures.len(), 1);
+    assert!(idle[0].figures[0].baseline.is_none());
+}
+
+#[test]
+fn programs_are_measured_beside_plain_memory() {
+    let runs = measured("app", &["--nodes", "2"]);
+    assert_eq!(runs[0].figures.len(), 18);
+    for name in ["jacobi, release", "fibonacci, as many threads on one mapping"] {
+        assert!(names(&runs[0]).contains(&name), "{:?}", names(&runs[0]));
+    }
+}
+
+#[test]
+fn a_report_is_kept_shown_documented_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json, document) = (path("report.json"), path("document.md"));
+    std::fs::write(&document, "# Costs\n<!-- bench tables: begin -->\n<!-- bench tables: end -->\n").unwrap();
+    let found = bench(&["idle", "--samples", "1", "--json", &json, "--docs", &document]);
+    assert!(found.status.success(), "{}", text(&found.stderr));
+    assert!(text(&found.stdout).contains("idle, free: 2 nodes, 1 rounds"), "{}", text(&found.stdout));
+    let written = std::fs::read_to_string(&document).unwrap();
+    assert!(written.starts_with("# Costs\n") && written.contains("| processor time of"), "{written}");
+
+    let compared = bench(&["compare", &json, &json]);
+    assert!(compared.status.success(), "{}", text(&compared.stderr));
+    assert!(text(&compared.stdout).contains("0 of 1 figures moved"), "{}", text(&compared.stdout));
+    std::fs::write(path("bad.json"), "{\"schema\": 7}").unwrap();
+    let refused = bench(&["compare", &json, &path("bad.json")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("has schema 7"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_before_any_node_starts() {
+    let without_marks = tempfile::NamedTempFile::new().unwrap();
+    let path = without_marks.path().to_str().unwrap();
+    for (arguments, said) in [
+        (["bulk", "--nodes", "3"], "takes 2 to 2 nodes"),
+        (["fault", "--mode", "sideways"], "none of one-core, own-cores, free"),
+        (["idle", "--docs", path], "has no lines"),
+        (["idle", "--docs", "/nowhere/at-all.md"], "reading the document"),
+    ] {
+        let found = bench(&arguments);
+        assert!(!found.status.success(), "{arguments:?}");
+        let complaint = text(&found.stderr);
+        assert!(complaint.contains(said) && !complaint.contains("2 nodes\n"), "{arguments:?}: {complaint}");
+    }
+}
