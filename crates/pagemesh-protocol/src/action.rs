@@ -40,6 +40,18 @@ pub enum Action {
     /// Write what the payload of the message being handled says has changed into the service view of this page, and no other byte:
     /// others are writing those.
     ApplyDiff(PageAddress),
+    /// As `ApplyDiff`; and keep in mind which bytes these are until [`Action::FillAround`] or [`Action::DropTwin`]. The page is lent, nobody
+    /// here can access it and it has no twin.
+    ApplyMarked(PageAddress),
+    /// Copy the payload of the message being handled into the service view of this page, but for the bytes that
+    /// [`Action::ApplyMarked`] wrote, whose mark is over. Nobody can access the page.
+    FillAround(PageAddress),
+    /// The payload of the message being handled is this page as others know it: write into the service view what differs there from the
+    /// page's twin, which is over; or, where there is none, what differs from the page. The application may be reading the page and, where it
+    /// has a twin, writing other bytes.
+    Adopt(PageAddress),
+    /// Keep a twin of this page, which is being written: it is to be made before the page's bytes are read for the next action.
+    TwinWhileWritten(PageAddress),
     /// Copy the payload of the message being handled into the service view of this page, which nobody can access.
     Fill(PageAddress),
     /// Zero this page in the service view; nobody can access it.

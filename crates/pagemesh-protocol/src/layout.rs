@@ -166,6 +166,7 @@ kinds! {
     SEMAPHORE_POST = 89, SEMAPHORE_RETURN = 90, SEMAPHORE_DONE = 91, SEMAPHORE_MISMATCH = 92, SEMAPHORE_FULL = 93,
     CONDITION_WAIT = 94, CONDITION_QUEUED = 95, CONDITION_SIGNAL = 96, CONDITION_WOKEN = 97, CONDITION_CANCEL = 98,
     CONDITION_WITHDRAWN = 99,
+    LEND = 110, LEND_REPLY = 111, CALL_IN = 112, RETURN = 113,
 }
 
 impl Message {
@@ -302,6 +303,14 @@ impl Message {
             Message::Told { writer, interval } => on_interval(kind::TOLD, writer, interval),
             Message::Knows { writer, interval } => on_interval(kind::KNOWS, writer, interval),
             Message::Settled { writer, interval } => on_interval(kind::SETTLED, writer, interval),
+            Message::Lend { page, interval } => {
+                Fields { number: interval, ..on_page(kind::LEND, page, 0, 0) }
+            }
+            Message::LendReply { page, taken } => on_page(kind::LEND_REPLY, page, 0, u8::from(taken)),
+            Message::CallIn { page } => on_page(kind::CALL_IN, page, 0, 0),
+            Message::Return { page, interval } => {
+                Fields { number: interval, ..on_page(kind::RETURN, page, 0, 0) }
+            }
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
             _ => objects::fields(self),
@@ -327,7 +336,7 @@ impl Message {
         let message = match fields.kind {
             kind::PAGE_REQUEST..=kind::HOME_REPLY | kind::EVICT => decode_page(&fields)?,
             kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
-            kind::DIFF..=kind::SETTLED => decode_release(&fields)?,
+            kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
@@ -432,6 +441,10 @@ fn decode_release(f: &Fields) -> Result<Message, DecodeError> {
         kind::TOLD => Message::Told { writer: f.node()?, interval },
         kind::KNOWS => Message::Knows { writer: f.node()?, interval },
         kind::SETTLED => Message::Settled { writer: f.node()?, interval },
+        kind::LEND => Message::Lend { page, interval },
+        kind::LEND_REPLY => Message::LendReply { page, taken: f.flag()? },
+        kind::CALL_IN => Message::CallIn { page },
+        kind::RETURN => Message::Return { page, interval },
         other => return Err(DecodeError::Kind(other)),
     })
 }

@@ -18,6 +18,18 @@ pub const DEMANDS_FOR_ONE_COPY: usize = 64;
 /// Twins of one node at a time, beside those of pages that stay pinned over a release: 4 MiB. With one more page to be written it ends
 /// the interval by itself. With [`PINS`] this bounds what one event may send, and the twins that there are.
 pub const TWINS: usize = 1024;
+/// Pages that one home has lent to their only writers at a time: 64 MiB. So many marks of what others wrote meanwhile it may have to keep.
+pub const LENT: usize = 16_384;
+/// Pages that a home has offered to others and that were not taken or declined yet: each offer carries the page.
+pub const OFFERS: usize = 64;
+/// Pages that one node keeps for other homes.
+pub const OWNED: usize = 65_536;
+/// Diffs of a page by one node, one after the other and by no other node, after which its home lends it the page.
+pub const LEND_AFTER: u32 = 3;
+/// The most that [`LEND_AFTER`] can be made for a node.
+pub const LEND_AFTER_MOST: u32 = 7;
+/// How often a page that was called in has to be written by one node alone as many times again before it is lent again.
+pub const LEND_DOUBLINGS: u32 = 5;
 /// Runs of pages that one node keeps write notices of. There are never more than pages that were written since all nodes last
 /// knew of each other's writes.
 pub const NOTICES: usize = 1 << 22;
@@ -71,6 +83,7 @@ pub const fn gap_before_round(round: u16) -> u64 {
 
 const _: () = assert!(NODES < u16::MAX as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
+const _: () = assert!(LEND_AFTER <= LEND_AFTER_MOST && LEND_AFTER_MOST << LEND_DOUBLINGS <= 0xff);
 const _: () = assert!(PINS * 4096 >= 32 << 20);
 const _: () = assert!(REGIONS <= u16::MAX as usize);
 const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);

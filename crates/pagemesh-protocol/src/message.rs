@@ -344,6 +344,32 @@ pub enum Message {
         /// Up to which of its intervals.
         interval: u64,
     },
+    /// From the home to the one node that writes the page: keep it for me. The payload is the page as the home has it.
+    Lend {
+        /// The page.
+        page: PageAddress,
+        /// The receiver's interval whose diff of the page came to the home last.
+        interval: u64,
+    },
+    /// The answer.
+    LendReply {
+        /// The page.
+        page: PageAddress,
+        /// Whether the page is kept from now on, so that its bytes are here and not at the home.
+        taken: bool,
+    },
+    /// From the home to the page's owner: give it back.
+    CallIn {
+        /// The page.
+        page: PageAddress,
+    },
+    /// To the home: the page's bytes (in the payload), which this node keeps no longer.
+    Return {
+        /// The page.
+        page: PageAddress,
+        /// The sender's last interval: its diffs for this home up to there have all been sent.
+        interval: u64,
+    },
     /// To the lock's home: I want it for `access`.
     RwAcquire {
         /// The lock.
@@ -521,7 +547,7 @@ impl Message {
     /// What follows the message.
     pub const fn payload(&self) -> Payload {
         match self {
-            Message::Data { .. } => Payload::Page,
+            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } => Payload::Page,
             Message::Diff { .. } => Payload::Diff,
             _ => Payload::None,
         }

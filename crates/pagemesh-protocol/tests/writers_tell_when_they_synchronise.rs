@@ -375,7 +375,7 @@ fn impossible_notices_and_diffs_are_refused() {
     }
     // A home can ask nothing of a holder that the protocol does not know.
     let mut holder = writing();
-    for message in [common::INVALIDATE, common::fetch(9, Access::Read, OTHER), common::recall(0)] {
+    for message in [common::INVALIDATE, common::fetch(9, Access::Write, OTHER), common::recall(0)] {
         assert!(holder.refuses(HOME, message).contains("no such access"), "{message:?}");
     }
     holder.fault(9, Access::Read);

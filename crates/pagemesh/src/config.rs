@@ -2,6 +2,7 @@
 
 use crate::pager::PagerKind;
 use pagemesh_net::JoinOptions;
+use pagemesh_protocol::limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ pub struct Config {
     pub(crate) pin_deadline: Duration,
     pub(crate) spin: Duration,
     pub(crate) pager: Option<PagerKind>,
+    pub(crate) lend_after: u32,
 }
 
 impl Config {
@@ -76,6 +78,7 @@ impl Config {
             pin_deadline: Duration::from_secs(1),
             spin: Duration::ZERO,
             pager: None,
+            lend_after: limits::LEND_AFTER,
         }
     }
 
@@ -86,7 +89,7 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US` and `PAGEMESH_PAGER` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_PAGER` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -119,8 +122,8 @@ impl Config {
     }
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
-    /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS` and `PAGEMESH_SPIN_US`, where they are
-    /// set; `PAGEMESH_PAGER` is looked at too.
+    /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
+    /// `PAGEMESH_SPIN_US` and `PAGEMESH_LEND_AFTER`, where they are set; `PAGEMESH_PAGER` is looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -154,6 +157,14 @@ impl Config {
         if let Some(text) = get("PAGEMESH_SPIN_US") {
             let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
             config.spin = Duration::from_micros(micros);
+        }
+        let name = "PAGEMESH_LEND_AFTER";
+        if let Some(text) = get(name) {
+            let wanted = "a number of releases from 1 to 7, or 0 for never";
+            config.lend_after = number(name, &text, wanted)?;
+            if config.lend_after > limits::LEND_AFTER_MOST {
+                return Err(ConfigError::Invalid { name, found: text, wanted });
+            }
         }
         pager_setting(get(PAGER))?;
         Ok(config)
@@ -230,6 +241,15 @@ impl Config {
     #[must_use]
     pub fn pager(mut self, pager: PagerKind) -> Config {
         self.pager = Some(pager);
+        self
+    }
+
+    /// In release regions, after how many releases in which one node alone wrote a page its home lends it the page (3): then this node
+    /// need not send what it writes, and whoever reads the page fetches it from there. At most 7; with 0 this node lends and
+    /// borrows nothing.
+    #[must_use]
+    pub fn lend_after(mut self, releases: u32) -> Config {
+        self.lend_after = releases.min(limits::LEND_AFTER_MOST);
         self
     }
 

@@ -86,6 +86,10 @@ counters! {
     diffs_sent,
     /// Bytes of these diffs.
     diff_bytes,
+    /// Pages of other homes that this node keeps, or kept, since it alone writes them.
+    pages_borrowed,
+    /// Those of them that it has given back.
+    pages_returned,
     /// Copies of other nodes that this node, as the home, had dropped.
     invalidations_sent,
     /// Requests of other nodes that had to wait here, at the page's home, because another was being served.

@@ -48,6 +48,8 @@ pub(super) struct Node {
     rights: BTreeMap<(u16, u64), PageState>,
     /// Pages of which the node keeps a twin.
     twins: BTreeSet<(u16, u64)>,
+    /// Pages in which it is marked what others wrote.
+    marked: BTreeSet<(u16, u64)>,
 }
 
 impl Node {
@@ -64,6 +66,7 @@ impl Node {
             postponed: false,
             rights: BTreeMap::new(),
             twins: BTreeSet::new(),
+            marked: BTreeSet::new(),
         }
     }
 
@@ -159,7 +162,25 @@ impl Node {
                     self.twins.remove(&key(page));
                 }
             }
-            Action::DropTwin(page) => assert!(self.twins.remove(&key(page)), "there was a twin"),
+            Action::TwinWhileWritten(page) => {
+                assert!(self.twins.insert(key(page)), "a page has one twin");
+            }
+            Action::DropTwin(page) => {
+                let (twin, marks) = (self.twins.remove(&key(page)), self.marked.remove(&key(page)));
+                assert!(twin != marks, "there was either a twin or marks");
+            }
+            Action::ApplyMarked(page) => {
+                assert!(!self.rights.contains_key(&key(page)), "a page that is lent was in use");
+                self.marked.insert(key(page));
+            }
+            Action::FillAround(page) => {
+                assert!(!self.rights.contains_key(&key(page)), "a page that is in use was overwritten");
+                self.marked.remove(&key(page));
+            }
+            Action::Adopt(page) => {
+                let writable = self.rights.get(&key(page)) == Some(&PageState::Modified);
+                assert_eq!(self.twins.remove(&key(page)), writable, "what is written has a twin");
+            }
             Action::UnmapRegion(region) => self.rights.retain(|(of, _), _| *of != region.0),
             _ => {}
         }

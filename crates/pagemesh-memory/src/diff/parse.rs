@@ -1,7 +1,7 @@
 //! Reading a diff, which comes from another node and may be anything.
 
 use super::{BITMAP_BYTES, DIFF_MOST};
-use crate::PAGE_BYTES;
+use crate::{PAGE_BYTES, PageBytes};
 use std::fmt;
 
 /// How a diff says which bytes changed; the first byte of it.
@@ -147,6 +147,23 @@ impl<'a> Diff<'a> {
             Body::Runs(_) => DiffForm::Runs,
             Body::Bitmap(..) => DiffForm::Bitmap,
             Body::Whole(_) => DiffForm::Whole,
+        }
+    }
+
+    /// Writes a 1 to each byte of `marks` whose place it names, and leaves the others.
+    pub fn mark(&self, marks: &mut PageBytes) {
+        match self.body {
+            Body::Runs(runs) => {
+                for run in Runs::new(runs).flatten() {
+                    marks[run.offset..run.offset + run.bytes.len()].fill(1);
+                }
+            }
+            Body::Bitmap(bitmap, _) => {
+                for (place, mark) in marks.iter_mut().enumerate() {
+                    *mark |= bitmap[place / 8] >> (place % 8) & 1;
+                }
+            }
+            Body::Whole(_) => marks.fill(1),
         }
     }
 

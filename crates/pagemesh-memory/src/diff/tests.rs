@@ -56,6 +56,20 @@ fn only_a_page_of_which_every_byte_changed_is_sent_whole() {
 }
 
 #[test]
+fn marks_are_where_bytes_changed_and_stay_where_they_were() {
+    let every_second = changed(|page| page.iter_mut().step_by(2).for_each(|byte| *byte = 4));
+    let few = changed(|page| page[17..300].fill(1));
+    for page in [every_second, few, [3; PAGE_BYTES], changed(|page| page[4095] = 1)] {
+        let diff = encoded(&page);
+        let mut marks = [0; PAGE_BYTES];
+        marks[5] = 1;
+        Diff::parse(&diff).unwrap().mark(&mut marks);
+        let expected = |place: usize| u8::from(page[place] != 0 || place == 5);
+        assert!(marks.iter().enumerate().all(|(place, mark)| *mark == expected(place)));
+    }
+}
+
+#[test]
 fn the_bound_is_reached_and_not_passed() {
     // What the shortest form needs, for as many runs as there are and as many of them as are long, with one byte between
     // two: a wider gap costs more than the one byte that it can cost in the diff.

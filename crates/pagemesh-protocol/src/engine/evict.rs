@@ -57,6 +57,9 @@ impl Engine {
         if local.state == PageState::Modified {
             self.end_interval(out);
         }
+        if self.release.lending.owns(page) {
+            self.give_back(page, out);
+        }
         out.push(Action::Unmap(page));
         self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
     }

@@ -96,6 +96,9 @@ impl Engine {
         out: &mut Actions,
     ) {
         if self.is_release(page) {
+            if self.release.lending.owns(page) {
+                self.give_back(page, out);
+            }
             self.send_needs(page, home, request, out);
         }
         self.send(home, Message::PageRequest { page, request, access }, out);
@@ -112,7 +115,7 @@ impl Engine {
     }
 
     /// Only its home may say something about this page.
-    fn check_home_says(&self, page: PageAddress, from: NodeId) -> Handled {
+    pub(super) fn check_home_says(&self, page: PageAddress, from: NodeId) -> Handled {
         if self.pages.home(page)? == Some(from) { Ok(()) } else { Err(NOT_ITS_HOME) }
     }
 
@@ -243,10 +246,14 @@ impl Engine {
         let home = pending.asked;
         let state = granted(access);
         if self.is_release(page) {
-            if from != home {
+            // The owner of a page sends it to readers.
+            if from != home && access == Access::Write {
                 return Err(NOT_ITS_HOME);
             }
             if self.asked_again(local, pending, out) {
+                if from != home {
+                    self.send(home, Message::Done { page, request, installed: true }, out);
+                }
                 return Ok(());
             }
             out.push(Action::Fill(page));
@@ -350,6 +357,13 @@ impl Engine {
         out: &mut Actions,
     ) -> Handled {
         self.check_home_says(page, from)?;
+        if self.is_release(page) && access == Access::Read {
+            if requester == self.config.node || requester.get() >= self.config.nodes {
+                return Err("the copy cannot go to this requester");
+            }
+            self.fetch_from_owner(page, request, requester, out);
+            return Ok(());
+        }
         if self.page_state(page) == PageState::Invalid {
             return Err("there is no copy here to be fetched");
         }

@@ -281,6 +281,10 @@ impl Engine {
         installed: bool,
         out: &mut Actions,
     ) -> Handled {
+        if self.pages.home(page)? == Some(self.config.node) && self.is_release(page) {
+            self.passed_is_over(from, page, request);
+            return Ok(());
+        }
         let Some((index, transaction)) = self.transaction(page)? else {
             return Err("no copy is on its way");
         };

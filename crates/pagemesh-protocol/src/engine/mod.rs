@@ -16,6 +16,7 @@ mod evict;
 mod first_touch;
 mod holder;
 mod home;
+mod lending;
 mod load;
 mod locks;
 mod migration;
@@ -30,6 +31,7 @@ mod regions;
 mod release;
 mod rwlocks;
 mod semaphores;
+mod tales;
 mod tickets;
 mod uses;
 #[cfg(feature = "verification")]
@@ -68,6 +70,9 @@ pub struct EngineConfig {
     pub barriers: usize,
     /// Pinned pages of this node, at most [`limits::PINS`].
     pub pins: usize,
+    /// Diffs of a page by one node alone after which this node, as the page's home, lends it the page, at most
+    /// [`limits::LEND_AFTER_MOST`]; with 0 it lends and borrows nothing.
+    pub lend_after: u32,
 }
 
 impl EngineConfig {
@@ -80,6 +85,7 @@ impl EngineConfig {
             locks: limits::LOCKS,
             barriers: limits::BARRIERS,
             pins: limits::PINS,
+            lend_after: limits::LEND_AFTER,
         }
     }
 }
@@ -135,6 +141,7 @@ impl Engine {
         assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
         assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
         assert!(config.barriers <= limits::BARRIERS && config.pins <= limits::PINS);
+        assert!(config.lend_after <= limits::LEND_AFTER_MOST);
         Engine {
             config,
             view: View::FIRST,
@@ -424,6 +431,16 @@ impl Engine {
             Message::Told { writer, interval } => self.told(from, writer, interval),
             Message::Knows { writer, interval } => self.knows(from, writer, interval),
             Message::Settled { writer, interval } => self.settled(writer, interval),
+            Message::Lend { page, interval } => self.lend(from, page, interval, out),
+            Message::LendReply { page, taken } => {
+                self.check_is_home(page)?;
+                self.lend_answered(from, page, taken, out)
+            }
+            Message::CallIn { page } => self.called_in(from, page, out),
+            Message::Return { page, interval } => {
+                self.check_is_home(page)?;
+                self.returned(from, page, interval, out)
+            }
             Message::Leaving => {
                 self.peer_leaves(from, out);
                 Ok(())

@@ -204,6 +204,11 @@ impl Notices {
             .filter_map(move |(writer, written)| Some((NodeId::new(writer as u16), written.interval(page)?)))
     }
 
+    /// The interval in which this node wrote `page` last, if it did and that is not settled.
+    pub(super) fn written_here(&self, page: PageAddress) -> Option<u64> {
+        self.written[self.node.index()].interval(page)
+    }
+
     /// Notices held.
     pub(super) fn held(&self) -> usize {
         self.written.iter().map(|written| written.by_page.len()).sum()

@@ -69,6 +69,8 @@ pub(super) struct Region {
     /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
     /// this is what was settled.
     homes: Sparse<u16>,
+    /// With the release protocol, who has written the pages of this home lately; `lending.rs` says how.
+    habits: Sparse<u32>,
     /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
     relied_on: bool,
     /// Its pages exist here. At the coordinator they do only when all have mapped the region: nobody was given it before, and what
@@ -99,6 +101,7 @@ impl Pages {
             local: Sparse::new(spec.pages),
             directory: Directory::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
+            habits: Sparse::new(if spec.protocol == Protocol::Release { spec.pages } else { 0 }),
             relied_on: false,
             is_open,
         });
@@ -172,6 +175,15 @@ impl Pages {
     /// Keeps in mind, for ever, who is the home of `page`.
     pub(super) fn settle_home(&mut self, page: PageAddress, home: NodeId) {
         self.region_mut(page).homes.set(page.page, home.get() + 1);
+    }
+
+    /// Who has written `page`, of which this node is the home, lately.
+    pub(super) fn habit(&self, page: PageAddress) -> u32 {
+        self.region(page).expect("the page was checked when the event came in").habits.get(page.page)
+    }
+
+    pub(super) fn set_habit(&mut self, page: PageAddress, habit: u32) {
+        self.region_mut(page).habits.set(page.page, habit);
     }
 
     /// Pages of `run` that this node has a copy of or has asked for.

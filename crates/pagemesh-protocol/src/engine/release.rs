@@ -44,11 +44,14 @@
 //! What the requester's time demands is known twice: from the notices that the requester has, which it says in a Need each, and
 //! from those that the home itself has. Only the latter counts for notices that everyone knows, which requesters have forgotten.
 //!
+//! A page that one node alone writes is lent to it, which is told in `lending.rs`: this node then writes in place too, though it is not the home.
+//!
 //! The order of messages on one link is relied on in three places: a node's diffs come to a home before what it asks of that
 //! home next; notices come before the grant or the release that they belong to; and a Need comes before its request.
 
-use super::coherence::{NO_SUCH_PAGE, NOT_HOME_HERE, Request};
-use super::notices::{Notices, PageRun, Tale};
+use super::coherence::Request;
+use super::lending::{Lending, Passage};
+use super::notices::{Notices, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
 use super::planted::{Planted, swap_twin};
 use super::{Engine, EngineConfig, Handled};
@@ -58,8 +61,8 @@ use crate::limits;
 use crate::message::Message;
 use crate::placement::Protocol;
 
-const NOT_RELEASE: &str = "the page's protocol knows no intervals";
-const NO_SUCH_INTERVAL: &str = "it speaks of an interval that cannot be";
+pub(super) const NOT_RELEASE: &str = "the page's protocol knows no intervals";
+pub(super) const NO_SUCH_INTERVAL: &str = "it speaks of an interval that cannot be";
 
 /// What a requester's time demands of a home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,9 +75,20 @@ struct Need {
 
 /// A request that waits until diffs have come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Waiting {
-    page: PageAddress,
-    request: Request,
+pub(super) struct Waiting {
+    pub(super) page: PageAddress,
+    pub(super) request: Request,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    /// It is answered.
+    Given,
+    /// The page's owner answers it.
+    Passed,
+    /// Not yet.
+    Waits,
 }
 
 #[derive(Clone, Debug)]
@@ -82,16 +96,17 @@ pub(super) struct Release {
     pub(super) notices: Notices,
     /// Pages that this node wrote in the interval that is under way; some may stand here twice.
     dirty: Vec<PageAddress>,
-    /// How many of them have a twin.
+    /// How many of them have a twin; those of other homes that this node keeps count too, since they need one when they go back.
     twins: usize,
     /// How many of these were pinned when the last interval ended, and kept theirs: to end another would not bring them back.
     kept: usize,
     /// Of each writer, the interval whose diffs for pages of this home have all come.
-    flushed: Vec<u64>,
+    pub(super) flushed: Vec<u64>,
     /// What requests said that they need: of those that wait, and of those that come next on their links.
     needs: Vec<Need>,
-    waiting: Vec<Waiting>,
-    tales: Vec<Tale>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) lending: Lending,
+    pub(super) tales: Vec<Tale>,
 }
 
 impl Release {
@@ -104,6 +119,7 @@ impl Release {
             flushed: vec![0; config.nodes as usize],
             needs: Vec::new(),
             waiting: Vec::new(),
+            lending: Lending::default(),
             tales: Vec::new(),
         }
     }
@@ -120,7 +136,24 @@ impl Release {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.needs.is_empty() && self.waiting.is_empty()
+        self.needs.is_empty() && self.waiting.is_empty() && self.lending.is_quiet()
+    }
+
+    /// A page that others keep no twin for here was written, or is about to be.
+    pub(super) fn note_dirty(&mut self, page: PageAddress) {
+        if !self.dirty.contains(&page) {
+            self.dirty.push(page);
+            self.twins += 1;
+        }
+    }
+
+    /// Forgets that a page of another home was written; false when it was not.
+    pub(super) fn forget_dirty(&mut self, page: PageAddress) -> bool {
+        let before = self.dirty.len();
+        self.dirty.retain(|dirty| *dirty != page);
+        let gone = before - self.dirty.len();
+        self.twins -= gone;
+        gone > 0
     }
 }
 
@@ -128,6 +161,11 @@ impl Release {
 impl Engine {
     pub(super) fn is_release(&self, page: PageAddress) -> bool {
         self.pages.protocol(page) == Protocol::Release
+    }
+
+    /// Whether what this node writes to the page is in its place at once, so that it has no twin and needs no diff.
+    fn writes_in_place(&self, page: PageAddress) -> bool {
+        self.is_home_of(page) || self.release.lending.owns(page)
     }
 
     fn is_home_of(&self, page: PageAddress) -> bool {
@@ -157,12 +195,15 @@ impl Engine {
     fn mark_dirty(&mut self, page: PageAddress, out: &mut Actions) {
         if self.is_home_of(page) {
             self.touch(page);
+            self.note_own_use(page);
         } else {
             if self.release.twins >= self.release.kept + limits::TWINS {
                 self.end_interval(out);
             }
             self.release.twins += 1;
-            out.push(Action::MakeTwin(page));
+            if !self.release.lending.owns(page) {
+                out.push(Action::MakeTwin(page));
+            }
         }
         self.release.dirty.push(page);
     }
@@ -207,7 +248,7 @@ impl Engine {
 
     /// A release: what this node wrote since the last one goes to the homes, and becomes a notice.
     pub(super) fn end_interval(&mut self, out: &mut Actions) {
-        if self.release.dirty.is_empty() {
+        if self.release.dirty.is_empty() && self.release.lending.owed.is_empty() {
             return;
         }
         let mut pages = std::mem::take(&mut self.release.dirty);
@@ -215,12 +256,18 @@ impl Engine {
         pages.sort_unstable();
         pages.dedup();
         pages.retain(|page| !self.is_alone_with(*page));
-        if pages.is_empty() {
+        let mut owed = std::mem::take(&mut self.release.lending.owed);
+        if pages.is_empty() && owed.is_empty() {
             self.release.dirty = pages;
             return;
         }
-        let unsaid = usize::from(self.planted(Planted::MissNotice));
-        let interval = self.release.notices.close(&pages[..pages.len() - unsaid]);
+        owed.sort_unstable();
+        owed.retain(|page| pages.binary_search(page).is_err());
+        let mut told = [&pages[..], &owed].concat();
+        told.sort_unstable();
+        told.dedup();
+        let unsaid = usize::from(self.planted(Planted::MissNotice)).min(told.len());
+        let interval = self.release.notices.close(&told[..told.len() - unsaid]);
         for page in &pages {
             self.forget_copies(*page);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
@@ -233,42 +280,55 @@ impl Engine {
             }
         }
         self.release.kept = self.release.twins;
-        self.send_diffs(&mut pages, interval, out);
+        self.send_diffs(&mut told, &owed, interval, out);
     }
 
     /// Whether the kernel may be writing `page` for a system call, so that it stays as it is over a release.
-    fn is_written_on(&self, page: PageAddress) -> bool {
+    pub(super) fn is_written_on(&self, page: PageAddress) -> bool {
         self.page_state(page) == PageState::Modified && self.pins.block(page, Access::Read)
     }
 
-    /// Whether this node is the home of a page of which nobody else has a copy, but for such as will be dropped because of a notice
-    /// that is out already.
+    /// Whether this node is the home, or the owner, of a page of which nobody else has a copy, but for such as will be dropped because of
+    /// a notice that is out already.
     fn is_alone_with(&self, page: PageAddress) -> bool {
-        self.is_home_of(page) && self.pages.entry(page).holders == NodeSet::only(self.config.node)
+        let own = NodeSet::only(self.config.node);
+        self.release.lending.owns_alone(page)
+            || self.is_home_of(page) && self.pages.entry(page).holders == own
     }
 
-    /// A notice goes out for a page: when the home has written it, every other copy will be dropped before anyone may expect to
+    /// A notice goes out for a page: when the home has written it, or the owner, every other copy will be dropped before anyone may expect to
     /// read there what the home writes next.
     fn forget_copies(&mut self, page: PageAddress) {
+        self.release.lending.noticed(page);
         if self.is_home_of(page) {
             let holders = NodeSet::only(self.config.node);
             self.pages.set_entry(page, DirectoryEntry { holders, ..self.pages.entry(page) });
         }
     }
 
-    fn send_diffs(&mut self, pages: &mut Vec<PageAddress>, interval: u64, out: &mut Actions) {
-        pages.retain(|page| !self.is_home_of(*page));
+    /// Tells the homes of `pages` what was written there; what was written to those that are `owed` is there already.
+    fn send_diffs(
+        &mut self,
+        pages: &mut Vec<PageAddress>,
+        owed: &[PageAddress],
+        interval: u64,
+        out: &mut Actions,
+    ) {
+        pages.retain(|page| !self.writes_in_place(*page));
         let home = |page: &PageAddress| self.pages.home(*page).ok().flatten();
         pages.sort_by_key(|page| (home(page), *page));
         for (place, page) in pages.iter().enumerate() {
             let to = home(page).expect("a page that was written has a home");
             let last = pages.get(place + 1).is_none_or(|next| home(next) != Some(to));
-            if self.live.contains(to) {
-                let message = Message::Diff { page: *page, interval, last };
-                let keep_twin = self.is_written_on(*page);
-                out.push(Action::SendDiff { to, message, page: *page, keep_twin });
-            } else if !self.is_written_on(*page) {
-                out.push(Action::DropTwin(*page));
+            let message = Message::Diff { page: *page, interval, last };
+            match (self.live.contains(to), owed.binary_search(page).is_ok()) {
+                (true, true) => out.push(Action::Send { to, message, payload: None }),
+                (true, false) => {
+                    let keep_twin = self.is_written_on(*page);
+                    out.push(Action::SendDiff { to, message, page: *page, keep_twin });
+                }
+                (false, false) if !self.is_written_on(*page) => out.push(Action::DropTwin(*page)),
+                (false, _) => {}
             }
         }
     }
@@ -283,7 +343,7 @@ impl Engine {
                 self.pages.in_use(run).map(move |page| (writer, interval, page)).collect::<Vec<_>>()
             })
             .collect();
-        let is_dirty = |page| self.page_state(page) == PageState::Modified && !self.is_home_of(page);
+        let is_dirty = |page| self.page_state(page) == PageState::Modified && !self.writes_in_place(page);
         if held.iter().any(|(_, _, page)| is_dirty(*page)) && !self.planted(Planted::DropUnreleased) {
             // What threads of this node wrote and have not released must not go with the copy.
             self.end_interval(out);
@@ -307,7 +367,7 @@ impl Engine {
         }
         self.pins.take(page, Access::Write);
         if local.state == PageState::Modified
-            && !self.is_home_of(page)
+            && !self.writes_in_place(page)
             && let Some(place) = self.release.dirty.iter().position(|dirty| *dirty == page)
         {
             // Only a page that was pinned for writing is still being written here; its diff has gone.
@@ -319,110 +379,6 @@ impl Engine {
             out.push(Action::Unmap(page));
             self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
         }
-    }
-
-    /// Before a message that passes on a lock or opens a barrier: what the receiver lacks of what this node knows.
-    pub(super) fn tell(&mut self, to: NodeId, out: &mut Actions) {
-        if self.planted(Planted::TellNothing) {
-            return;
-        }
-        let mut tales = std::mem::take(&mut self.release.tales);
-        self.release.notices.tell(to, &mut tales);
-        self.send_tales(to, tales, out);
-    }
-
-    /// Before a message that is answered by such a one: what need not be told.
-    pub(super) fn tell_what_is_known(&mut self, to: NodeId, out: &mut Actions) {
-        let mut tales = std::mem::take(&mut self.release.tales);
-        self.release.notices.ask(to, &mut tales);
-        self.send_tales(to, tales, out);
-    }
-
-    /// Before arriving at a barrier, where it is found out what everyone knows.
-    pub(super) fn confirm(&mut self, to: NodeId, out: &mut Actions) {
-        let mut tales = std::mem::take(&mut self.release.tales);
-        self.release.notices.confirm(to, &mut tales);
-        self.send_tales(to, tales, out);
-    }
-
-    fn send_tales(&mut self, to: NodeId, mut tales: Vec<Tale>, out: &mut Actions) {
-        for tale in tales.drain(..) {
-            let message = match tale {
-                Tale::Wrote { writer, interval, run } => {
-                    Message::Wrote { writer, interval, first: run.first, count: run.count as u32 }
-                }
-                Tale::Told { writer, interval } => Message::Told { writer, interval },
-                Tale::Knows { writer, interval } => Message::Knows { writer, interval },
-            };
-            self.send(to, message, out);
-        }
-        self.release.tales = tales;
-    }
-
-    fn check_interval(&self, writer: NodeId, interval: u64) -> Handled {
-        if writer.get() >= self.config.nodes {
-            return Err("the writer is not a member of the mesh");
-        }
-        let own = writer == self.config.node && interval > self.release.notices.known(writer);
-        if own || interval >= limits::INTERVALS { Err(NO_SUCH_INTERVAL) } else { Ok(()) }
-    }
-
-    pub(super) fn wrote(&mut self, writer: NodeId, interval: u64, run: PageRun) -> Handled {
-        self.check_interval(writer, interval)?;
-        let last = PageAddress::new(run.first.region, run.first.page.saturating_add(run.count - 1));
-        if self.pages.local(last).is_none() {
-            return Err(NO_SUCH_PAGE);
-        }
-        if !self.is_release(last) {
-            return Err(NOT_RELEASE);
-        }
-        if self.release.notices.held() >= limits::NOTICES {
-            return Err("there are more notices than a mesh can have");
-        }
-        self.release.notices.heard_of(writer, interval, run);
-        Ok(())
-    }
-
-    pub(super) fn told(&mut self, from: NodeId, writer: NodeId, interval: u64) -> Handled {
-        self.check_interval(writer, interval)?;
-        self.release.notices.told_by(from, writer, interval);
-        Ok(())
-    }
-
-    pub(super) fn knows(&mut self, from: NodeId, writer: NodeId, interval: u64) -> Handled {
-        self.check_interval(writer, interval)?;
-        self.release.notices.peer_knows(from, writer, interval);
-        Ok(())
-    }
-
-    pub(super) fn settled(&mut self, writer: NodeId, interval: u64) -> Handled {
-        self.check_interval(writer, interval)?;
-        self.settle_notices(writer, interval);
-        Ok(())
-    }
-
-    fn settle_notices(&mut self, writer: NodeId, interval: u64) {
-        let flushed = self.release.flushed[writer.index()];
-        let (pages, own) = (&self.pages, self.config.node);
-        let forgets = self.planted(Planted::ForgetAwaitedDiffs);
-        // The requesters no longer say that they need these.
-        let still_needed = |interval: u64, run: PageRun| {
-            let mut homes = run.pages().map(|page| pages.home(page));
-            !forgets && writer != own && interval > flushed && homes.any(|home| home == Ok(Some(own)))
-        };
-        self.release.notices.settle(writer, interval, still_needed);
-    }
-
-    /// What all nodes know by now, to be told to those who leave a barrier.
-    pub(super) fn settle_known(&mut self) -> Vec<(NodeId, u64)> {
-        let live: Vec<NodeId> = self.live.iter().collect();
-        let known = self.planted(Planted::SettleUnknown);
-        let live = if known { vec![self.config.node] } else { live };
-        let agreed = self.release.notices.agreed(&live);
-        for (writer, interval) in &agreed {
-            self.settle_notices(*writer, *interval);
-        }
-        agreed
     }
 }
 
@@ -436,12 +392,7 @@ impl Engine {
         writer: NodeId,
         interval: u64,
     ) -> Handled {
-        if self.pages.home(page)? != Some(self.config.node) {
-            return Err(NOT_HOME_HERE);
-        }
-        if !self.is_release(page) {
-            return Err(NOT_RELEASE);
-        }
+        self.check_is_home(page)?;
         self.check_interval(writer, interval)?;
         let open = self.release.needs.iter().filter(|need| need.from == from).count();
         if open >= limits::NEEDS_PER_PEER {
@@ -453,33 +404,52 @@ impl Engine {
 
     /// A request for a page of this home; it was counted.
     pub(super) fn serve_release(&mut self, page: PageAddress, request: Request, out: &mut Actions) {
-        if self.release_answer(page, request, out) {
-            self.coherence.open[request.node.index()] -= 1;
-        } else {
-            self.release.waiting.push(Waiting { page, request });
+        if request.node == self.config.node {
+            self.note_own_use(page);
+        }
+        match self.release_answer(page, request, out) {
+            Answer::Given => self.coherence.open[request.node.index()] -= 1,
+            Answer::Passed => {}
+            Answer::Waits => self.release.waiting.push(Waiting { page, request }),
         }
     }
 
     /// Answers a request if what it needs is here, or never will be.
-    fn release_answer(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> bool {
+    fn release_answer(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Answer {
         let Request { node, id: request, access } = asked;
         let own = self.config.node;
+        let owner = self.release.lending.owner(page);
         let flushed = &self.release.flushed;
         let said = self.release.needs.iter().filter(|need| need.from == node && need.request == request);
         let missing: Vec<NodeId> = said
             .map(|need| (need.writer, need.interval))
             .chain(self.release.notices.writers_of(page))
-            .filter(|(writer, interval)| *writer != own && flushed[writer.index()] < *interval)
+            .filter(|(writer, _)| *writer != own && Some(*writer) != owner)
+            .filter(|(writer, interval)| flushed[writer.index()] < *interval)
             .map(|(writer, _)| writer)
             .collect();
-        let lost = missing.iter().copied().find(|writer| !self.live.contains(*writer));
-        if lost.is_none() && !missing.is_empty() && !self.planted(Planted::ServeBeforeDiffs) {
-            return false;
+        let state = self.pages.entry(page).state;
+        let lost = match state {
+            DirectoryState::Lost(with) => Some(with),
+            _ => missing.iter().copied().find(|writer| !self.live.contains(*writer)),
+        };
+        let passage = if lost.is_some() {
+            Passage::AtHome
+        } else if missing.is_empty() || self.planted(Planted::ServeBeforeDiffs) {
+            self.pass_on(page, asked, out)
+        } else {
+            Passage::Waits
+        };
+        if passage == Passage::Waits {
+            return Answer::Waits;
         }
         self.release.needs.retain(|need| need.from != node || need.request != request);
-        let touched = self.pages.entry(page).state != DirectoryState::Untouched;
+        let touched = state != DirectoryState::Untouched;
         if lost.is_none() {
             self.note_copy(page, node, out);
+        }
+        if passage == Passage::Passed {
+            return Answer::Passed;
         }
         if let Some(lost_with) = lost {
             self.answer(node, Message::Deny { page, request, lost_with }, out);
@@ -488,7 +458,7 @@ impl Engine {
         } else {
             self.answer(node, Message::Grant { page, request, access, zero: !touched }, out);
         }
-        true
+        Answer::Given
     }
 
     /// `node` is about to get a copy. What this node has written to the page, as its home, without keeping it in mind, goes with that;
@@ -511,8 +481,11 @@ impl Engine {
     }
 
     /// The page is no longer zero for sure.
-    fn touch(&mut self, page: PageAddress) {
+    pub(super) fn touch(&mut self, page: PageAddress) {
         let own = self.config.node;
+        if matches!(self.pages.entry(page).state, DirectoryState::Lost(_)) {
+            return;
+        }
         let holders = self.pages.entry(page).holders.with(own);
         self.pages
             .set_entry(page, DirectoryEntry { state: DirectoryState::Shared(own), holders, busy: None });
@@ -526,33 +499,34 @@ impl Engine {
         last: bool,
         out: &mut Actions,
     ) -> Handled {
-        if self.pages.home(page)? != Some(self.config.node) {
-            return Err(NOT_HOME_HERE);
-        }
-        if !self.is_release(page) {
-            return Err(NOT_RELEASE);
-        }
+        self.check_is_home(page)?;
         let is_old = interval <= self.release.flushed[from.index()];
         if is_old && !self.planted(Planted::FirstDiffIsLast) || interval >= limits::INTERVALS {
             return Err(NO_SUCH_INTERVAL);
         }
-        self.touch(page);
-        if !self.planted(Planted::LoseDiff) {
-            out.push(Action::ApplyDiff(page));
+        let lent = self.diff_of_lent(from, page, out)?;
+        if !lent {
+            self.touch(page);
+            if !self.planted(Planted::LoseDiff) {
+                out.push(Action::ApplyDiff(page));
+            }
         }
         if last || self.planted(Planted::FirstDiffIsLast) {
             self.release.flushed[from.index()] = interval;
             self.serve_waiting(out);
         }
+        if !lent {
+            self.note_writer(page, from, interval, out);
+        }
         Ok(())
     }
 
-    fn serve_waiting(&mut self, out: &mut Actions) {
+    pub(super) fn serve_waiting(&mut self, out: &mut Actions) {
         let mut waiting = std::mem::take(&mut self.release.waiting);
         waiting.retain(|waiting| {
-            let answered = self.release_answer(waiting.page, waiting.request, out);
-            self.coherence.open[waiting.request.node.index()] -= u32::from(answered);
-            !answered
+            let answer = self.release_answer(waiting.page, waiting.request, out);
+            self.coherence.open[waiting.request.node.index()] -= u32::from(answer == Answer::Given);
+            answer == Answer::Waits
         });
         // What this node asked itself for meanwhile was put there.
         waiting.append(&mut self.release.waiting);
@@ -561,6 +535,7 @@ impl Engine {
 
     pub(super) fn mend_release(&mut self, lost: NodeId, out: &mut Actions) {
         self.release.needs.retain(|need| need.from != lost);
+        self.mend_loans(lost, out);
         let open = &mut self.coherence.open;
         self.release.waiting.retain(|waiting| {
             let stays = waiting.request.node != lost;

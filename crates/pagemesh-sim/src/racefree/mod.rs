@@ -35,6 +35,10 @@ pub struct RaceFreeReport {
     pub messages: u64,
     /// Diffs among them.
     pub diffs: u64,
+    /// Pages that were lent to their only writers.
+    pub lent: u64,
+    /// Pages that came back.
+    pub returned: u64,
     /// Reads that were compared.
     pub reads: u64,
     /// Accesses that failed because a node was lost.
@@ -55,6 +59,8 @@ impl RaceFreeReport {
         self.steps += other.steps;
         self.messages += other.messages;
         self.diffs += other.diffs;
+        self.lent += other.lent;
+        self.returned += other.returned;
         self.reads += other.reads;
         self.losses += other.losses;
         self.pins += other.pins;

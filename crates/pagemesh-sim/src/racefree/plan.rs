@@ -26,6 +26,12 @@ pub enum Fault {
     WholePage,
     /// The twin of a page that is pinned for writing is not brought up to what was sent.
     OldTwin,
+    /// A node to which a page is lent does not take over what others wrote.
+    StaleOwner,
+    /// A page that comes back overwrites what others wrote meanwhile.
+    BareReturn,
+    /// An owner is not told to give a page back.
+    LostCallIn,
     /// Every engine has this fault.
     Engine(Planted),
 }
@@ -52,7 +58,7 @@ impl fmt::Display for Fault {
 }
 
 /// Those of the simulated machine.
-pub const FAULTS: [Fault; 8] = [
+pub const FAULTS: [Fault; 11] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -61,6 +67,9 @@ pub const FAULTS: [Fault; 8] = [
     Fault::EarlySettlement,
     Fault::WholePage,
     Fault::OldTwin,
+    Fault::StaleOwner,
+    Fault::BareReturn,
+    Fault::LostCallIn,
 ];
 
 /// Who may touch a cell.
@@ -119,6 +128,8 @@ pub(super) struct Plan {
     /// How likely the next message of a link comes next, by link.
     pub(super) weights: Vec<u64>,
     pub(super) thread_weight: u64,
+    /// Diffs by one node alone after which a page is lent to it; 0 never.
+    pub(super) lend_after: u32,
 }
 
 impl Plan {
@@ -159,6 +170,7 @@ impl Plan {
             death,
             weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
             thread_weight: [2, 16, 64][random.index(3)],
+            lend_after: [0, 1, 1, 2][random.index(4)],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The mesh: engines, memory with twins, links, and the memory that every read is compared with.
 
 mod guards;
+mod memory;
 
 use super::RaceFreeReport;
 use super::plan::{CELLS, Fault, Plan};
@@ -43,6 +44,8 @@ struct PageCopy {
     cells: Cells,
     rights: Rights,
     twin: Option<Cells>,
+    /// Cells that others wrote while the page was lent.
+    marks: [bool; CELLS],
     /// With [`Fault::LateTwin`]: the next write comes before the twin.
     late: bool,
 }
@@ -90,7 +93,13 @@ impl World {
         let count = plan.nodes;
         let node = |number| {
             let bounds = EngineConfig::new(NodeId::new(number), count);
-            let mut engine = Engine::new(EngineConfig { tickets: 1024, locks: 64, barriers: 8, ..bounds });
+            let mut engine = Engine::new(EngineConfig {
+                tickets: 1024,
+                locks: 64,
+                barriers: 8,
+                lend_after: plan.lend_after,
+                ..bounds
+            });
             if let Some(Fault::Engine(planted)) = fault {
                 engine.plant(planted);
             }
@@ -233,9 +242,12 @@ impl World {
         let Some((message, load)) = self.links[link].pop_front() else { return Ok(()) };
         self.note(|| format!("{from} -> {to} {message:?} {load:?}"));
         self.report.messages += 1;
+        self.report.lent += u64::from(matches!(message, Message::LendReply { taken: true, .. }));
+        self.report.returned += u64::from(matches!(message, Message::Return { .. }));
         match (self.fault, message) {
             (Some(Fault::MissedNotice), Message::Wrote { .. }) if self.random.chance(20) => return Ok(()),
-            (Some(Fault::EarlyAnswer), Message::Need { .. }) => return Ok(()),
+            (Some(Fault::EarlyAnswer), Message::Need { .. })
+            | (Some(Fault::LostCallIn), Message::CallIn { .. }) => return Ok(()),
             (Some(Fault::EarlySettlement), Message::Told { writer, interval }) if self.random.chance(20) => {
                 self.message(from, to, Message::Settled { writer, interval }, &Load::Nothing)?;
             }
@@ -266,7 +278,11 @@ impl World {
             }
             match *action {
                 Action::Send { to, message, payload } => {
-                    let load = payload.map_or(Load::Nothing, |page| Load::Page(self.copy(node, page).cells));
+                    let load = match (payload, message) {
+                        (Some(page), _) => Load::Page(self.copy(node, page).cells),
+                        (None, Message::Diff { .. }) => Load::Diff(Changes::new()),
+                        (None, _) => Load::Nothing,
+                    };
                     self.send(node, to, message, load);
                 }
                 Action::SendDiff { to, message, page, keep_twin } => {
@@ -278,7 +294,13 @@ impl World {
                 Action::Postpone => self.nodes[node].postponed = true,
                 Action::AwaitUnpin(wait) => self.nodes[node].awaited = Some(wait),
                 Action::MapRegion { region, round, spec } => {
-                    let fresh = PageCopy { cells: [0; CELLS], rights: Rights::None, twin: None, late: false };
+                    let fresh = PageCopy {
+                        cells: [0; CELLS],
+                        rights: Rights::None,
+                        twin: None,
+                        marks: [false; CELLS],
+                        late: false,
+                    };
                     let pages = &mut self.nodes[node].pages;
                     pages.resize(pages.len().max(region.index() + 1), Vec::new());
                     pages[region.index()] = vec![fresh; spec.pages as usize];
@@ -296,66 +318,6 @@ impl World {
             let link = from * self.nodes.len() + to.index();
             self.links[link].push_back((message, load));
         }
-    }
-
-    fn copy(&mut self, node: usize, page: PageAddress) -> &mut PageCopy {
-        &mut self.nodes[node].pages[page.region.index()][page.page as usize]
-    }
-
-    fn make_diff(&mut self, node: usize, page: PageAddress, keep: bool) -> Result<Load, String> {
-        let (whole, old) = (self.fault == Some(Fault::WholePage), self.fault == Some(Fault::OldTwin));
-        let copy = self.copy(node, page);
-        let twin = copy.twin.take().ok_or_else(|| format!("node {node} has no twin of {page:?}"))?;
-        if keep {
-            copy.twin = Some(if old { twin } else { copy.cells });
-        } else if copy.rights == Rights::Write {
-            return Err(format!("node {node} makes a diff of {page:?}, which can be written"));
-        }
-        let changed = (0..CELLS).filter(|cell| whole || copy.cells[*cell] != twin[*cell]);
-        Ok(Load::Diff(changed.map(|cell| (cell, copy.cells[cell])).collect()))
-    }
-
-    fn apply(&mut self, node: usize, page: PageAddress, diff: &[(usize, u32)]) {
-        let copy = self.copy(node, page);
-        for (cell, value) in diff {
-            copy.cells[*cell] = *value;
-        }
-    }
-
-    fn change_page(&mut self, node: usize, action: &Action, load: &Load) -> Checked {
-        let late = self.fault == Some(Fault::LateTwin) && self.random.chance(20);
-        let fault = |what: &str| Err(format!("node {node}: {action:?} {what}"));
-        match *action {
-            Action::Fill(page) => {
-                let Load::Page(cells) = load else { return fault("without bytes") };
-                self.copy(node, page).cells = *cells;
-            }
-            Action::FillZero(page) => self.copy(node, page).cells = [0; CELLS],
-            Action::MapRead(page) | Action::Protect(page) => self.copy(node, page).rights = Rights::Read,
-            Action::MapWrite(page) | Action::Unprotect(page) => self.copy(node, page).rights = Rights::Write,
-            Action::Unmap(page) => self.copy(node, page).rights = Rights::None,
-            Action::MakeTwin(page) => {
-                let copy = self.copy(node, page);
-                if copy.twin.is_some() || copy.rights == Rights::Write {
-                    return fault("of a page that is being written");
-                }
-                (copy.twin, copy.late) = (Some(copy.cells), late);
-            }
-            Action::DropTwin(page) => self.copy(node, page).twin = None,
-            Action::ApplyDiff(page) => {
-                let Load::Diff(diff) = load else { return fault("without a diff") };
-                match self.fault {
-                    Some(Fault::LostDiff) if self.random.chance(20) => return Ok(()),
-                    Some(Fault::RepeatedDiff) if self.random.chance(20) => {
-                        self.repeated = Some((node, page, diff.clone()));
-                    }
-                    _ => {}
-                }
-                self.apply(node, page, diff);
-            }
-            _ => return fault("is not known here"),
-        }
-        Ok(())
     }
 
     fn complete(&mut self, node: usize, ticket: Ticket, outcome: Outcome) -> Checked {

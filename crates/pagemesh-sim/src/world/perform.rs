@@ -46,7 +46,14 @@ impl World {
             }
             Action::UnmapRegion(region) => self.unmap_region(at, region),
             Action::Complete { ticket, outcome } => self.complete(at, ticket, outcome),
-            Action::SendDiff { .. } | Action::MakeTwin(_) | Action::DropTwin(_) | Action::ApplyDiff(_) => {
+            Action::SendDiff { .. }
+            | Action::MakeTwin(_)
+            | Action::TwinWhileWritten(_)
+            | Action::DropTwin(_)
+            | Action::Adopt(_)
+            | Action::FillAround(_)
+            | Action::ApplyMarked(_)
+            | Action::ApplyDiff(_) => {
                 Err(Breach::Action(format!("n{at}: {action:?}, but no region here has twins")))
             }
             Action::Departed(node) => {

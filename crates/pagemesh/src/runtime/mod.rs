@@ -136,7 +136,8 @@ impl Runtime {
         // Before the generation is asked for.
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
-        let engine = Engine::new(EngineConfig::new(node, config.nodes));
+        let bounds = EngineConfig::new(node, config.nodes);
+        let engine = Engine::new(EngineConfig { lend_after: config.lend_after, ..bounds });
         let runtime = Arc::new_cyclic(|this| Runtime {
             process: std::process::id(),
             generation: process_generation(),

@@ -109,7 +109,7 @@ impl Shard {
                 Action::SendDiff { to, message, page, keep_twin } => {
                     self.send_diff(runtime, to, &message, (page, keep_twin));
                 }
-                Action::MakeTwin(page) => refused |= !self.make_twin(page),
+                Action::MakeTwin(page) | Action::TwinWhileWritten(page) => refused |= !self.make_twin(page),
                 Action::DropTwin(page) => self.twins.drop_twin(page),
                 Action::Protect(first) | Action::Unmap(first) => {
                     let more = followers(action, rest);
@@ -136,22 +136,43 @@ impl Shard {
                 }
                 Action::Postpone => runtime.postpone(),
                 Action::AwaitUnpin(wait) => runtime.await_unpin(wait),
+                Action::ApplyMarked(page) | Action::FillAround(page) | Action::Adopt(page) => {
+                    self.change_lent(load, action, page);
+                }
                 ref on_page => refused |= !self.change_page(runtime, load, on_page),
             }
         }
         mapped
     }
 
+    /// Performs an action on a page that is lent, comes back, or is kept from now on.
+    fn change_lent(&mut self, load: Load<'_>, action: &Action, page: PageAddress) {
+        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
+        let service = mapping.service();
+        match (action, load) {
+            (Action::ApplyMarked(_), Load::Diff(Some(diff))) => self.twins.apply_marked(page, &diff, service),
+            (Action::ApplyMarked(_), Load::Diff(None)) => {}
+            (Action::FillAround(_), Load::Page(bytes)) => self.twins.fill_around(page, bytes, service),
+            (Action::Adopt(_), Load::Page(bytes)) => self.twins.adopt(page, bytes, service),
+            _ => unreachable!("a message that changes a page carries what it needs"),
+        }
+    }
+
     fn send(&self, runtime: &Runtime, to: NodeId, message: &Message, payload: Option<PageAddress>) {
         let view = self.engine.view();
         let Some(page) = payload else {
-            if matches!(message, Message::Invalidate { .. }) {
-                count(&runtime.counters.invalidations_sent);
+            match message {
+                Message::Invalidate { .. } => count(&runtime.counters.invalidations_sent),
+                Message::LendReply { taken: true, .. } => count(&runtime.counters.pages_borrowed),
+                _ => {}
             }
             enqueue(&runtime.switch, view, to, message);
             return;
         };
         count(&runtime.counters.pages_sent);
+        if matches!(message, Message::Return { .. }) {
+            count(&runtime.counters.pages_returned);
+        }
         let mut bytes = [0; Message::MAX_BYTES];
         let length = message.encode(view, &mut bytes);
         let mapping = self.mapped(page);

@@ -1,12 +1,14 @@
-//! The twins of the pages that this node is writing in release regions.
+//! The twins of the pages that this node is writing in release regions, and the marks in those that it has lent to others.
 
 use pagemesh_memory::diff::patch;
-use pagemesh_memory::{DIFF_MOST, DiffBytes, DiffScratch, PAGE_BYTES, ServiceView, Twin, TwinPool};
+use pagemesh_memory::{
+    DIFF_MOST, Diff, DiffBytes, DiffScratch, PAGE_BYTES, PageBytes, ServiceView, Twin, TwinPool,
+};
 use pagemesh_protocol::{PageAddress, limits};
 use std::collections::HashMap;
 
-/// Pages that are pinned for writing keep their twins beyond those that the engine counts.
-const MOST: usize = limits::TWINS + limits::PINS;
+/// Pages that are pinned for writing keep their twins beyond those that the engine counts. Any page that is lent may have marks.
+const MOST: usize = limits::TWINS + limits::PINS + limits::LENT;
 
 /// Where twins and diffs are. Not on the stack: a fault handler may have as little as 8 KiB of it (sigaltstack(2)), and what a write
 /// fault begins may end an interval.
@@ -15,12 +17,14 @@ struct Room {
     pool: TwinPool,
     scratch: DiffScratch,
     diff: DiffBytes,
+    page: PageBytes,
 }
 
 /// The twins; nothing is set aside before the first is made.
 #[derive(Debug, Default)]
 pub(super) struct Twins {
     room: Option<Box<Room>>,
+    /// The twins and, of pages that are lent, the marks: a byte for each byte of the page, 1 where others wrote. No page has both.
     of: HashMap<PageAddress, Twin>,
 }
 
@@ -32,7 +36,14 @@ impl Twins {
             self.room = TwinPool::new(MOST * PAGE_BYTES)
                 .inspect_err(|error| tracing::error!(%error, "no place for twins"))
                 .ok()
-                .map(|pool| Box::new(Room { pool, scratch: DiffScratch::new(), diff: [0; DIFF_MOST] }));
+                .map(|pool| {
+                    Box::new(Room {
+                        pool,
+                        scratch: DiffScratch::new(),
+                        diff: [0; DIFF_MOST],
+                        page: [0; PAGE_BYTES],
+                    })
+                });
         }
         self.room.is_some()
     }
@@ -53,7 +64,7 @@ impl Twins {
     /// # Panics
     /// When the page has no twin: what was written to it would be lost without a word.
     pub(super) fn take_diff(&mut self, page: PageAddress, keep: bool, service: &ServiceView) -> &[u8] {
-        let (Room { pool, scratch, diff: out }, twin) =
+        let (Room { pool, scratch, diff: out, .. }, twin) =
             self.room.as_deref_mut().zip(self.of.remove(&page)).expect("a page that is written has a twin");
         let length = service.diff_page_with(page.page, pool.bytes(&twin), scratch, out);
         if keep {
@@ -71,5 +82,56 @@ impl Twins {
         if let Some((room, twin)) = self.room.as_mut().zip(self.of.remove(&page)) {
             room.pool.put(twin);
         }
+    }
+
+    /// Stores what `diff` has to a page that is lent, and marks it.
+    ///
+    /// # Panics
+    /// When more pages are lent than [`limits::LENT`]: to go on would lose what was written.
+    pub(super) fn apply_marked(&mut self, page: PageAddress, diff: &Diff<'_>, service: &ServiceView) {
+        let room = self.room.as_deref_mut().expect("its region is mapped");
+        let marks = self.of.entry(page).or_insert_with(|| {
+            let marks = room.pool.take().expect("there is room for marks in every page that may be lent");
+            room.pool.bytes_mut(&marks).fill(0);
+            marks
+        });
+        diff.mark(room.pool.bytes_mut(marks));
+        service.apply_checked(page.page, diff);
+    }
+
+    /// A page that was lent is back, as `bytes`: stores those that are not marked.
+    pub(super) fn fill_around(&mut self, page: PageAddress, bytes: &PageBytes, service: &ServiceView) {
+        let Some((room, marks)) = self.room.as_deref_mut().zip(self.of.remove(&page)) else {
+            return service.write_page(page.page, bytes);
+        };
+        service.read_page(page.page, &mut room.page);
+        let marked = room.pool.bytes(&marks);
+        for ((byte, new), mark) in room.page.iter_mut().zip(bytes).zip(marked) {
+            if *mark == 0 {
+                *byte = *new;
+            }
+        }
+        service.write_page(page.page, &room.page);
+        room.pool.put(marks);
+    }
+
+    /// Stores what others changed in `page`, which is `bytes` to them: what differs from the twin, which ends. Without one nobody
+    /// is writing the page.
+    pub(super) fn adopt(&mut self, page: PageAddress, bytes: &PageBytes, service: &ServiceView) {
+        let Some((room, twin)) = self.room.as_deref_mut().zip(self.of.remove(&page)) else {
+            return service.write_page(page.page, bytes);
+        };
+        let known = room.pool.bytes(&twin);
+        let start = page.page as usize * PAGE_BYTES;
+        let mut place = 0;
+        while place < PAGE_BYTES {
+            let changed =
+                bytes[place..].iter().zip(&known[place..]).take_while(|(new, old)| new != old).count();
+            if changed > 0 {
+                service.write(start + place, &bytes[place..place + changed]);
+            }
+            place += changed.max(1);
+        }
+        room.pool.put(twin);
     }
 }
