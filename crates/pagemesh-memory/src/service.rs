@@ -80,6 +80,42 @@ impl ServiceView {
         let _ = unsafe { sites::copy(to, bytes.as_ptr(), 0, bytes.len()) };
     }
 
+    /// Adds to 64 bits, wrapping around, and returns what was there. As the other two, one instruction of the processor: atomic with
+    /// those that threads of this process do to the same bytes through the app view, and sequentially consistent.
+    ///
+    /// # Panics
+    /// When they do not lie in the region, or not on a multiple of 8.
+    pub fn fetch_add_u64(&self, byte_offset: usize, value: u64) -> u64 {
+        let word = self.word(byte_offset);
+        // SAFETY: `word` checked bounds and alignment, and the view is mapped as long as `self` lives and never fails.
+        unsafe { sites::fetch_add_u64(word, value) }.value
+    }
+
+    /// Replaces 64 bits and returns what was there.
+    ///
+    /// # Panics
+    /// When they do not lie in the region, or not on a multiple of 8.
+    pub fn swap_u64(&self, byte_offset: usize, value: u64) -> u64 {
+        let word = self.word(byte_offset);
+        // SAFETY: as in `fetch_add_u64`.
+        unsafe { sites::swap_u64(word, value) }.value
+    }
+
+    /// Replaces 64 bits if they are `expected`, and returns what was there in either case.
+    ///
+    /// # Panics
+    /// When they do not lie in the region, or not on a multiple of 8.
+    pub fn compare_swap_u64(&self, byte_offset: usize, expected: u64, value: u64) -> u64 {
+        let word = self.word(byte_offset);
+        // SAFETY: as in `fetch_add_u64`.
+        unsafe { sites::compare_exchange_u64(word, expected, value) }.value
+    }
+
+    fn word(&self, byte_offset: usize) -> *mut u8 {
+        assert!(byte_offset.is_multiple_of(8), "8 bytes at offset {byte_offset} are not aligned");
+        self.pointer(byte_offset, 8)
+    }
+
     /// Where `page` lies in the service view, for system calls that send from it or receive into it. Valid as long as
     /// the [`Mapping`](crate::Mapping); never to be made a reference.
     ///

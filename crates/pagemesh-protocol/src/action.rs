@@ -1,5 +1,6 @@
 //! What the engine asks its caller to do. Plain data: the engine performs nothing itself.
 
+use crate::atomic::AtomicOperation;
 use crate::engine::PinWait;
 use crate::ids::{NodeId, PageAddress, RegionId, Ticket};
 use crate::message::Message;
@@ -52,6 +53,20 @@ pub enum Action {
     Adopt(PageAddress),
     /// Keep a twin of this page, which is being written: it is to be made before the page's bytes are read for the next action.
     TwinWhileWritten(PageAddress),
+    /// Do the operation in place, in the service view of this page, atomically with what threads of this node do to it; then answer
+    /// with what the word was. No other node has a copy that can be used, and the page's rights here stay as they are.
+    Atomic {
+        /// The page.
+        page: PageAddress,
+        /// What to do.
+        operation: AtomicOperation,
+        /// The node that wants it.
+        requester: NodeId,
+        /// Its call.
+        ticket: Ticket,
+        /// Who is told.
+        answer: AtomicAnswer,
+    },
     /// Copy the payload of the message being handled into the service view of this page, which nobody can access.
     Fill(PageAddress),
     /// Zero this page in the service view; nobody can access it.
@@ -96,6 +111,36 @@ pub enum Action {
     Departed(NodeId),
 }
 
+/// Who is told what the word was that an atomic operation has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtomicAnswer {
+    /// The call itself, of this node: it is over, with [`Outcome::Word`].
+    Call,
+    /// The requester, by [`Message::AtomicReply`].
+    Requester,
+    /// The page's home, by [`Message::AtomicDone`].
+    Home(NodeId),
+    /// Nobody: the call has given up.
+    Nobody,
+}
+
+impl AtomicAnswer {
+    /// The message that tells `old`, and to whom; `None` where the answer needs none.
+    pub const fn message(
+        self,
+        page: PageAddress,
+        requester: NodeId,
+        ticket: Ticket,
+        old: u64,
+    ) -> Option<(NodeId, Message)> {
+        match self {
+            AtomicAnswer::Requester => Some((requester, Message::AtomicReply { page, ticket, old })),
+            AtomicAnswer::Home(home) => Some((home, Message::AtomicDone { page, requester, ticket, old })),
+            AtomicAnswer::Call | AtomicAnswer::Nobody => None,
+        }
+    }
+}
+
 /// How a waiting call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -108,6 +153,8 @@ pub enum Outcome {
         /// Its properties as agreed.
         spec: RegionSpec,
     },
+    /// The atomic operation is done; the word was this before.
+    Word(u64),
     /// The answer to the question who owns a page.
     Owner(PageOwner),
     /// The answer to the question who is the home of a page; `None` while nobody has touched it.
@@ -155,6 +202,10 @@ pub enum Failure {
     },
     /// The wait for a condition was given up, and nobody had signalled it.
     NotSignalled,
+    /// The atomic operation was given up before anything was done.
+    Withdrawn,
+    /// This node was lost while it was to do the atomic operation, or to have it done: nobody can know whether it was done.
+    Unanswered(NodeId),
     /// The region cannot be had.
     RegionRefused(RegionRefusal),
 }

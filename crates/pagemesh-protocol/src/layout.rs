@@ -1,6 +1,7 @@
 //! The layout of messages to the byte: encoding, and decoding with every field checked.
 //!
-//! A message is 32 bytes, little-endian; the four that speak of a region's properties are followed by 88 bytes more. Page
+//! A message is 32 bytes, little-endian; those that speak of a region's properties are followed by 88 bytes more, and those
+//! that ask for an atomic operation by 8. Page
 //! bytes follow a message as the payload of its frame. `docs/wire.md` draws the layout and a test here reads it.
 //!
 //! | offset | bytes | field |
@@ -26,6 +27,8 @@ use crate::region::{RegionName, RegionSpec};
 const FIXED_BYTES: usize = 32;
 /// Bytes of a region's properties, where a message carries them.
 const SPEC_BYTES: usize = 88;
+/// Bytes of what a word is expected to be, where a message carries it.
+const EXPECTED_BYTES: usize = 8;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -167,6 +170,8 @@ kinds! {
     CONDITION_WAIT = 94, CONDITION_QUEUED = 95, CONDITION_SIGNAL = 96, CONDITION_WOKEN = 97, CONDITION_CANCEL = 98,
     CONDITION_WITHDRAWN = 99,
     LEND = 110, LEND_REPLY = 111, CALL_IN = 112, RETURN = 113,
+    ATOMIC_REQUEST = 140, ATOMIC_REPLY = 141, ATOMIC_DENY = 142, ATOMIC_FORWARD = 143, ATOMIC_DONE = 144,
+    ATOMIC_CANCEL = 145, ATOMIC_WITHDRAWN = 146,
 }
 
 impl Message {
@@ -184,6 +189,10 @@ impl Message {
             | Message::RegionReady { spec, .. } => {
                 write_spec(spec, &mut out[FIXED_BYTES..]);
                 FIXED_BYTES + SPEC_BYTES
+            }
+            Message::AtomicRequest { operation, .. } | Message::AtomicForward { operation, .. } => {
+                atomics::write_expected(*operation, &mut out[FIXED_BYTES..]);
+                FIXED_BYTES + EXPECTED_BYTES
             }
             _ => FIXED_BYTES,
         }
@@ -313,7 +322,7 @@ impl Message {
             }
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
-            _ => objects::fields(self),
+            _ => atomics::fields(self),
         }
     }
 
@@ -328,8 +337,11 @@ impl Message {
             return Err(DecodeError::Length { kind, expected: FIXED_BYTES, found: bytes.len() });
         };
         let fields = Fields::read(fixed);
-        let long = matches!(fields.kind, kind::REGION_OPEN | kind::REGION_MAP | kind::REGION_READY);
-        let expected = if long { FIXED_BYTES + SPEC_BYTES } else { FIXED_BYTES };
+        let expected = match fields.kind {
+            kind::REGION_OPEN | kind::REGION_MAP | kind::REGION_READY => FIXED_BYTES + SPEC_BYTES,
+            kind::ATOMIC_REQUEST | kind::ATOMIC_FORWARD => FIXED_BYTES + EXPECTED_BYTES,
+            _ => FIXED_BYTES,
+        };
         if bytes.len() != expected {
             return Err(DecodeError::Length { kind: fields.kind, expected, found: bytes.len() });
         }
@@ -338,6 +350,7 @@ impl Message {
             kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
+            kind::ATOMIC_REQUEST..=kind::ATOMIC_WITHDRAWN => atomics::decode(&fields, rest)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -533,6 +546,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
     Ok(RegionSpec { name, pages, placement, protocol, address: word(8) })
 }
 
+mod atomics;
 mod objects;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The coherence engine of pagemesh, as a pure state machine.
 //!
 //! This crate owns the identifiers, the messages and their byte layout, and the [`Engine`]: directory and page
-//! coherence, locks, barriers, semaphores, condition variables, the agreement on regions, and what happens when a peer is lost. It performs nothing:
+//! coherence, atomic operations, locks, barriers, semaphores, condition variables, the agreement on regions, and what happens when a peer is lost. It performs nothing:
 //! no input or output, no clock, no thread, no random source, no `unsafe`. Events go in through the engine's `on_*`
 //! methods, [`Action`]s come out in a buffer that the caller owns, and page bytes never pass through: a payload
 //! is named by the [`PageAddress`] whose bytes it is.
@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod atomic;
 mod engine;
 mod ids;
 mod layout;
@@ -24,7 +25,8 @@ mod placement;
 mod region;
 mod sparse;
 
-pub use action::{Action, Actions, Failure, Outcome, PageOwner, RegionRefusal};
+pub use action::{Action, Actions, AtomicAnswer, Failure, Outcome, PageOwner, RegionRefusal};
+pub use atomic::{AtomicChange, AtomicOperation};
 pub use engine::{
     DirectoryEntry, DirectoryState, Engine, EngineConfig, Load, PinHolder, PinId, PinWait, Violation,
     barrier_home, lock_home, sync_home,

@@ -1,6 +1,7 @@
 //! The messages between nodes. How they lie in bytes is the business of `layout.rs`.
 
 use crate::action::{PageOwner, RegionRefusal};
+use crate::atomic::AtomicOperation;
 use crate::ids::{
     Access, BarrierId, ConditionId, LockId, NodeId, PageAddress, RegionId, RequestId, RwLockId, SemaphoreId,
     Ticket,
@@ -149,6 +150,69 @@ pub enum Message {
         ticket: Ticket,
         /// The home; `None` while nobody has touched the page.
         home: Option<NodeId>,
+    },
+    /// To the page's home: do this to a word of it, and tell me what the word was.
+    AtomicRequest {
+        /// The page.
+        page: PageAddress,
+        /// The waiting call.
+        ticket: Ticket,
+        /// What to do.
+        operation: AtomicOperation,
+    },
+    /// From the home to the only holder of the page: do this for `requester`, and tell me what the word was.
+    AtomicForward {
+        /// The page.
+        page: PageAddress,
+        /// The node that wants it.
+        requester: NodeId,
+        /// Its waiting call.
+        ticket: Ticket,
+        /// What to do.
+        operation: AtomicOperation,
+    },
+    /// From the holder to the home: it is done.
+    AtomicDone {
+        /// The page.
+        page: PageAddress,
+        /// The node that wanted it.
+        requester: NodeId,
+        /// Its waiting call.
+        ticket: Ticket,
+        /// What the word was.
+        old: u64,
+    },
+    /// From the home: it is done.
+    AtomicReply {
+        /// The page.
+        page: PageAddress,
+        /// The waiting call.
+        ticket: Ticket,
+        /// What the word was.
+        old: u64,
+    },
+    /// From the home: the only copy of the page went with node `lost_with`.
+    AtomicDeny {
+        /// The page.
+        page: PageAddress,
+        /// The waiting call.
+        ticket: Ticket,
+        /// The node that held the only copy.
+        lost_with: NodeId,
+    },
+    /// To the home: this call's time is over; do not begin what it asked for.
+    AtomicCancel {
+        /// The page.
+        page: PageAddress,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// From the home: it was not begun, and will not be.
+    AtomicWithdrawn {
+        /// The page.
+        page: PageAddress,
+        /// The call.
+        ticket: Ticket,
     },
     /// To the lock's home: I want it.
     LockAcquire {

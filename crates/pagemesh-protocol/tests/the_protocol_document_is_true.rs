@@ -364,6 +364,16 @@ fn every_row_of_the_homes_table_costs_what_it_says() {
     }
 }
 
+/// What each row costs is counted in `atomics_are_done_once.rs`.
+#[test]
+fn the_table_of_atomic_operations_is_the_engines() {
+    let source = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/atomics.rs"));
+    let rows: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("//! |")).collect();
+    assert!(rows.len() > 2, "the table is gone");
+    let table: Vec<String> = rows.iter().map(|row| format!("|{row}\n")).collect();
+    assert!(DOCUMENT.contains(&table.concat()), "docs/protocol.md has another table");
+}
+
 #[test]
 fn the_bounds_are_those_of_the_engine() {
     use pagemesh_protocol::limits;
@@ -371,7 +381,7 @@ fn the_bounds_are_those_of_the_engine() {
         ("nodes", limits::NODES.to_string()),
         ("waiting calls of one node", limits::TICKETS.to_string()),
         (
-            "page requests of one node that one home has not answered",
+            "page requests and atomic operations of one node that one home has not answered",
             format!("{}; more is a breach of the protocol", limits::REQUESTS_PER_PEER),
         ),
         (

@@ -6,14 +6,17 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, BarrierId, ConditionId, LockId, Message, PageAddress, PageOwner, Placement, Protocol, RegionId,
-    RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View,
+    Access, AtomicChange, AtomicOperation, BarrierId, ConditionId, LockId, Message, PageAddress, PageOwner,
+    Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId, SemaphoreId,
+    Ticket, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 const NUMBER: u64 = 0x0102_0304_0506_0708;
 const RW: RwLockId = RwLockId(NUMBER);
 const SEMAPHORE: SemaphoreId = SemaphoreId(NUMBER);
+const COMPARE_SWAP: AtomicOperation =
+    AtomicOperation { word: 0x0102, change: AtomicChange::CompareSwap { expected: NUMBER, desired: NUMBER } };
 const CONDITION: ConditionId = ConditionId(NUMBER);
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md"));
@@ -50,6 +53,13 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::HomeNamed { page, request, home: node },
         Message::HomeQuery { page, ticket },
         Message::HomeReply { page, ticket, home: Some(node) },
+        Message::AtomicRequest { page, ticket, operation: COMPARE_SWAP },
+        Message::AtomicForward { page, requester: node, ticket, operation: COMPARE_SWAP },
+        Message::AtomicDone { page, requester: node, ticket, old: NUMBER },
+        Message::AtomicReply { page, ticket, old: NUMBER },
+        Message::AtomicDeny { page, ticket, lost_with: node },
+        Message::AtomicCancel { page, ticket },
+        Message::AtomicWithdrawn { page, ticket },
         Message::LockAcquire { lock, ticket },
         Message::LockGrant { lock, ticket, died: Some(node) },
         Message::LockRelease { lock, ticket },
@@ -158,8 +168,10 @@ fn each_kind_has_its_number_its_name_and_its_fields() {
             .collect();
         assert!(used.remove("kind") && used.remove("view"), "every message has both");
         if bytes.len() > 32 {
-            assert_eq!(bytes.len(), 32 + 88);
-            used.insert("properties");
+            let (length, what) =
+                if name.starts_with("ATOMIC") { (8, "expected") } else { (88, "properties") };
+            assert_eq!(bytes.len(), 32 + length);
+            used.insert(what);
         }
         let said: BTreeSet<&str> = row[2].split(", ").filter(|field| !field.is_empty()).collect();
         assert_eq!(used, said, "{name}");
@@ -209,6 +221,16 @@ fn the_codes_stand_for_what_the_document_says() {
     let wanted = |access, waits| detail(Message::RwAcquire { lock: RW, ticket, access, waits });
     assert_eq!([wanted(Access::Read, true), wanted(Access::Write, true)], [0, 1]);
     assert_eq!([wanted(Access::Read, false), wanted(Access::Write, false)], [2, 3]);
+    for (change, code, expected) in [
+        (AtomicChange::Add(7), 0, 0),
+        (AtomicChange::Swap(7), 1, 0),
+        (AtomicChange::CompareSwap { expected: 9, desired: 7 }, 2, 9),
+    ] {
+        let operation = AtomicOperation { word: 511, change };
+        let bytes = encoded(Message::AtomicRequest { page, ticket, operation });
+        assert_eq!((bytes[1], bytes[24], bytes[32]), (code, 7, expected), "{change:?}");
+        assert_eq!(bytes[22..24], [0xff, 1], "the word's place");
+    }
     let mismatch = encoded(Message::BarrierMismatch { barrier: BarrierId(1), ticket, first: 3, this: 4 });
     assert_eq!(mismatch[24..32], [3, 0, 0, 0, 4, 0, 0, 0]);
 

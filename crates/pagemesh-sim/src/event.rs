@@ -1,8 +1,8 @@
 //! What is told to an engine, as plain data, and who waits for what.
 
 use pagemesh_protocol::{
-    Access, BarrierId, LockId, Message, NodeId, PageAddress, PinHolder, PinId, PinWait, RegionId, RegionSpec,
-    Ticket,
+    Access, AtomicOperation, BarrierId, LockId, Message, NodeId, PageAddress, PinHolder, PinId, PinWait,
+    RegionId, RegionSpec, Ticket,
 };
 
 /// Words of a simulated page: enough for several threads to share it falsely.
@@ -30,6 +30,8 @@ pub(crate) enum Event {
     BarrierArrive { ticket: Ticket, barrier: BarrierId, participants: u32 },
     RegionOpen { ticket: Ticket, create: bool, spec: RegionSpec },
     RegionMapped { region: RegionId, round: u16, mapped: bool },
+    Atomic { ticket: Ticket, page: PageAddress, operation: AtomicOperation },
+    AtomicGiveUp { ticket: Ticket },
     Cancel { ticket: Ticket },
     PeerLost { node: NodeId },
     Leave { ticket: Ticket },
@@ -57,6 +59,10 @@ pub(crate) enum Wanted {
         page: PageAddress,
         touched: bool,
     },
+    /// An atomic operation on this page.
+    Atomic {
+        page: PageAddress,
+    },
     Lock(LockId),
     Barrier(BarrierId),
     /// Which of the configuration's regions.
@@ -83,6 +89,7 @@ impl Event {
             Event::Fault { page, .. }
             | Event::Prefetch { page, .. }
             | Event::Evict { page }
+            | Event::Atomic { page, .. }
             | Event::OwnerQuery { page, .. }
             | Event::HomeQuery { page, .. } => Some(*page),
             _ => None,
@@ -102,7 +109,12 @@ pub(crate) fn page_of(message: &Message) -> Option<PageAddress> {
         | Message::Recall { page, .. }
         | Message::Invalidate { page }
         | Message::InvalidateAck { page }
-        | Message::Evict { page } => Some(page),
+        | Message::Evict { page }
+        | Message::AtomicRequest { page, .. }
+        | Message::AtomicForward { page, .. }
+        | Message::AtomicDone { page, .. }
+        | Message::AtomicReply { page, .. }
+        | Message::AtomicDeny { page, .. } => Some(page),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@ pub enum Pattern {
     ProducerConsumer,
     /// Each thread writes its own word of one page.
     FalseSharing,
-    /// Adds to a word, as an atomic instruction does under the right to write.
+    /// Adds to a word: as an atomic instruction does under the right to write, or by an operation that is done where the page is.
     Atomic,
     /// Asks for pages without waiting for them, and uses one later.
     Prefetch,
@@ -72,7 +72,7 @@ const COUNTER_WORD: usize = 4;
 /// The words that one thread writes in even and odd rounds, and others read after the barrier: whoever reads one has not
 /// arrived at the barrier after which it is written again.
 const SLOT_WORDS: [usize; 2] = [5, 6];
-const ATOMIC_WORD: usize = 7;
+pub(crate) const ATOMIC_WORD: usize = 7;
 const _: () = assert!(ATOMIC_WORD < WORDS);
 
 /// The barrier of all threads.
@@ -147,6 +147,8 @@ pub(crate) enum Step<P> {
     Write(P, usize),
     /// Reads and adds one, with nothing in between.
     Add(P),
+    /// Has one added to the same word, wherever the page is.
+    AddRemotely(P),
     /// Asks for the page and goes on.
     Prefetch(P, Access),
     /// Gives the node's copy back and goes on.
@@ -197,6 +199,7 @@ impl<P: Copy> Step<P> {
             Step::Read(page, word) => Step::Read(name(page)?, word),
             Step::Write(page, word) => Step::Write(name(page)?, word),
             Step::Add(page) => Step::Add(name(page)?),
+            Step::AddRemotely(page) => Step::AddRemotely(name(page)?),
             Step::Prefetch(page, access) => Step::Prefetch(name(page)?, access),
             Step::Evict(page) => Step::Evict(name(page)?),
             Step::Load(page, lock) => Step::Load(name(page)?, lock),
@@ -228,9 +231,11 @@ impl Operation {
     pub(crate) fn regions(&self) -> impl Iterator<Item = usize> {
         self.steps.iter().filter_map(|step| match *step {
             Step::Open { plan, .. } => Some(plan),
-            Step::Prefetch(place, _) | Step::Evict(place) | Step::Owner(place) | Step::Home(place) => {
-                Some(place.region)
-            }
+            Step::Prefetch(place, _)
+            | Step::AddRemotely(place)
+            | Step::Evict(place)
+            | Step::Owner(place)
+            | Step::Home(place) => Some(place.region),
             step => step.target().map(|(place, ..)| place.region),
         })
     }
@@ -444,7 +449,10 @@ impl Drawing<'_> {
                 vec![if write { Step::Write(at(own), word) } else { Step::Read(at(other), word) }]
             }
             Pattern::FalseSharing => vec![Step::Write(at(pages - 1), self.thread % FREE_WORDS)],
-            Pattern::Atomic => vec![Step::Add(at(random.below(2)))],
+            Pattern::Atomic => {
+                let page = at(random.below(2));
+                vec![if write { Step::Add(page) } else { Step::AddRemotely(page) }]
+            }
             Pattern::Prefetch => {
                 let first = random.below(pages);
                 let access = if write { Access::Write } else { Access::Read };

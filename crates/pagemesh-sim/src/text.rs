@@ -68,7 +68,8 @@ pub(crate) fn action_page(action: &Action) -> Option<PageAddress> {
         | Action::MapWrite(page)
         | Action::Unprotect(page)
         | Action::Protect(page)
-        | Action::Unmap(page) => Some(*page),
+        | Action::Unmap(page)
+        | Action::Atomic { page, .. } => Some(*page),
         _ => None,
     }
 }

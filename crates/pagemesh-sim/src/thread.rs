@@ -38,6 +38,8 @@ pub(crate) struct Thread {
     pub(crate) regions: Vec<Option<(RegionId, u64)>>,
     /// The fault that has ended and whose page is held for this thread, and whether the thread has used it.
     pub(crate) resuming: Option<(Ticket, bool)>,
+    /// It has asked whether its operation was begun, and to leave it if not.
+    pub(crate) asked_back: bool,
     /// Faults on the access that is being tried.
     pub(crate) retries: u64,
     /// The call that ended last.
@@ -61,6 +63,7 @@ impl Thread {
             turns: BTreeMap::new(),
             regions: vec![None; config.regions.len()],
             resuming: None,
+            asked_back: false,
             retries: 0,
             ended: None,
             program: config.programs[index].clone(),

@@ -15,7 +15,19 @@ fn every_seed_reads_what_was_written_last() {
     println!("{sum:?}");
     assert!(sum.signals > 100, "hardly anybody was signalled: {sum:?}");
     assert!(sum.diffs > 1000 && sum.reads > 10_000 && sum.losses > 0, "the seeds reach too little: {sum:?}");
+    assert!(sum.atomics > 10_000, "the seeds reach too little of atomic operations: {sum:?}");
     assert!(sum.pins > 1000 && sum.pins_taken > 0, "the seeds reach too little of pins: {sum:?}");
+}
+
+/// Found in longer campaigns: a thread that never got a page of which others of its node changed words; a page that came for a pin and for
+/// an operation at once.
+#[test]
+fn seeds_that_failed_once_pass() {
+    for seed in [33, 12409, 21062] {
+        if let Err(failure) = run(seed, None) {
+            panic!("{failure}");
+        }
+    }
 }
 
 #[test]

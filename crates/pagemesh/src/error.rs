@@ -230,6 +230,49 @@ pub enum AccessError {
     },
 }
 
+/// Why an atomic operation that is done where the page is has not come to a known end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AtomicError {
+    /// It was not done; or it was, to a page that is lost since, so that nobody can ever tell.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The node that was to see to it is gone: it was done once, or not at all. The page is gone for this node in either case.
+    #[error(
+        "an atomic operation on page {page} of region {region:?} may have been done or not: node {node}, which was asked for it, {how}"
+    )]
+    NodeLost {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+        /// The page's home.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// The node that was to see to it answers neither that nor the question whether it has: it is done once, now or later, or not at all.
+    #[error(
+        "an atomic operation on page {page} of region {region:?} may have been done or not: node {node}, which was asked for it, has not answered within {after:?}; look at the word when the node answers again"
+    )]
+    NoAnswer {
+        /// The region.
+        region: String,
+        /// The page.
+        page: u64,
+        /// The page's home.
+        node: NodeId,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// It was asked for on a word that does not lie on a multiple of its size, or in no region.
+    #[error("no region has an aligned word of 8 bytes at address {address:#x}; give the address of one")]
+    Address {
+        /// The address.
+        address: usize,
+    },
+}
+
 /// Why shared memory could not be pinned, or did not stay pinned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

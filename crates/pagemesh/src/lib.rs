@@ -24,7 +24,7 @@
 //! # }
 //! ```
 //!
-//! [`Heap`] allocates blocks of any size in a region, for all nodes. [`Mutex`], [`RwLock`] and [`Once`] have the shape of the standard
+//! [`Heap`] allocates blocks of any size in a region, for all nodes. [`Mutex`], [`RwLock`], [`Once`] and [`AtomicU64`] have the shape of the standard
 //! library's, for values in shared memory.
 //!
 //! No reference into shared memory is ever made: another node may write there at any time. [`SharedSlice`] copies values
@@ -56,7 +56,7 @@ mod sync;
 
 pub use condvar::{Condvar, WaitError};
 pub use config::{Config, ConfigError};
-pub use error::{AccessError, DepartureKind, JoinError, PinError, RegionError, SyncError};
+pub use error::{AccessError, AtomicError, DepartureKind, JoinError, PinError, RegionError, SyncError};
 pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
@@ -66,7 +66,7 @@ pub use pin::PinGuard;
 pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};
 pub use region::{Region, RegionOptions};
 pub use semaphore::Semaphore;
-pub use shared::{LockError, Mutex, MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use shared::{AtomicU64, LockError, Mutex, MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use slice::{Plain, SharedSlice};
 pub use stats::Stats;
 pub use sync::{Barrier, Lock, LockGuard};

@@ -3,11 +3,11 @@
 use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
-    Access, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError, Placement, Protocol,
-    ReadWriteLock, Region, RegionError, RegionOptions, Semaphore, Stats, SyncError,
+    Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError,
+    Placement, Protocol, ReadWriteLock, Region, RegionError, RegionOptions, Semaphore, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
-use pagemesh_protocol::{RegionName, RegionSpec};
+use pagemesh_protocol::{AtomicChange, RegionName, RegionSpec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +122,42 @@ impl Mesh {
         let region = self.runtime.region_at(address, bytes).filter(|region| region.id() == id);
         // A region goes only with the whole mesh.
         region.map_or(Err(PinError::NoRegion { address, bytes }), |region| region.unpin(pin))
+    }
+
+    /// As [`AtomicU64::fetch_add`], by address.
+    ///
+    /// # Errors
+    /// As there, and when no region has an aligned word at `address`.
+    ///
+    /// [`AtomicU64::fetch_add`]: crate::AtomicU64::fetch_add
+    pub fn fetch_add_u64(&self, address: usize, value: u64) -> Result<u64, AtomicError> {
+        self.change_word(address, AtomicChange::Add(value))
+    }
+
+    /// As [`AtomicU64::swap`], by address.
+    ///
+    /// # Errors
+    /// As there, and when no region has an aligned word at `address`.
+    ///
+    /// [`AtomicU64::swap`]: crate::AtomicU64::swap
+    pub fn swap_u64(&self, address: usize, value: u64) -> Result<u64, AtomicError> {
+        self.change_word(address, AtomicChange::Swap(value))
+    }
+
+    /// Makes the word `desired` if it is `expected`, and returns what it was; see [`AtomicU64::compare_exchange`].
+    ///
+    /// # Errors
+    /// As there, and when no region has an aligned word at `address`.
+    ///
+    /// [`AtomicU64::compare_exchange`]: crate::AtomicU64::compare_exchange
+    pub fn compare_swap_u64(&self, address: usize, expected: u64, desired: u64) -> Result<u64, AtomicError> {
+        self.change_word(address, AtomicChange::CompareSwap { expected, desired })
+    }
+
+    fn change_word(&self, address: usize, change: AtomicChange) -> Result<u64, AtomicError> {
+        let region = self.runtime.region_at(address, 8).filter(|_| address.is_multiple_of(8));
+        let region = region.ok_or(AtomicError::Address { address })?;
+        region.change_word(address - region.base(), change)
     }
 
     /// Where the byte at `address` of a region is to be found by system calls while it is pinned; see [`PinGuard::io_pointer`].

@@ -2,12 +2,13 @@
 
 use crate::runtime::{CallFailure, Runtime};
 use crate::{
-    AccessError, Lock, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol, ReadWriteLock,
-    RegionCursor, RegionError, SharedSlice,
+    AccessError, AtomicError, Lock, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol,
+    ReadWriteLock, RegionCursor, RegionError, SharedSlice,
 };
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{
-    Access, Failure, Outcome, PageAddress, PageOwner, PinId, RegionId, RegionSpec, limits,
+    Access, AtomicChange, AtomicOperation, Failure, Outcome, PageAddress, PageOwner, PinId, RegionId,
+    RegionSpec, limits,
 };
 use std::fmt;
 use std::ops::Range;
@@ -390,6 +391,15 @@ impl Region {
             }
             _ => self.mapping.write_app(offset, item),
         })
+    }
+
+    /// Has `change` done to the word at `offset`, an aligned one of 8 bytes in the region, wherever its page is.
+    pub(crate) fn change_word(&self, offset: usize, change: AtomicChange) -> Result<u64, AtomicError> {
+        let page = PageAddress::new(self.id, (offset / 4096) as u64);
+        let operation = AtomicOperation::at(offset % 4096, change);
+        self.runtime
+            .atomic(page, operation)
+            .map_err(|failed| failed.into_atomic_error(&self.runtime, &self.spec, page))
     }
 
     pub(crate) fn fetch_add_u32(&self, offset: usize, value: u32) -> Result<u32, AccessError> {

@@ -94,6 +94,12 @@ counters! {
     invalidations_sent,
     /// Requests of other nodes that had to wait here, at the page's home, because another was being served.
     requests_queued,
+    /// Atomic operations that were done where the page is, for threads of this node.
+    atomics,
+    /// Those among them that needed no answer of another node.
+    atomics_here,
+    /// Atomic operations that this node did for others.
+    atomics_for_others,
     /// Locks acquired.
     lock_acquires,
     /// Barriers passed.

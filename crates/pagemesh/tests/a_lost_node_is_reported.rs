@@ -4,7 +4,9 @@
 mod cluster;
 
 use cluster::{Node, everywhere, play, start};
-use pagemesh::{AccessError, DepartureKind, Mesh, NodeId, Placement, RegionOptions, SyncError};
+use pagemesh::{
+    AccessError, AtomicError, AtomicU64, DepartureKind, Mesh, NodeId, Placement, RegionOptions, SyncError,
+};
 use std::time::{Duration, Instant};
 
 /// How soon a killed node is reported.
@@ -257,5 +259,45 @@ fn a_plain_load_of_a_lost_page_raises_sigbus() {
     everywhere(|| {
         let mut nodes = start(TEST, 2);
         assert_eq!(nodes[0].end().signal(), Some(libc::SIGBUS));
+    });
+}
+
+/// The victim has one page alone, and is the home of another.
+#[test]
+fn an_atomic_operation_says_whether_it_was_done() {
+    const TEST: &str = "an_atomic_operation_says_whether_it_was_done";
+    play(TEST, |mesh| {
+        let at = |home| RegionOptions::new(4096).placement(Placement::Single(NodeId::new(home)));
+        let held = mesh.region("held", at(0)).unwrap();
+        let homed = mesh.region("homed", at(VICTIM.get())).unwrap();
+        let [held, homed] = [&held, &homed].map(|region| AtomicU64::new(region, 0).unwrap());
+        if mesh.node() == VICTIM {
+            mesh.region("held", at(0)).unwrap().slice::<u64>(0, 1).unwrap().set(0, 1).unwrap();
+        }
+        assert!(homed.fetch_add(1).unwrap() < 3);
+        ready(&mesh);
+        // Until the loss is noticed, additions to its page may still be under way.
+        let error = loop {
+            if let Err(error) = homed.fetch_add(1) {
+                break error;
+            }
+        };
+        say!("{error}");
+        let gone = |error: &AtomicError| match error {
+            AtomicError::NodeLost { node, .. } | AtomicError::Access(AccessError::PeerLost { node, .. }) => {
+                *node == VICTIM
+            }
+            _ => false,
+        };
+        assert!(gone(&error), "{error}");
+        mesh.wait_departure(PROMISED).unwrap();
+        let later = homed.swap(1).unwrap_err();
+        assert!(matches!(later, AtomicError::Access(AccessError::PeerLost { node: VICTIM, .. })), "{later}");
+        let lost = held.fetch_add(1).unwrap_err();
+        assert!(matches!(lost, AtomicError::Access(AccessError::PageLost { node: VICTIM, .. })), "{lost}");
+        let _ = mesh.leave();
+    });
+    everywhere(|| {
+        kill_one(TEST);
     });
 }

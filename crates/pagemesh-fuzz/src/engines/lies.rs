@@ -13,8 +13,10 @@ const FIRST_KINDS: [u8; 56] = first_kinds();
 /// Choices from here on pick one of [`LATER_KINDS`].
 const LATER: u8 = 4 * FIRST_KINDS.len() as u8;
 /// Kinds that came later: new ones are added at the end.
-const LATER_KINDS: [u8; 20] =
-    [80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99];
+const LATER_KINDS: [u8; 31] = [
+    80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 110, 111, 112, 113, 140,
+    141, 142, 143, 144, 145, 146,
+];
 
 const fn first_kinds() -> [u8; 56] {
     let mut kinds = [0; 56];
@@ -61,8 +63,9 @@ impl Mesh {
             let place = script.below(bytes.len());
             bytes[place] = script.byte();
         }
-        let long = Message::decode(&bytes);
-        let Ok((view, message)) = long.or_else(|_| Message::decode(&bytes[..FIXED_BYTES])) else { return };
+        let lengths = [bytes.len(), FIXED_BYTES + 8, FIXED_BYTES];
+        let mut read = lengths.iter().filter_map(|length| Message::decode(&bytes[..*length]).ok());
+        let Some((view, message)) = read.next() else { return };
         let view = if script.below(16) == 0 { view } else { View::FIRST };
         self.tell(liar, to, view, &message);
     }

@@ -3,8 +3,8 @@
 use super::node::{Node, SLOTS, SYNC_BOUND, Slot, Wanted};
 use crate::script::Script;
 use pagemesh_protocol::{
-    Access, Action, Actions, BarrierId, LockId, Message, NodeId, Outcome, PageAddress, PageState, Placement,
-    Protocol, RegionId, RegionName, RegionSpec, View, limits,
+    Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, BarrierId, LockId, Message, NodeId,
+    Outcome, PageAddress, PageState, Placement, Protocol, RegionId, RegionName, RegionSpec, View, limits,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -87,6 +87,7 @@ impl Mesh {
             return self.use_object(at, script);
         }
         match choice % 24 {
+            6 => self.change(at, script),
             7 => self.evict(at, script),
             8..=12 => self.touch(at, script),
             13 => self.resume(at, script),
@@ -149,6 +150,14 @@ impl Mesh {
                 self.overhear(&message);
             }
             Action::MapRegion { region, round, spec } => node.proposals.push_back((region, round, spec)),
+            Action::Atomic { page, requester, ticket, answer, .. } => match answer {
+                AtomicAnswer::Call => node.complete(ticket, Outcome::Word(7)),
+                answer => {
+                    if let Some((to, message)) = answer.message(page, requester, ticket, 7) {
+                        self.perform(at, &Action::Send { to, message, payload: None });
+                    }
+                }
+            },
             Action::Complete { ticket, outcome } => {
                 node.complete(ticket, outcome);
                 if let Outcome::Region { region, .. } = outcome {
@@ -252,6 +261,30 @@ impl Mesh {
                 node.engine.on_prefetch(ticket, page, access, out);
             }
         });
+    }
+
+    /// Has a word of a page changed where the page is; or would rather leave that.
+    fn change(&mut self, at: usize, script: &mut Script<'_>) {
+        let page = PageAddress::new(RegionId(script.below(5) as u16), script.below(PAGES as usize) as u64);
+        let expected = script.below(4) as u64;
+        let change = script.pick(&[
+            AtomicChange::Add(1),
+            AtomicChange::Swap(2),
+            AtomicChange::CompareSwap { expected, desired: 3 },
+        ]);
+        if script.below(4) == 0 {
+            self.feed(at, |node, out| {
+                let waiting: Vec<_> = node.open();
+                if !waiting.is_empty() {
+                    node.engine.on_atomic_give_up(script.pick(&waiting), out);
+                }
+            });
+        } else if self.has(at, page) {
+            let operation = AtomicOperation { word: 511, change };
+            self.call(at, Wanted::Answer, |node, ticket, out| {
+                node.engine.on_atomic(ticket, page, operation, out);
+            });
+        }
     }
 
     fn evict(&mut self, at: usize, script: &mut Script<'_>) {

@@ -57,7 +57,7 @@ macro_rules! site {
         /// # Safety
         /// The address is mapped, aligned, and read and written as shared memory only.
         #[unsafe(naked)]
-        pub(super) unsafe extern "sysv64" fn $name(address: *mut u8 $(, $argument: u64)*) -> Outcome {
+        pub(crate) unsafe extern "sysv64" fn $name(address: *mut u8 $(, $argument: u64)*) -> Outcome {
             naked_asm!($($code,)+ "xor edx, edx", "ret")
         }
     };

@@ -12,6 +12,7 @@
 //! each other freely.
 
 use super::EngineConfig;
+use super::atomics::Asked;
 use super::migration;
 use super::pages::{DirectoryEntry, DirectoryState};
 use super::queue::{Arena, Queue, Waiter};
@@ -43,6 +44,8 @@ pub(super) struct Pending {
     pub(super) first: Option<u16>,
     /// A notice has come since that the answer may not reflect.
     pub(super) outdated: bool,
+    /// A notice has come since that an answer of anyone but the home may not reflect.
+    pub(super) outdated_elsewhere: bool,
 }
 
 /// A request as the home sees it.
@@ -51,6 +54,8 @@ pub(super) struct Request {
     pub(super) node: NodeId,
     pub(super) id: RequestId,
     pub(super) access: Access,
+    /// The page is not wanted itself, but this is to be done to it. Such a request has no name of its own.
+    pub(super) atomic: Option<Asked>,
 }
 
 impl Waiter for Request {
@@ -72,6 +77,8 @@ pub(super) enum Phase {
     Evicting { sharer: NodeId },
     /// The owner sends its copy to the requester, who will say that it came.
     Moving { from: NodeId },
+    /// The only holder does an atomic operation on its copy and says when it is done.
+    Operating { at: NodeId },
     /// The owner was lost; the requester was asked whether the copy came before.
     Recalling { from: NodeId },
 }

@@ -27,8 +27,12 @@ impl Engine {
                 self.send(sync_home(semaphore.0, nodes), message, out);
             }
             Wait::Condition(wait) => self.abandon_condition_wait(ticket, wait, out),
+            Wait::Atomic { page, asked } => {
+                self.send(asked, Message::AtomicCancel { page, ticket }, out);
+            }
             Wait::Owner { .. }
             | Wait::Home { .. }
+            | Wait::AtomicHome { .. }
             | Wait::Region
             | Wait::Leave
             | Wait::SemaphoreAnswer(_) => {}
@@ -56,7 +60,10 @@ impl Engine {
             self.mend_agreements(lost, out);
         }
         let answerer = |wait| match wait {
-            Wait::Owner { asked, .. } | Wait::Home { asked, .. } => Some(asked),
+            Wait::Owner { asked, .. }
+            | Wait::Home { asked, .. }
+            | Wait::Atomic { asked, .. }
+            | Wait::AtomicHome { asked, .. } => Some(asked),
             Wait::Region => Some(NodeId::COORDINATOR),
             wait => self.home_of_wait(wait),
         };
@@ -67,7 +74,9 @@ impl Engine {
             .map(|(ticket, _)| ticket)
             .collect();
         for ticket in failed {
-            self.fail(ticket, Failure::PeerLost(lost), out);
+            let sent = matches!(self.tickets.wait(ticket), Wait::Atomic { .. });
+            let failure = if sent { Failure::Unanswered(lost) } else { Failure::PeerLost(lost) };
+            self.fail(ticket, failure, out);
         }
         // A transaction that lingered for pins may be over, and the next may have nothing in its way.
         self.meet_awaited(out);

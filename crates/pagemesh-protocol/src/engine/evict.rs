@@ -101,7 +101,7 @@ impl Engine {
         self.pages.set_entry(page, entry);
         // The table of transactions wants a request. This one is never served and its name never said.
         let own = self.config.node;
-        let request = Request { node: own, id: RequestId(0), access: Access::Write };
+        let request = Request { node: own, id: RequestId(0), access: Access::Write, atomic: None };
         self.coherence.open[own.index()] += 1;
         let phase = Phase::Evicting { sharer };
         self.begin_transaction(Transaction { page, request, phase, queue: Queue::default() });

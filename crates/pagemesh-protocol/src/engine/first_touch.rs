@@ -9,6 +9,7 @@
 //! a node that has claimed a page, and is asked for it, lets the requests wait until the anchor has answered. When the
 //! anchor is lost before that, nobody has the page and nobody can say who should be its home: the requests are denied.
 
+use super::atomics::Asked;
 use super::coherence::{NOT_ANCHOR_HERE, NOT_ITS_ANCHOR, Phase, Request, Transaction};
 use super::pages::DirectoryEntry;
 use super::planted::Planted;
@@ -73,7 +74,8 @@ impl Engine {
         self.learn_home(page, home);
         if self.live.contains(home) {
             let pending = &mut self.coherence.pending[index];
-            (pending.asked, pending.claims, pending.outdated) = (home, false, false);
+            (pending.asked, pending.claims) = (home, false);
+            (pending.outdated, pending.outdated_elsewhere) = (false, false);
             let access = pending.access;
             self.send_request(page, home, request, access, out);
         } else {
@@ -151,6 +153,10 @@ impl Engine {
 
     fn deny_request(&mut self, page: PageAddress, asked: Request, lost_with: NodeId, out: &mut Actions) {
         self.coherence.open[asked.node.index()] -= 1;
+        if let Some(Asked { ticket, .. }) = asked.atomic {
+            self.send(asked.node, Message::AtomicDeny { page, ticket, lost_with }, out);
+            return;
+        }
         self.send(asked.node, Message::Deny { page, request: asked.id, lost_with }, out);
     }
 }

@@ -77,7 +77,16 @@ impl Engine {
         }
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
-        let pending = Pending { page, asked, claims, request, access, first, outdated: false };
+        let pending = Pending {
+            page,
+            asked,
+            claims,
+            request,
+            access,
+            first,
+            outdated: false,
+            outdated_elsewhere: false,
+        };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
         if claims {
@@ -150,7 +159,7 @@ impl Engine {
         outcome: Outcome,
         out: &mut Actions,
     ) -> Option<u16> {
-        let mut rest = None;
+        let (mut rest, mut atomics) = (None, None);
         let mut cursor = first;
         while let Some(slot) = cursor {
             let (ticket, Wait::Page { page, access, purpose, next }) = self.tickets.slot(slot) else {
@@ -164,6 +173,10 @@ impl Engine {
             }
             match (purpose, outcome) {
                 (Purpose::Touch, Outcome::Done) => self.let_go(ticket, page, out),
+                (Purpose::Atomic(_), Outcome::Done) => {
+                    self.tickets.link(slot, atomics);
+                    atomics = Some(slot);
+                }
                 (Purpose::Pin(pin), Outcome::Done) => {
                     self.pin_arrived(page, pin);
                     self.complete(ticket, outcome, out);
@@ -175,6 +188,8 @@ impl Engine {
                 _ => self.complete(ticket, outcome, out),
             }
         }
+        // Last: they may end an interval, which has to know of the pins.
+        self.atomics_touched(atomics, out);
         rest
     }
 
@@ -190,7 +205,7 @@ impl Engine {
     }
 
     /// Ends the pending request of `page`, whose copy is now in `state`.
-    fn installed(
+    pub(super) fn installed(
         &mut self,
         page: PageAddress,
         local: LocalPage,
@@ -218,14 +233,16 @@ impl Engine {
     }
 
     /// Asks again when a notice has come since that the answer may not reflect; true when it did.
-    fn asked_again(&mut self, local: LocalPage, pending: Pending, out: &mut Actions) -> bool {
-        if !pending.outdated {
+    fn asked_again(&mut self, from: NodeId, local: LocalPage, pending: Pending, out: &mut Actions) -> bool {
+        let elsewhere = from != pending.asked && pending.outdated_elsewhere;
+        if !pending.outdated && !elsewhere {
             return false;
         }
         let Pending { page, asked, access, .. } = pending;
         let request = self.coherence.fresh_request();
         let index = local.pending.expect("it waits for an answer") as usize;
-        self.coherence.pending[index] = Pending { request, outdated: false, ..pending };
+        self.coherence.pending[index] =
+            Pending { request, outdated: false, outdated_elsewhere: false, ..pending };
         self.send_request(page, asked, request, access, out);
         true
     }
@@ -250,7 +267,7 @@ impl Engine {
             if from != home && access == Access::Write {
                 return Err(NOT_ITS_HOME);
             }
-            if self.asked_again(local, pending, out) {
+            if self.asked_again(from, local, pending, out) {
                 if from != home {
                     self.send(home, Message::Done { page, request, installed: true }, out);
                 }
@@ -319,7 +336,7 @@ impl Engine {
         if local.state != PageState::Invalid || (!zero && from != self.config.node) {
             return Err("the grant does not fit the copy that is held");
         }
-        if self.asked_again(local, pending, out) {
+        if self.asked_again(from, local, pending, out) {
             return Ok(());
         }
         if zero {

@@ -22,6 +22,13 @@ impl Engine {
         access: Access,
         out: &mut Actions,
     ) -> Handled {
+        let request = Request { node: from, id: request, access, atomic: None };
+        self.admit(page, request, out)
+    }
+
+    /// Serves a request that has come, or has it wait for its turn.
+    pub(super) fn admit(&mut self, page: PageAddress, request: Request, out: &mut Actions) -> Handled {
+        let (from, access) = (request.node, request.access);
         let home = self.pages.home(page)?;
         if home.map_or_else(|| !self.may_be_home(page), |home| home != self.config.node) {
             return Err(NOT_HOME_HERE);
@@ -35,7 +42,6 @@ impl Engine {
             return Err("it has more requests open than a node may");
         }
         *open += 1;
-        let request = Request { node: from, id: request, access };
         if home.is_some() && self.is_release(page) {
             self.serve_release(page, request, out);
             return Ok(());
@@ -84,8 +90,14 @@ impl Engine {
     /// Does what the protocol decides about one request. `None` when that answers it for good, else what its transaction
     /// waits for.
     fn serve(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Option<Phase> {
-        let Request { node, id: request, access } = asked;
+        let Request { node, id: request, access, atomic } = asked;
         if !self.live.contains(node) {
+            return None;
+        }
+        if let Some(operation) = atomic {
+            return self.serve_atomic(page, asked, operation, out);
+        }
+        if node == self.config.node && self.has_come_meanwhile(page, asked, out) {
             return None;
         }
         let entry = DirectoryEntry { busy: None, ..self.usable_entry(page) };
@@ -121,6 +133,16 @@ impl Engine {
         }
     }
 
+    /// An atomic operation has brought this home the page that it had asked itself for: ends the request, if so.
+    fn has_come_meanwhile(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> bool {
+        let Ok(Some((local, _))) = self.answered(page, asked.id) else { return false };
+        let is_here = local.state.allows(asked.access);
+        if is_here {
+            self.installed(page, local, local.state, None, out);
+        }
+        is_here
+    }
+
     /// The directory entry, with what lost nodes held taken out.
     pub(super) fn usable_entry(&mut self, page: PageAddress) -> DirectoryEntry {
         let entry = self.pages.entry(page);
@@ -148,7 +170,7 @@ impl Engine {
         supplier: NodeId,
         out: &mut Actions,
     ) -> Option<Phase> {
-        let Request { node, id: request, access } = asked;
+        let Request { node, id: request, access, .. } = asked;
         if supplier == self.config.node {
             if self.must_wait(page, access) {
                 self.linger(page);
@@ -182,7 +204,7 @@ impl Engine {
     }
 
     /// The transaction under way on `page`, and its number.
-    fn transaction(&self, page: PageAddress) -> Result<Option<(u32, Transaction)>, &'static str> {
+    pub(super) fn transaction(&self, page: PageAddress) -> Result<Option<(u32, Transaction)>, &'static str> {
         if self.pages.home(page)? != Some(self.config.node) {
             return Err(NOT_HOME_HERE);
         }
@@ -338,6 +360,7 @@ impl Engine {
                 self.sharer_gone(index, lost, missing, out);
             }
             Phase::Evicting { sharer } if sharer == lost => self.evicted(index, lost, out),
+            Phase::Operating { at } if at == lost => self.resume(index, asked, page, out),
             Phase::Moving { from } | Phase::Recalling { from } if asked.node == lost => {
                 // A read left the owner a copy; a write took it away, and it went to the lost node.
                 let entry = self.pages.entry(page);

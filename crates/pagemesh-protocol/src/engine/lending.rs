@@ -198,7 +198,7 @@ impl Engine {
     /// Where a request is answered for which all diffs have come.
     pub(super) fn pass_on(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Passage {
         let Some(loan) = self.release.lending.lent.get(&page).copied() else { return Passage::AtHome };
-        let Request { node: requester, id: request, access } = asked;
+        let Request { node: requester, id: request, access, .. } = asked;
         let third = requester != self.config.node && requester != loan.to;
         match loan.stage {
             Stage::Lent if third && access == Access::Read => {

@@ -7,6 +7,7 @@
 //! A message to this very node never becomes an action: it is kept aside and handled before the method returns, so
 //! that a home treats its own requests exactly as everyone's.
 
+mod atomics;
 mod barriers;
 mod coherence;
 mod conditions;
@@ -45,6 +46,7 @@ use crate::ids::{
 use crate::limits;
 use crate::message::Message;
 use crate::region::RegionSpec;
+use atomics::Asked;
 use notices::PageRun;
 use std::collections::VecDeque;
 use tickets::{Purpose, Wait};
@@ -448,6 +450,33 @@ impl Engine {
             Message::Goodbye => {
                 out.push(Action::Departed(from));
                 Ok(())
+            }
+            _ => self.handle_atomic(from, message, out),
+        }
+    }
+
+    fn handle_atomic(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        match *message {
+            Message::AtomicRequest { page, ticket, operation } => {
+                self.atomic_requested(from, page, Asked { ticket, operation }, out)
+            }
+            Message::AtomicForward { page, requester, ticket, operation } => {
+                self.atomic_forwarded(from, page, (requester, Asked { ticket, operation }), out)
+            }
+            Message::AtomicDone { page, requester, ticket, old } => {
+                self.atomic_done(from, page, (requester, ticket), old, out)
+            }
+            Message::AtomicReply { page, ticket, old } => {
+                self.atomic_answered(from, page, ticket, Outcome::Word(old), out)
+            }
+            Message::AtomicDeny { page, ticket, lost_with } => {
+                let outcome = Outcome::Failed(Failure::PageLost(lost_with));
+                self.atomic_answered(from, page, ticket, outcome, out)
+            }
+            Message::AtomicCancel { page, ticket } => self.atomic_cancelled(from, page, ticket, out),
+            Message::AtomicWithdrawn { page, ticket } => {
+                let outcome = Outcome::Failed(Failure::Withdrawn);
+                self.atomic_answered(from, page, ticket, outcome, out)
             }
             _ => self.handle_sync(from, message, out),
         }

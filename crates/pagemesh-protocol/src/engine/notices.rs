@@ -195,6 +195,11 @@ impl Notices {
         self.known[writer.index()]
     }
 
+    /// Up to which of its intervals `writer` has told this node of its writes, without anyone between.
+    pub(super) fn told_by_itself(&self, writer: NodeId) -> u64 {
+        at(&self.peers[writer.index()].confirmed, writer.index())
+    }
+
     /// Who wrote `page`, and when last, as far as that is not settled.
     pub(super) fn writers_of(&self, page: PageAddress) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.written

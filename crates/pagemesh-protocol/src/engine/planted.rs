@@ -75,6 +75,12 @@ pub enum Planted {
     EvictWithoutUnmap,
     /// A home has the only copy of a page dropped when that is given back.
     EvictOnlyCopy,
+    /// A home has an atomic operation done while others hold copies.
+    AtomicBesideSharers,
+    /// A holder does an atomic operation for another node twice.
+    AtomicTwice,
+    /// A home that has done an atomic operation in a release region writes no notice.
+    AtomicUntold,
     /// A node keeps a region where it was when another address is agreed on.
     KeepOldAddress,
     /// A region counts as mapped everywhere when one node has not answered.
@@ -124,7 +130,7 @@ pub enum Planted {
 #[cfg(feature = "verification")]
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 52] = [
+    pub const ALL: [Planted; 55] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -155,8 +161,11 @@ impl Planted {
         Planted::ForgetEarlyRequests,
         Planted::EvictWithoutUnmap,
         Planted::EvictOnlyCopy,
+        Planted::AtomicBesideSharers,
+        Planted::AtomicTwice,
         Planted::KeepOldAddress,
         Planted::RegionReadyEarly,
+        Planted::AtomicUntold,
         Planted::LoseDiff,
         Planted::MissNotice,
         Planted::TellNothing,

@@ -85,13 +85,22 @@ impl Engine {
             return Err("it has told others of this node's page before this node");
         }
         let wait = self.tickets.wait(ticket);
-        if wait != (Wait::Home { page, asked: from }) && wait != (Wait::Owner { page, asked: from }) {
+        let about = match wait {
+            Wait::Home { page, asked }
+            | Wait::Owner { page, asked }
+            | Wait::AtomicHome { page, asked, .. } => Some((page, asked)),
+            _ => None,
+        };
+        if about != Some((page, from)) {
             return Ok(());
         }
         if let Some(home) = home {
             self.learn_home(page, home);
         }
         match (wait, home) {
+            (Wait::AtomicHome { operation, .. }, home) => {
+                self.atomic_home_told(ticket, (page, operation), home, out);
+            }
             (Wait::Home { .. }, home) => self.complete(ticket, Outcome::Home(home), out),
             (_, None) => self.complete(ticket, Outcome::Owner(PageOwner::Nobody), out),
             (_, Some(_)) => {

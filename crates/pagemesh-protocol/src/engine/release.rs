@@ -46,8 +46,9 @@
 //!
 //! A page that one node alone writes is lent to it, which is told in `lending.rs`: this node then writes in place too, though it is not the home.
 //!
-//! The order of messages on one link is relied on in three places: a node's diffs come to a home before what it asks of that
-//! home next; notices come before the grant or the release that they belong to; and a Need comes before its request.
+//! The order of messages on one link is relied on in four places: a node's diffs come to a home before what it asks of that
+//! home next; notices come before the grant or the release that they belong to; a Need comes before its request; and the page
+//! that a home sends has all that the home said before that it wrote there.
 
 use super::coherence::Request;
 use super::lending::{Lending, Passage};
@@ -133,6 +134,13 @@ impl Release {
     /// Page requests that wait for diffs.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Takes requests for `page` that `unwanted` picks out of those that wait; returns how many.
+    pub(super) fn withdraw(&mut self, page: PageAddress, unwanted: impl Fn(&Request) -> bool) -> usize {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.page != page || !unwanted(&waiting.request));
+        before - self.waiting.len()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -290,7 +298,7 @@ impl Engine {
 
     /// Whether this node is the home, or the owner, of a page of which nobody else has a copy, but for such as will be dropped because of
     /// a notice that is out already.
-    fn is_alone_with(&self, page: PageAddress) -> bool {
+    pub(super) fn is_alone_with(&self, page: PageAddress) -> bool {
         let own = NodeSet::only(self.config.node);
         self.release.lending.owns_alone(page)
             || self.is_home_of(page) && self.pages.entry(page).holders == own
@@ -298,7 +306,7 @@ impl Engine {
 
     /// A notice goes out for a page: when the home has written it, or the owner, every other copy will be dropped before anyone may expect to
     /// read there what the home writes next.
-    fn forget_copies(&mut self, page: PageAddress) {
+    pub(super) fn forget_copies(&mut self, page: PageAddress) {
         self.release.lending.noticed(page);
         if self.is_home_of(page) {
             let holders = NodeSet::only(self.config.node);
@@ -350,12 +358,16 @@ impl Engine {
         }
         for (writer, interval, page) in held {
             if !self.is_home_of(page) || self.release.flushed[writer.index()] < interval {
-                self.drop_stale(page, out);
+                // What a home has said of its own writes, it said before what it sends now.
+                let is_reflected = self.pages.home(page) == Ok(Some(writer))
+                    && self.release.notices.told_by_itself(writer) >= interval;
+                self.drop_stale(page, is_reflected, out);
             }
         }
     }
 
-    fn drop_stale(&mut self, page: PageAddress, out: &mut Actions) {
+    /// Drops a copy that lacks what another wrote. An answer that is on its way lacks it too, unless it `is_reflected` there.
+    fn drop_stale(&mut self, page: PageAddress, is_reflected: bool, out: &mut Actions) {
         let local = self.pages.local(page).expect("the page is in use");
         if self.planted(Planted::KeepNoticedCopy) && local.state == PageState::Shared {
             return;
@@ -363,7 +375,10 @@ impl Engine {
         if let Some(index) = local.pending
             && !self.planted(Planted::UseOutdatedData)
         {
-            self.coherence.pending[index as usize].outdated = true;
+            let pending = &mut self.coherence.pending[index as usize];
+            // An owner that answers for the home does not know what the home has said.
+            pending.outdated_elsewhere = true;
+            pending.outdated |= !is_reflected;
         }
         self.pins.take(page, Access::Write);
         if local.state == PageState::Modified
@@ -416,7 +431,7 @@ impl Engine {
 
     /// Answers a request if what it needs is here, or never will be.
     fn release_answer(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Answer {
-        let Request { node, id: request, access } = asked;
+        let Request { node, id: request, access, atomic } = asked;
         let own = self.config.node;
         let owner = self.release.lending.owner(page);
         let flushed = &self.release.flushed;
@@ -444,6 +459,16 @@ impl Engine {
             return Answer::Waits;
         }
         self.release.needs.retain(|need| need.from != node || need.request != request);
+        if let Some(asked_for) = atomic {
+            match lost {
+                Some(lost_with) => {
+                    let ticket = asked_for.ticket;
+                    self.answer(node, Message::AtomicDeny { page, ticket, lost_with }, out);
+                }
+                None => self.operate_released(page, asked, asked_for, out),
+            }
+            return Answer::Given;
+        }
         let touched = state != DirectoryState::Untouched;
         if lost.is_none() {
             self.note_copy(page, node, out);

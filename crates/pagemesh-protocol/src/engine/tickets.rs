@@ -2,6 +2,7 @@
 
 use super::conditions::ConditionWait;
 use super::pins::PinId;
+use crate::atomic::AtomicOperation;
 use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RwLockId, SemaphoreId, Ticket};
 
 /// What a page is waited for.
@@ -13,6 +14,8 @@ pub(super) enum Purpose {
     Prefetch,
     /// It stays for this pin.
     Pin(PinId),
+    /// For this to be done to it.
+    Atomic(AtomicOperation),
 }
 
 /// What a call waits for.
@@ -28,6 +31,10 @@ pub(super) enum Wait {
     Owner { page: PageAddress, asked: NodeId },
     /// The home of a page, from its anchor.
     Home { page: PageAddress, asked: NodeId },
+    /// An atomic operation on a page, by the page's home, which was asked.
+    Atomic { page: PageAddress, asked: NodeId },
+    /// The home of a page, from its anchor, that is to be asked for an atomic operation.
+    AtomicHome { page: PageAddress, asked: NodeId, operation: AtomicOperation },
     /// A lock.
     Lock(LockId),
     /// A barrier.

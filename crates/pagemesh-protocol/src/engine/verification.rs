@@ -7,6 +7,7 @@
 //! ([`Engine::names`], [`Engine::set_next_request`]), so that the states of a mesh that runs for ever are finitely many.
 
 use super::Engine;
+use super::coherence::Request;
 use super::pages::Region;
 use super::queue::{Arena, Queue, Waiter};
 use super::uses::Want;
@@ -117,9 +118,9 @@ impl Engine {
             visit(Name::Request(node, pending.request));
         }
         for (_, transaction) in &coherence.transactions {
-            visit(Name::Request(transaction.request.node, transaction.request.id));
+            visit(transaction.request.name());
             for queued in coherence.queued.iter(transaction.queue) {
-                visit(Name::Request(queued.node, queued.id));
+                visit(queued.name());
             }
         }
         for demand in &self.uses.demands {
@@ -154,6 +155,15 @@ impl Engine {
     /// The name that the next page request would have.
     pub fn next_request(&self) -> RequestId {
         RequestId(self.coherence.next_request)
+    }
+}
+
+impl Request {
+    fn name(&self) -> Name {
+        match self.atomic {
+            Some(asked) => Name::Call(self.node, asked.ticket),
+            None => Name::Request(self.node, self.id),
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Mesh<'_> {
     /// A call may fail only by a death, and a page may be lost only when nobody has it.
     pub(super) fn check_excuse(&self, node: usize, failure: Failure, page: Option<u8>) -> Result<(), Breach> {
         let excused = match failure {
-            Failure::PeerLost(lost) => self.nodes[lost.index()].is_none(),
+            Failure::PeerLost(lost) | Failure::Unanswered(lost) => self.nodes[lost.index()].is_none(),
             Failure::PageLost(lost) => {
                 let page = page.map(usize::from);
                 let alive = |page| self.is_settled(page) && !self.holders(page).is_empty();
@@ -135,7 +135,7 @@ impl Mesh<'_> {
             for thread in &local.threads {
                 let explained = match thread.activity {
                     Activity::Running => continue,
-                    Activity::Page { .. } | Activity::Touching { .. } => false,
+                    Activity::Page { .. } | Activity::Touching { .. } | Activity::Atomic { .. } => false,
                     Activity::Lock(lock) => self.holders_of_lock(lock as usize) == 1,
                     Activity::Barrier { full } => !full,
                 };

@@ -36,6 +36,8 @@ pub(super) enum Activity {
     Touching { page: u8, access: Access },
     /// Waits for a lock.
     Lock(u8),
+    /// Waits for an atomic operation on a page; with `asked_back` it would rather leave it.
+    Atomic { page: u8, asked_back: bool },
     /// Waits at the barrier; `full` when everyone has come.
     Barrier { full: bool },
 }
@@ -55,7 +57,13 @@ pub(super) struct Thread {
 /// What a thread begins.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Operation {
-    Fault { page: u8, access: Access, held: bool },
+    Fault {
+        page: u8,
+        access: Access,
+        held: bool,
+    },
+    /// To be done where the page is.
+    Atomic(u8),
     Lock(u8),
     Unlock,
     Barrier,
@@ -78,6 +86,8 @@ pub(super) enum Event {
     Postponed,
     /// A thread gives up waiting.
     Cancel { thread: u8 },
+    /// A thread would leave its atomic operation, if that was not begun.
+    AskBack { thread: u8 },
     /// A peer is lost.
     Lost { node: u8 },
     /// Somewhere else a page was written.
@@ -146,7 +156,11 @@ impl Local {
             match thread.activity {
                 Activity::Touching { .. } => events.push(Event::Touch { thread: number }),
                 Activity::Running => self.beginnings(plan, number, thread, &mut events),
-                Activity::Page { .. } | Activity::Lock(_) if plan.cancel => {
+                Activity::Atomic { asked_back: false, .. } if plan.cancel => {
+                    events.push(Event::AskBack { thread: number });
+                    events.push(Event::Cancel { thread: number });
+                }
+                Activity::Page { .. } | Activity::Lock(_) | Activity::Atomic { .. } if plan.cancel => {
                     events.push(Event::Cancel { thread: number });
                 }
                 _ => {}
@@ -175,6 +189,9 @@ impl Local {
                     }
                 }
             }
+        }
+        if plan.atomics {
+            (0..self.copies.len()).for_each(|page| begin(Operation::Atomic(page as u8)));
         }
         if thread.holds.is_none() {
             (0..plan.locks.len()).for_each(|lock| begin(Operation::Lock(lock as u8)));

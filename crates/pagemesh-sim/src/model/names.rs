@@ -69,11 +69,20 @@ impl Names {
             | Message::Recall { request, .. }
             | Message::HomeNamed { request, .. } => Name::Request(to, request),
             Message::Fetch { request, requester, .. } => Name::Request(requester, request),
-            Message::LockAcquire { ticket, .. }
+            Message::AtomicForward { requester, ticket, .. }
+            | Message::AtomicDone { requester, ticket, .. } => call(requester, ticket),
+            Message::AtomicRequest { ticket, .. }
+            | Message::HomeQuery { ticket, .. }
+            | Message::AtomicCancel { ticket, .. }
+            | Message::LockAcquire { ticket, .. }
             | Message::LockRelease { ticket, .. }
             | Message::BarrierArrive { ticket, .. }
             | Message::BarrierCancel { ticket, .. } => call(from, ticket),
-            Message::LockGrant { ticket, .. }
+            Message::AtomicReply { ticket, .. }
+            | Message::AtomicDeny { ticket, .. }
+            | Message::AtomicWithdrawn { ticket, .. }
+            | Message::HomeReply { ticket, .. }
+            | Message::LockGrant { ticket, .. }
             | Message::BarrierRelease { ticket, .. }
             | Message::BarrierMismatch { ticket, .. }
             | Message::BarrierBroken { ticket, .. }

@@ -37,6 +37,8 @@ pub struct Plan {
     pub prefetch: bool,
     /// Whether nodes give copies back, at any moment.
     pub evict: bool,
+    /// Whether threads have atomic operations done where a page is.
+    pub atomics: bool,
     /// Whether threads give up waiting for pages and locks.
     pub cancel: bool,
     /// Nodes of which one may die, at any moment.
@@ -60,6 +62,7 @@ impl Plan {
             barrier: false,
             prefetch: false,
             evict: true,
+            atomics: false,
             cancel: false,
             mortal: Vec::new(),
             operations: None,
@@ -95,6 +98,12 @@ impl Plan {
     #[must_use]
     pub fn with_prefetch(self) -> Plan {
         Plan { prefetch: true, ..self }
+    }
+
+    /// With atomic operations.
+    #[must_use]
+    pub fn with_atomics(self) -> Plan {
+        Plan { atomics: true, ..self }
     }
 
     /// Without copies that are given back: what is possible in the largest meshes.
@@ -183,6 +192,7 @@ impl fmt::Display for Plan {
         for (has, what) in [
             (self.barrier, "barrier"),
             (self.prefetch, "prefetch"),
+            (self.atomics, "atomic operations"),
             (self.cancel, "giving up"),
             (!self.evict, "no evictions"),
         ] {

@@ -37,6 +37,14 @@ pub fn small_plans() -> Vec<Plan> {
     plans.push(Plan::new(2, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die().with_barrier());
     plans.push(Plan::new(3, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die());
     plans.push(Plan::new(2, 1).of(WriteInvalidate, AT_FIRST).threads(2).with_cancel().with_prefetch());
+    for protocol in [WriteInvalidate, Migration] {
+        plans.push(Plan::new(3, 1).of(protocol, AT_FIRST).with_atomics());
+        plans.push(Plan::new(2, 1).of(protocol, Placement::FirstTouch).with_atomics().any_may_die());
+        plans.push(Plan::new(2, 1).of(protocol, AT_FIRST).with_atomics().with_cancel().operations(2));
+    }
+    plans.push(Plan::new(3, 1).of(WriteInvalidate, Placement::FirstTouch).with_atomics().without_evictions());
+    plans
+        .push(Plan::new(3, 1).of(WriteInvalidate, AT_FIRST).with_atomics().without_evictions().any_may_die());
     plans
 }
 
@@ -73,6 +81,7 @@ pub fn hunting_plans() -> Vec<Plan> {
     vec![
         Plan::new(2, 1).with_barrier(),
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST),
+        Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).with_atomics(),
         Plan::new(3, 1).of(migration, AT_FIRST),
         Plan::new(3, 1).of(Protocol::WriteInvalidate, first_touch),
         Plan::new(2, 1).threads(2),

@@ -321,9 +321,11 @@ impl<'a> Search<'a> {
     /// Only events that may lead to a request need a name for it.
     fn next_request(&self, state: &[u32], node: usize, event: Event) -> RequestId {
         match event {
-            Event::Deliver { .. } | Event::Lost { .. } | Event::Postponed | Event::Begin { .. } => {
-                self.names(state).next_request(node)
-            }
+            Event::Deliver { .. }
+            | Event::Lost { .. }
+            | Event::Postponed
+            | Event::AskBack { .. }
+            | Event::Begin { .. } => self.names(state).next_request(node),
             _ => RequestId(0),
         }
     }

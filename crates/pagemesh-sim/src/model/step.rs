@@ -4,8 +4,8 @@ use super::local::{Activity, BARRIER, Event, Local, Operation, page_address};
 use super::plan::Plan;
 use crate::breach::Breach;
 use pagemesh_protocol::{
-    Access, Action, Actions, Failure, Message, NodeId, Outcome, PageAddress, PageState, RequestId, Ticket,
-    View,
+    Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, Failure, Message, NodeId, Outcome,
+    PageAddress, PageState, RequestId, Ticket, View,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,6 +28,9 @@ pub(super) struct Consequences {
     /// Calls that failed: why, and for which page.
     pub(super) failed: Vec<(Failure, Option<u8>)>,
 }
+
+/// The one operation that threads have done.
+const OPERATION: AtomicOperation = AtomicOperation { word: 0, change: AtomicChange::Add(1) };
 
 /// Requests that one event may make at most.
 pub(super) const REQUESTS_AN_EVENT: u32 = 2;
@@ -91,6 +94,14 @@ impl<'a> Step<'a> {
                 self.run(thread);
                 self.local.engine.on_cancel(ticket, out);
             }
+            Event::AskBack { thread } => {
+                let ticket = self.local.ticket(thread);
+                if let Activity::Atomic { asked_back, .. } = &mut self.local.threads[thread as usize].activity
+                {
+                    *asked_back = true;
+                }
+                self.local.engine.on_atomic_give_up(ticket, out);
+            }
             Event::Lost { node } => self.local.engine.on_peer_lost(NodeId::new(node as u16), out),
             Event::Outdated { page } => self.local.copies[page as usize].latest = false,
             Event::Full => self.fill_barrier(),
@@ -114,6 +125,10 @@ impl<'a> Step<'a> {
                 } else {
                     engine.on_prefetch(ticket, page_address(page), access, out);
                 }
+            }
+            Operation::Atomic(page) => {
+                thread.activity = Activity::Atomic { page, asked_back: false };
+                engine.on_atomic(ticket, page_address(page), OPERATION, out);
             }
             Operation::Lock(lock) => {
                 thread.activity = Activity::Lock(lock);
@@ -184,6 +199,9 @@ impl<'a> Step<'a> {
             Action::Protect(page) => self.change(page, &[Modified], Shared),
             Action::Unmap(page) => self.change(page, &[Shared, Modified], Invalid),
             Action::Complete { ticket, outcome } => self.complete(ticket, outcome),
+            Action::Atomic { page, requester, ticket, answer, .. } => {
+                self.operate(page, requester, ticket, answer)
+            }
             Action::Postpone => {
                 self.local.postponing = true;
                 Ok(())
@@ -213,6 +231,29 @@ impl<'a> Step<'a> {
         let latest = payload.map(|page| self.copy(page).latest);
         self.done.sent.push((to, Parcel { message, latest }));
         Ok(())
+    }
+
+    /// What a word holds is not modelled, but whether the bytes that are changed are the newest.
+    fn operate(
+        &mut self,
+        page: PageAddress,
+        requester: NodeId,
+        ticket: Ticket,
+        answer: AtomicAnswer,
+    ) -> Result<(), Breach> {
+        let copy = *self.copy(page);
+        if copy.rights == PageState::Invalid || !copy.latest {
+            let name = self.name();
+            return Err(Breach::Data(format!("{name} changes {page:?} in place, of which it has {copy:?}")));
+        }
+        self.write(page.page as u8);
+        if answer == AtomicAnswer::Call {
+            return self.complete(ticket, Outcome::Word(0));
+        }
+        match answer.message(page, requester, ticket, 0) {
+            Some((to, message)) => self.send(to, message, None),
+            None => Ok(()),
+        }
     }
 
     fn fill(&mut self, page: PageAddress, latest: bool) -> Result<(), Breach> {
@@ -246,7 +287,9 @@ impl<'a> Step<'a> {
                 thread_now.activity = Activity::Touching { page, access };
                 thread_now.generation = ticket.generation;
             }
-            (Activity::Page { held: false, .. } | Activity::Barrier { full: true }, Outcome::Done) => {}
+            (Activity::Page { held: false, .. } | Activity::Barrier { full: true }, Outcome::Done)
+            | (Activity::Atomic { .. }, Outcome::Word(_))
+            | (Activity::Atomic { asked_back: true, .. }, Outcome::Failed(Failure::Withdrawn)) => {}
             (Activity::Barrier { full: false }, Outcome::Done) => {
                 let name = self.name();
                 return Err(Breach::Barrier(format!("a thread of {name} passes before all have come")));
@@ -257,7 +300,7 @@ impl<'a> Step<'a> {
                 // The news needs the same excuse as a failure.
                 self.done.failed.push((Failure::PeerLost(lost), None));
             }
-            (Activity::Page { page, .. }, Outcome::Failed(failure)) => {
+            (Activity::Page { page, .. } | Activity::Atomic { page, .. }, Outcome::Failed(failure)) => {
                 self.done.failed.push((failure, Some(page)));
             }
             (Activity::Lock(_) | Activity::Barrier { .. }, Outcome::Failed(failure)) => {

@@ -67,6 +67,7 @@ impl Search<'_> {
                 Operation::Fault { page, access, held: false } => {
                     format!("thread {thread}: prefetch of p{page} to {access:?}")
                 }
+                Operation::Atomic(page) => format!("thread {thread}: has p{page} changed where it is"),
                 Operation::Lock(lock) => format!("thread {thread}: wants lock {lock}"),
                 Operation::Unlock => format!("thread {thread}: gives its lock back"),
                 Operation::Barrier => format!("thread {thread}: comes to the barrier"),
@@ -80,6 +81,7 @@ impl Search<'_> {
             Event::Write { thread, page } => format!("thread {thread}: writes p{page}"),
             Event::Evict { page } => format!("gives p{page} back"),
             Event::Postponed => "threads have had their time".into(),
+            Event::AskBack { thread } => format!("thread {thread}: would rather leave it"),
             Event::Cancel { thread } => format!("thread {thread}: gives up waiting"),
             Event::Lost { node } => format!("loses n{node}"),
             Event::Outdated { page } => format!("p{page} was written elsewhere"),

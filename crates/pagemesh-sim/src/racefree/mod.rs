@@ -2,8 +2,8 @@
 //!
 //! The other worlds of this crate check each access against an order of accesses, which a release region does not promise. Here
 //! threads follow the rules that such regions ask for: every cell of the shared memory either belongs to a lock (a mutex, a
-//! reader-writer lock, or a semaphore of one unit), or has one
-//! writer, or only readers, until the next barrier. Cells of all kinds lie on the same pages. Then there is just one value that a
+//! reader-writer lock, a semaphore of one unit, or a word that is changed by atomic operations), or has one
+//! writer, or only readers, until the next barrier, or is only changed by atomic operations until then. Cells of all kinds lie on the same pages. Then there is just one value that a
 //! read may find, and the checks need to know nothing of the protocol: [`run`] compares every read with a memory that
 //! all threads write at once. Regions of other protocols lie beside those of the release protocol and obey the same rule.
 //!
@@ -43,6 +43,8 @@ pub struct RaceFreeReport {
     pub reads: u64,
     /// Accesses that failed because a node was lost.
     pub losses: u64,
+    /// Atomic operations that were done.
+    pub atomics: u64,
     /// Pages pinned for system calls.
     pub pins: u64,
     /// Pins whose pages went before they ended.
@@ -63,6 +65,7 @@ impl RaceFreeReport {
         self.returned += other.returned;
         self.reads += other.reads;
         self.losses += other.losses;
+        self.atomics += other.atomics;
         self.pins += other.pins;
         self.pins_taken += other.pins_taken;
         self.signals += other.signals;
@@ -96,7 +99,8 @@ impl fmt::Display for RaceFreeFailure {
 /// When a read finds what it may not, a thread waits for ever, or the engines are not at rest in the end.
 pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
     let attempt = |traced| {
-        let plan = Plan::draw(&mut Random::stream(seed, 0));
+        let mut plan = Plan::draw(&mut Random::stream(seed, 0));
+        plan.add_atomics(&mut Random::stream(seed, 2));
         World::new(plan, Random::stream(seed, 1), fault, traced).run()
     };
     attempt(false).map_err(|_| {

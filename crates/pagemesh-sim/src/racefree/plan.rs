@@ -32,6 +32,8 @@ pub enum Fault {
     BareReturn,
     /// An owner is not told to give a page back.
     LostCallIn,
+    /// An atomic operation is done twice.
+    RepeatedAtomic,
     /// Every engine has this fault.
     Engine(Planted),
 }
@@ -58,7 +60,7 @@ impl fmt::Display for Fault {
 }
 
 /// Those of the simulated machine.
-pub const FAULTS: [Fault; 11] = [
+pub const FAULTS: [Fault; 12] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -70,6 +72,7 @@ pub const FAULTS: [Fault; 11] = [
     Fault::StaleOwner,
     Fault::BareReturn,
     Fault::LostCallIn,
+    Fault::RepeatedAtomic,
 ];
 
 /// Who may touch a cell.
@@ -79,6 +82,10 @@ pub(super) enum Guard {
     Lock(usize),
     /// One writer or any readers, until the next barrier.
     Phase,
+    /// Anyone, by atomic operations in every other round; in between it is read.
+    Counter,
+    /// Whoever wants the lock whose word it is, by atomic operations.
+    LockWord,
 }
 
 /// How a lock lets threads in.
@@ -90,6 +97,8 @@ pub(super) enum Kind {
     ReadersAndWriters,
     /// One at a time, by a semaphore of one unit.
     Semaphore,
+    /// One at a time: who changes this cell from 0 to 1 by an atomic operation. Others try again.
+    Word(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -171,6 +180,34 @@ impl Plan {
             weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
             thread_weight: [2, 16, 64][random.index(3)],
             lend_after: [0, 1, 1, 2][random.index(4)],
+        }
+    }
+}
+
+impl Plan {
+    /// Makes counters of some cells, and words of some locks.
+    pub(super) fn add_atomics(&mut self, random: &mut Random) {
+        if random.chance(40) {
+            return;
+        }
+        let share = random.between(5, 30) as u32;
+        for guard in &mut self.guards {
+            if random.chance(share) {
+                *guard = Guard::Counter;
+            }
+        }
+        // Who dies with such a lock leaves it taken. Only words of a release region order what is in one: the first region is one.
+        let cells = self.regions[0].pages as usize * CELLS;
+        for lock in 0..self.locks.len() {
+            let cell = random.index(cells);
+            let signals = self.locks[lock] == Kind::Mutex && self.signals > 0;
+            if signals {
+                continue;
+            }
+            if self.death.is_none() && random.chance(40) && self.guards[cell] != Guard::LockWord {
+                self.guards[cell] = Guard::LockWord;
+                self.locks[lock] = Kind::Word(cell);
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 pub(super) enum Step {
     Read(usize),
     Write(usize),
+    /// Has one added to the cell, wherever its page is.
+    Add(usize),
     /// Gives back the copy that has the cell.
     Evict(usize),
     Lock(usize, Access),
@@ -181,8 +183,11 @@ fn call_or_touch(step: Step, other: Option<usize>, plan: &Plan, random: &mut Ran
 /// An access of thread `index` to a cell that it may touch in this round.
 fn phase_access(index: usize, round: u64, plan: &Plan, random: &mut Random) -> Option<Step> {
     let cell = random.index(plan.guards.len());
-    if plan.guards[cell] != Guard::Phase {
-        return None;
+    match plan.guards[cell] {
+        Guard::Phase => {}
+        Guard::Counter if round.is_multiple_of(2) => return Some(Step::Add(cell)),
+        Guard::Counter => return Some(Step::Read(cell)),
+        Guard::Lock(_) | Guard::LockWord => return None,
     }
     // Every other round a cell has one writer, in between only readers.
     if (cell as u64 + round).is_multiple_of(2) {

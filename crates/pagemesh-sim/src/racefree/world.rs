@@ -1,5 +1,6 @@
 //! The mesh: engines, memory with twins, links, and the memory that every read is compared with.
 
+mod atomics;
 mod guards;
 mod memory;
 
@@ -18,6 +19,8 @@ type Cells = [u32; CELLS];
 const BARRIER: BarrierId = BarrierId(1);
 /// More steps than any seed needs: whoever is not at rest by then never will be.
 const STEPS_MOST: u64 = 400_000;
+/// With more than this on a link no thread begins anything: as the runtime, it waits for room.
+const LINK_MOST: usize = 200;
 /// The slot of the calls that open regions; threads have those from 0 on.
 const OPENING: u16 = 1000;
 
@@ -179,7 +182,11 @@ impl World {
         let links = (0..self.links.len()).filter(|link| !self.links[*link].is_empty());
         let mut choices: Vec<(u64, Choice)> =
             links.map(|link| (self.plan.weights[link], Choice::Link(link))).collect();
+        let crowded = self.links.iter().any(|link| link.len() > LINK_MOST);
         for (index, thread) in self.threads.iter().enumerate() {
+            if thread.activity == Activity::Ready && crowded {
+                continue;
+            }
             if thread.activity == Activity::Ready {
                 choices.push((self.plan.thread_weight, Choice::Thread(index)));
             } else if thread.awaits.is_some() && !thread.patience_over {
@@ -290,6 +297,9 @@ impl World {
                     self.report.diffs += 1;
                     self.send(node, to, message, load);
                 }
+                Action::Atomic { page, operation, requester, ticket, answer } => {
+                    self.operate(node, page, operation, (requester, ticket, answer))?;
+                }
                 Action::Complete { ticket, outcome } => self.complete(node, ticket, outcome)?,
                 Action::Postpone => self.nodes[node].postponed = true,
                 Action::AwaitUnpin(wait) => self.nodes[node].awaited = Some(wait),
@@ -337,12 +347,18 @@ impl World {
             self.signal_came(ticket.slot as usize, outcome);
             return Ok(());
         }
+        if outcome == Outcome::Failed(Failure::Withdrawn) && thread.patience_over {
+            thread.patience_over = false;
+            thread.steps.pop_front();
+            return Ok(());
+        }
         self.report.losses += u64::from(failed);
         if failed && self.nodes.iter().all(|node| node.alive) {
             return Err(format!("thread {} was told {outcome:?} though all nodes live", ticket.slot));
         }
         match (thread.steps.front().copied(), failed) {
             (Some(Step::Wait), _) => self.signal_came(ticket.slot as usize, outcome),
+            (Some(Step::Lock(_, _)), false) if matches!(outcome, Outcome::Word(old) if old != 0) => {}
             (Some(Step::Lock(lock, _)), false) => {
                 thread.held = Some((lock, ticket));
                 thread.steps.pop_front();
@@ -351,6 +367,10 @@ impl World {
             (Some(Step::Read(_) | Step::Write(_)), false) => thread.owes_use = true,
             (Some(Step::Read(_) | Step::Write(_)), true) => {
                 // What can no longer be touched is left alone.
+                thread.steps.pop_front();
+            }
+            (Some(Step::Add(_)), _) => {
+                thread.patience_over = false;
                 thread.steps.pop_front();
             }
             (Some(Step::Pin(..)), failed) => self.pinned(ticket.slot as usize, failed),
@@ -389,6 +409,7 @@ impl World {
                 self.note(|| format!("thread {index} gives {page:?} back"));
                 self.event(node, |engine, out| engine.on_evict(page, out))
             }
+            Step::Add(cell) => self.add(index, cell),
             Step::Pin(cell, access) => self.pin(index, cell, access),
             Step::Kernel(cell, access) => self.system_call(index, cell, access),
             Step::Unpin => self.unpin(index),

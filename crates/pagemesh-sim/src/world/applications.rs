@@ -4,9 +4,11 @@ use super::World;
 use crate::breach::Breach;
 use crate::event::{Caller, Event, Wanted};
 use crate::history::Deed;
-use crate::program::{COMMON_BARRIER, Step};
+use crate::program::{ATOMIC_WORD, COMMON_BARRIER, Step};
 use crate::thread::Activity;
-use pagemesh_protocol::{Access, BarrierId, PageAddress, RegionName, RegionSpec, Ticket};
+use pagemesh_protocol::{
+    Access, AtomicChange, AtomicOperation, BarrierId, PageAddress, RegionName, RegionSpec, Ticket,
+};
 
 /// A wait that is given up lasts up to so many times the longest usual way of a message.
 const PATIENCE: u64 = 6;
@@ -38,6 +40,11 @@ impl World {
             Step::Open { plan, create } => self.open(index, plan, create),
             Step::Prefetch(page, access) => self.prefetch(index, page, access),
             Step::Evict(page) => self.evict(index, page),
+            Step::AddRemotely(page) => {
+                let ticket = self.begin(index, Wanted::Atomic { page }, false);
+                let operation = AtomicOperation { word: ATOMIC_WORD as u16, change: AtomicChange::Add(1) };
+                self.feed(at, Event::Atomic { ticket, page, operation })
+            }
             Step::Lock(lock) => {
                 let lock = self.lock(lock);
                 let ticket = self.begin(index, Wanted::Lock(lock), false);
@@ -128,6 +135,7 @@ impl World {
         let may_cancel = match wanted {
             Wanted::Page { .. }
             | Wanted::Pin { .. }
+            | Wanted::Atomic { .. }
             | Wanted::Lock(_)
             | Wanted::Owner { .. }
             | Wanted::Home { .. }
@@ -154,6 +162,15 @@ impl World {
         let at = self.time + self.pause(node);
         let thread = &mut self.threads[index];
         let Activity::Waiting { ticket, .. } = thread.activity else { return Ok(()) };
+        let adds = matches!(thread.plan.front(), Some(Step::AddRemotely(_)));
+        if adds && !std::mem::replace(&mut thread.asked_back, true) && self.schedule.chance(70) {
+            // The answer comes soon, whichever it is.
+            let deadline = Some(self.time + DEADLINE_US);
+            self.threads[index].activity = Activity::Waiting { ticket, deadline };
+            return self.feed(node, Event::AtomicGiveUp { ticket });
+        }
+        let thread = &mut self.threads[index];
+        thread.asked_back = false;
         thread.activity = Activity::Ready(at);
         match thread.plan.pop_front() {
             Some(Step::Barrier { barrier, .. }) => {

@@ -97,6 +97,7 @@ impl World {
             {
                 Ok(())
             }
+            (Wanted::Atomic { .. }, Outcome::Word(old)) => self.check_operated(at, call.ticket, Some(old)),
             (Wanted::Leave, Outcome::Done) if self.nodes.iter().all(|node| node.called_leave) => Ok(()),
             (Wanted::Region(_), Outcome::Region { region, spec }) => self.check_mapped(region, spec),
             (Wanted::Home { touched, .. }, Outcome::Home(None)) if touched => wrong(),
@@ -126,8 +127,11 @@ impl World {
         };
         let excused = match failure {
             Failure::PeerLost(node) => dead(node),
+            Failure::Unanswered(node) => dead(node) && matches!(call.wanted, Wanted::Atomic { .. }),
             Failure::PageLost(node) => {
-                let (Wanted::Page { page, .. } | Wanted::Pin { page, .. }) = call.wanted else {
+                let (Wanted::Page { page, .. } | Wanted::Pin { page, .. } | Wanted::Atomic { page }) =
+                    call.wanted
+                else {
                     return Err(Breach::Completion(format!("n{at}: {call:?} fails with {failure:?}")));
                 };
                 // A copy may still be there while the order to hand it to the dead node is on its way, or waits for a thread.
@@ -139,6 +143,10 @@ impl World {
                 dead(node) && !(settled && copies && self.severed.is_empty())
             }
             Failure::Limit(_) => matches!(call.wanted, Wanted::Lock(_)) && self.config.lock_bound == 1,
+            Failure::Withdrawn => {
+                self.check_operated(at, call.ticket, None)?;
+                matches!(call.caller, Caller::Thread(index) if self.threads[index].asked_back)
+            }
             Failure::RegionRefused(RegionRefusal::AddressTaken { .. }) => {
                 matches!(call.wanted, Wanted::Region(plan) if self.config.regions[plan].address != 0)
             }
@@ -201,7 +209,14 @@ impl World {
                     thread.regions[plan] = Some((region, spec.pages));
                 }
             }
-            (Wanted::Page { .. } | Wanted::Lock(_), _) => thread.abort(),
+            (Wanted::Atomic { .. }, Outcome::Word(_)) => {
+                thread.asked_back = false;
+                thread.plan.pop_front();
+            }
+            (Wanted::Page { .. } | Wanted::Lock(_) | Wanted::Atomic { .. }, _) => {
+                thread.asked_back = false;
+                thread.abort();
+            }
             (Wanted::Owner { .. } | Wanted::Home { .. } | Wanted::Pin { .. } | Wanted::Leave, _) => {
                 thread.plan.pop_front();
             }

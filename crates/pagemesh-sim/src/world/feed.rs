@@ -100,6 +100,8 @@ impl World {
             Event::RegionMapped { region, round, mapped } => {
                 engine.on_region_mapped(region, round, mapped, out);
             }
+            Event::Atomic { ticket, page, operation } => engine.on_atomic(ticket, page, operation, out),
+            Event::AtomicGiveUp { ticket } => engine.on_atomic_give_up(ticket, out),
             Event::Cancel { ticket } => engine.on_cancel(ticket, out),
             Event::PeerLost { node } => engine.on_peer_lost(node, out),
             Event::Leave { ticket } => engine.on_leave(ticket, out),

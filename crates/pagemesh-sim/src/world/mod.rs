@@ -2,6 +2,7 @@
 
 mod access;
 mod applications;
+mod atomics;
 mod completion;
 mod counts;
 mod cuts;
@@ -32,6 +33,7 @@ use crate::trace::Trace;
 use crate::truth::Truth;
 use crate::turns::Turns;
 use pagemesh_protocol::{Actions, EngineConfig, NodeId, Outcome, PageAddress, Ticket};
+use std::collections::BTreeMap;
 
 /// Streams of the schedule, beside those of the configuration.
 const SCHEDULE_STREAM: u64 = 1;
@@ -73,6 +75,8 @@ pub(crate) struct World {
     pub(crate) ended: Vec<(usize, Ticket, Outcome)>,
     /// Requests that homes have heard and not served.
     pub(crate) turns: Turns,
+    /// Operations that were done and whose calls have not ended, each with what the word was.
+    operated: BTreeMap<(NodeId, Ticket), u64>,
     /// Pages that are pinned.
     pub(crate) pins: PinBoard,
     /// Calls made by hand that ended in the current event: nobody uses their pages.
@@ -135,6 +139,7 @@ impl World {
             time: 0,
             ended: Vec::new(),
             turns: Turns::new(config.nodes),
+            operated: BTreeMap::new(),
             pins: PinBoard::new(config.nodes),
             used: Vec::new(),
             slow_threads: false,

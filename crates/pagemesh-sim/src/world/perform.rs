@@ -45,6 +45,9 @@ impl World {
                 Ok(())
             }
             Action::UnmapRegion(region) => self.unmap_region(at, region),
+            Action::Atomic { page, operation, requester, ticket, answer } => {
+                self.operate(at, page, operation, (requester, ticket, answer))
+            }
             Action::Complete { ticket, outcome } => self.complete(at, ticket, outcome),
             Action::SendDiff { .. }
             | Action::MakeTwin(_)
@@ -134,7 +137,7 @@ impl World {
         }
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         at: usize,
         to: NodeId,

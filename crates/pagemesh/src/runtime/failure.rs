@@ -1,7 +1,7 @@
 //! Why a call of the runtime failed, and how each family of calls says so.
 
 use super::Runtime;
-use crate::{AccessError, RegionError, SyncError};
+use crate::{AccessError, AtomicError, RegionError, SyncError};
 use pagemesh_protocol::{Failure, NodeId, PageAddress, RegionRefusal, RegionSpec};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ pub(crate) enum CallFailure {
     Failed(Failure),
     /// No answer within this time.
     TimedOut(Duration),
+    /// No answer within this time to what may have been done.
+    Unanswered(Duration),
     /// The kernel refused to map a page.
     Mapping,
     /// This node has left.
@@ -59,10 +61,28 @@ impl CallFailure {
                 AccessError::PeerLost { region, page, node, how }
             }
             CallFailure::Failed(_) | CallFailure::Mapping => AccessError::Mapping { region, page },
-            CallFailure::TimedOut(after) => {
+            CallFailure::TimedOut(after) | CallFailure::Unanswered(after) => {
                 AccessError::TimedOut { region, page, node: runtime.asked_node(address), after }
             }
             CallFailure::Closed => AccessError::Closed { region },
+        }
+    }
+
+    pub(crate) fn into_atomic_error(
+        self,
+        runtime: &Runtime,
+        spec: &RegionSpec,
+        address: PageAddress,
+    ) -> AtomicError {
+        let (region, page) = (spec.name.as_str().to_owned(), address.page);
+        match self {
+            CallFailure::Failed(Failure::Unanswered(node)) => {
+                AtomicError::NodeLost { region, page, node, how: runtime.departure_kind(node) }
+            }
+            CallFailure::Unanswered(after) => {
+                AtomicError::NoAnswer { region, page, node: runtime.asked_node(address), after }
+            }
+            other => other.into_access_error(runtime, spec, address).into(),
         }
     }
 
@@ -82,7 +102,9 @@ impl CallFailure {
             CallFailure::Failed(_) | CallFailure::Mapping => {
                 SyncError::Limit { what, bound: "the answer made no sense" }
             }
-            CallFailure::TimedOut(after) => SyncError::TimedOut { what, after },
+            CallFailure::TimedOut(after) | CallFailure::Unanswered(after) => {
+                SyncError::TimedOut { what, after }
+            }
             CallFailure::Closed => SyncError::Closed { what },
         }
     }
@@ -95,7 +117,9 @@ impl CallFailure {
                 RegionError::PeerLost { name, node, how: runtime.departure_kind(node) }
             }
             CallFailure::Failed(_) | CallFailure::Mapping => RegionError::Exhausted { name },
-            CallFailure::TimedOut(after) => RegionError::TimedOut { name, after },
+            CallFailure::TimedOut(after) | CallFailure::Unanswered(after) => {
+                RegionError::TimedOut { name, after }
+            }
             CallFailure::Closed => RegionError::Closed { name },
         }
     }

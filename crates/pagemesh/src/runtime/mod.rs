@@ -8,6 +8,7 @@
 //! turns at [`receive::Receiving`]. What may allocate or map memory is put aside for the service thread, since a leader
 //! may be inside a fault handler.
 
+mod atomics;
 mod calls;
 mod failure;
 mod objects;

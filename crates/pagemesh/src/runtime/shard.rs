@@ -122,6 +122,9 @@ impl Shard {
                         runtime.switch.wake_leader();
                     }
                 }
+                Action::Atomic { page, operation, requester, ticket, answer } => {
+                    self.operate(runtime, page, operation, (requester, ticket, answer));
+                }
                 Action::MapRegion { region, round, spec } => {
                     debug_assert!(mapped.is_none(), "one event proposes one region");
                     mapped = Some((region, round, self.map_region(region, &spec)));
@@ -158,7 +161,13 @@ impl Shard {
         }
     }
 
-    fn send(&self, runtime: &Runtime, to: NodeId, message: &Message, payload: Option<PageAddress>) {
+    pub(super) fn send(
+        &self,
+        runtime: &Runtime,
+        to: NodeId,
+        message: &Message,
+        payload: Option<PageAddress>,
+    ) {
         let view = self.engine.view();
         let Some(page) = payload else {
             match message {
@@ -204,7 +213,7 @@ impl Shard {
         let _ = runtime.switch.enqueue(to.get(), &bytes[..message_length], diff);
     }
 
-    fn mapped(&self, page: PageAddress) -> &Mapping {
+    pub(super) fn mapped(&self, page: PageAddress) -> &Mapping {
         self.mappings[page.region.index()].as_ref().expect("the engine knows only regions that are mapped")
     }
 

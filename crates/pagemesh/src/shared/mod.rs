@@ -12,10 +12,12 @@
 //! A node that dies while it holds the lock takes its copy along: what is in the shared memory is then what the holder before had
 //! written, but for a node that died just while it was writing back.
 
+mod atomic;
 mod mutex;
 mod once;
 mod rwlock;
 
+pub use atomic::AtomicU64;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};

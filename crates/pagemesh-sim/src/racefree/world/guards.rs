@@ -4,7 +4,8 @@ use super::super::plan::Kind;
 use super::super::threads::{Activity, Step};
 use super::{Checked, OPENING, World};
 use pagemesh_protocol::{
-    Access, Actions, ConditionId, Engine, Failure, LockId, Outcome, RwLockId, SemaphoreId, Ticket,
+    Access, Actions, AtomicChange, ConditionId, Engine, Failure, LockId, Outcome, RwLockId, SemaphoreId,
+    Ticket,
 };
 
 /// Each lock has one condition, of the same number.
@@ -24,6 +25,7 @@ fn begin(
         Kind::Mutex => engine.on_lock_acquire(ticket, LockId(number), out),
         Kind::ReadersAndWriters => engine.on_rw_acquire(ticket, RwLockId(number), access, true, out),
         Kind::Semaphore => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
+        Kind::Word(_) => unreachable!("the home knows nothing of such locks"),
     }
 }
 
@@ -44,7 +46,11 @@ impl World {
     }
 
     pub(super) fn take(&mut self, index: usize, lock: usize, access: Access) -> Checked {
-        let (ticket, node, kind) = (self.wait(index), self.threads[index].node, self.plan.locks[lock]);
+        let kind = self.plan.locks[lock];
+        if let Kind::Word(cell) = kind {
+            return self.change(index, cell, AtomicChange::CompareSwap { expected: 0, desired: 1 });
+        }
+        let (ticket, node) = (self.wait(index), self.threads[index].node);
         self.note(|| format!("thread {index} wants {kind:?} {lock} {access:?}"));
         self.event(node, |engine, out| begin((kind, lock), ticket, access, engine, out))?;
         let impatient = self.random.chance(self.plan.impatience);
@@ -69,6 +75,10 @@ impl World {
             }
             Kind::ReadersAndWriters => {
                 self.event(node, |engine, out| engine.on_rw_release(ticket, RwLockId(number), out))
+            }
+            Kind::Word(cell) => {
+                self.threads[index].steps.push_front(Step::Posted);
+                self.change(index, cell, AtomicChange::Swap(0))
             }
             Kind::Semaphore => {
                 let ticket = self.wait(index);

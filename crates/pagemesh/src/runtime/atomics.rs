@@ -1,0 +1,81 @@
+//! Atomic operations on words of shared memory, done where the page is.
+
+use super::shard::Shard;
+use super::{CallFailure, ROOM_BYTES, Runtime};
+use crate::stats::count;
+use pagemesh_memory::PAGE_BYTES;
+use pagemesh_protocol::{
+    AtomicAnswer, AtomicChange, AtomicOperation, Failure, NodeId, Outcome, PageAddress, Ticket,
+};
+use std::time::Instant;
+
+impl Runtime {
+    /// Has the operation done, wherever the page is, and returns what the word was. Any failure but [`Failure::Unanswered`] and
+    /// [`CallFailure::Unanswered`] means that nothing was done.
+    pub(crate) fn atomic(&self, page: PageAddress, operation: AtomicOperation) -> Result<u64, CallFailure> {
+        let timeout = self.fault_timeout;
+        let deadline = Instant::now() + timeout;
+        self.switch.wait_room(ROOM_BYTES, deadline);
+        let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
+        let ticket = call.ticket();
+        self.event(|engine, out| engine.on_atomic(ticket, page, operation, out))
+            .ok_or(CallFailure::Closed)?;
+        let outcome = if call.is_over() {
+            count(&self.counters.atomics_here);
+            self.switch.flush();
+            call.take_result()
+        } else if self.wait(&call, deadline) {
+            call.take_result()
+        } else {
+            // The home knows whether it has begun.
+            self.event(|engine, out| engine.on_atomic_give_up(ticket, out));
+            let answered = self.finish_call(&call, Instant::now() + timeout, timeout);
+            answered.map_err(|failure| match failure {
+                CallFailure::Failed(Failure::Withdrawn) => {
+                    count(&self.counters.timeouts);
+                    CallFailure::TimedOut(timeout)
+                }
+                CallFailure::TimedOut(after) => CallFailure::Unanswered(2 * after),
+                other => other,
+            })
+        };
+        match outcome? {
+            Outcome::Word(old) => {
+                count(&self.counters.atomics);
+                Ok(old)
+            }
+            _ => unreachable!("an atomic operation ends with what the word was"),
+        }
+    }
+}
+
+impl Shard {
+    /// Does the operation in the service view, and answers.
+    pub(super) fn operate(
+        &self,
+        runtime: &Runtime,
+        page: PageAddress,
+        operation: AtomicOperation,
+        (requester, ticket, answer): (NodeId, Ticket, AtomicAnswer),
+    ) {
+        let service = self.mapped(page).service();
+        let offset = page.page as usize * PAGE_BYTES + operation.offset();
+        let old = match operation.change {
+            AtomicChange::Add(value) => service.fetch_add_u64(offset, value),
+            AtomicChange::Swap(value) => service.swap_u64(offset, value),
+            AtomicChange::CompareSwap { expected, desired } => {
+                service.compare_swap_u64(offset, expected, desired)
+            }
+        };
+        if requester != runtime.node {
+            count(&runtime.counters.atomics_for_others);
+        }
+        if answer == AtomicAnswer::Call {
+            if runtime.calls.finish(ticket, Ok(Outcome::Word(old))) {
+                runtime.switch.wake_leader();
+            }
+        } else if let Some((to, message)) = answer.message(page, requester, ticket, old) {
+            self.send(runtime, to, &message, None);
+        }
+    }
+}
