@@ -1,6 +1,6 @@
 //! Error numbers, their texts, and the border that no panic crosses.
 
-use pagemesh::{AccessError, ConfigError, JoinError, PinError, RegionError, SyncError};
+use pagemesh::{AccessError, AtomicError, ConfigError, JoinError, PinError, RegionError, SyncError};
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -122,6 +122,17 @@ impl From<AccessError> for Failed {
             AccessError::TimedOut { .. } => Code::Timeout,
             AccessError::Mapping { .. } => Code::Memory,
             AccessError::Closed { .. } => Code::Init,
+            _ => Code::Invalid,
+        };
+        Failed::new(code, error.to_string())
+    }
+}
+
+impl From<AtomicError> for Failed {
+    fn from(error: AtomicError) -> Failed {
+        let code = match error {
+            AtomicError::Access(access) => return access.into(),
+            AtomicError::NodeLost { .. } | AtomicError::NoAnswer { .. } => Code::NodeDown,
             _ => Code::Invalid,
         };
         Failed::new(code, error.to_string())

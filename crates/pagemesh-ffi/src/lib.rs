@@ -12,11 +12,13 @@
 //! * [`types`]: what lies in memory as C sees it.
 //! * `heap`: `dsm_malloc` on top of two regions.
 //! * [`blocks`]: `dsm_alloc`, blocks of any size in a region.
+//! * [`atomics`]: words that are changed where their pages are.
 //! * `mutexes`, `rwlocks`: locks whose owners are threads.
 //! * `objects`: reader-writer locks, semaphores and condition variables.
 //! * [`interpose`]: `sigaction` and `signal` for the two signals that page faults need.
 #![allow(clippy::doc_markdown, reason = "the names of C stand as they are")]
 
+pub mod atomics;
 pub mod blocks;
 pub mod error;
 pub mod interpose;

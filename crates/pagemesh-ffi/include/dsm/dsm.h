@@ -145,6 +145,20 @@ int dsm_unpin(void *address, size_t bytes);
  */
 void *dsm_io_pointer(void *address);
 
+/*
+ * Change a word of 8 bytes in shared memory where its page is, at once for all nodes, without bringing the page here: add to it, replace it,
+ * or replace it if it is `expected`. *old becomes what it was; with a NULL old nobody is told. The word lies on a multiple of 8.
+ *
+ * Atomic also with this processor's own atomic instructions on the word, by any node; except with DSM_PROTOCOL_RELEASE, where between two
+ * synchronisations a word is to be used by these calls only. There each call also orders all memory, as giving a lock back and taking it.
+ *
+ * A call that succeeds has done it, once. DSM_ERROR_TIMEOUT: it was not done. DSM_ERROR_NODE_DOWN: the page is lost, or the node that was
+ * asked for it is gone or does not answer; it was done once, or not. DSM_ERROR_INVALID: there is no such word.
+ */
+int dsm_fetch_add_u64(uint64_t *word, uint64_t add, uint64_t *old);
+int dsm_swap_u64(uint64_t *word, uint64_t value, uint64_t *old);
+int dsm_compare_swap_u64(uint64_t *word, uint64_t expected, uint64_t desired, uint64_t *old);
+
 /* What this node has of the page; PAGE_STATE_INVALID for an address that is none of ours. */
 page_state_t dsm_page_state(const void *address);
 

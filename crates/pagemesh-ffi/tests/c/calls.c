@@ -29,6 +29,9 @@ static void nothing_works_outside(void) {
     CHECK(dsm_pin(&local, 1, ACCESS_READ) == DSM_ERROR_INIT);
     CHECK(dsm_unpin(&local, 1) == DSM_ERROR_INIT);
     CHECK(dsm_io_pointer(&local) == NULL);
+    CHECK(dsm_fetch_add_u64(NULL, 1, NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_swap_u64(NULL, 1, NULL) == DSM_ERROR_INIT);
+    CHECK(dsm_compare_swap_u64(NULL, 1, 2, NULL) == DSM_ERROR_INIT);
     CHECK(dsm_page_state(&local) == PAGE_STATE_INVALID);
     CHECK(dsm_page_home(&local) == NOBODY);
     CHECK(dsm_page_owner(&local) == NOBODY);
@@ -283,6 +286,36 @@ static void pins(void) {
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 }
 
+static void words(void) {
+    uint64_t local = 7, old = 99;
+    uint64_t *word = dsm_malloc(2 * sizeof *word), *shared = dsm_region("words", PAGE_SIZE, NULL);
+    uint64_t *crooked = (uint64_t *)(void *)((char *)shared + 4);
+    CHECK(word != NULL && shared != NULL);
+    OK(dsm_fetch_add_u64(word, 5, &old));
+    CHECK(old == 0 && *word == 5);
+    OK(dsm_fetch_add_u64(word, (uint64_t)-6, NULL));
+    CHECK(*word == UINT64_MAX);
+    OK(dsm_swap_u64(word, 3, &old));
+    CHECK(old == UINT64_MAX && *word == 3);
+    OK(dsm_compare_swap_u64(word, 4, 8, &old));
+    CHECK(old == 3 && *word == 3);
+    OK(dsm_compare_swap_u64(word, 3, 8, NULL));
+    CHECK(*word == 8);
+    /* What it was may go to shared memory, even to the word after it. */
+    OK(dsm_swap_u64(word, 1, word + 1));
+    CHECK(word[1] == 8);
+    OK(dsm_fetch_add_u64(shared + PAGE_SIZE / sizeof *shared - 1, 1, &old));
+    CHECK(old == 0);
+    CHECK(dsm_fetch_add_u64(crooked, 1, &old) == DSM_ERROR_INVALID && mentions("multiple of 8"));
+    CHECK(dsm_swap_u64(shared + PAGE_SIZE / sizeof *shared, 1, &old) == DSM_ERROR_INVALID);
+    CHECK(dsm_compare_swap_u64(&local, 7, 1, &old) == DSM_ERROR_INVALID);
+    CHECK(dsm_fetch_add_u64(NULL, 1, &old) == DSM_ERROR_INVALID);
+    CHECK(local == 7 && old == 0);
+    OK(dsm_region_close(shared));
+    CHECK(dsm_swap_u64(shared, 1, NULL) == DSM_ERROR_INVALID);
+    OK(dsm_free(word));
+}
+
 static void blocks(void) {
     int local = 0;
     size_t bytes = 1 << 20;
@@ -429,6 +462,7 @@ int main(int count, char **arguments) {
     memory();
     regions();
     pins();
+    words();
     blocks();
     locks();
     reports(arguments[1]);

@@ -1,0 +1,16 @@
+//! A C program that counts by `dsm_fetch_add_u64` must count each addition once, in memory of every protocol, and a word that it takes by
+//! `dsm_compare_swap_u64` must keep others out: three nodes of three threads, with each pager.
+
+mod common;
+
+use common::{Linkage, pagers, program, start_nodes};
+
+#[test]
+fn three_nodes_of_three_threads_with_each_pager() {
+    let words = program("words.c", Linkage::Shared);
+    for pager in pagers() {
+        for node in start_nodes(&words, 3, pager, &[]) {
+            assert_eq!(node.said(), ["done"], "{pager}");
+        }
+    }
+}
