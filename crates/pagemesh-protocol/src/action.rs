@@ -2,7 +2,7 @@
 
 use crate::atomic::AtomicOperation;
 use crate::engine::PinWait;
-use crate::ids::{NodeId, PageAddress, RegionId, Ticket};
+use crate::ids::{ByteRange, NodeId, PageAddress, RegionId, Ticket};
 use crate::message::Message;
 use crate::region::RegionSpec;
 
@@ -34,6 +34,19 @@ pub enum Action {
         /// Whether the page is still being written.
         keep_twin: bool,
     },
+    /// Send `message` to another node with these bytes of this node, as they are when the action is performed.
+    SendBytes {
+        /// The receiver, never this node.
+        to: NodeId,
+        /// What to say.
+        message: Message,
+        /// The bytes that go along, at most [`RANGE_PIECE_BYTES`](crate::limits::RANGE_PIECE_BYTES).
+        range: ByteRange,
+    },
+    /// Copy the payload of the message being handled into the service view, over these bytes; no thread that keeps to its locks uses them.
+    StoreBytes(ByteRange),
+    /// See to it that the memory of this page exists, with the bytes that it has: zeros where nothing was stored.
+    Materialise(PageAddress),
     /// Keep a twin of this page, which nobody can write yet.
     MakeTwin(PageAddress),
     /// The twin of this page is over.

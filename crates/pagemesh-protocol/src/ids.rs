@@ -92,6 +92,45 @@ impl fmt::Debug for PageAddress {
     }
 }
 
+/// Bytes of one region, one after the other, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteRange {
+    /// The region.
+    pub region: RegionId,
+    /// Where the first of them lies in the region, bytes.
+    pub start: u64,
+    /// How many, bytes.
+    pub bytes: u64,
+}
+
+impl ByteRange {
+    /// The bytes of `region` from `start` up to and without `end`.
+    pub const fn new(region: RegionId, start: u64, end: u64) -> ByteRange {
+        ByteRange { region, start, bytes: end.saturating_sub(start) }
+    }
+
+    /// Where the byte after the last lies.
+    pub const fn end(self) -> u64 {
+        self.start.saturating_add(self.bytes)
+    }
+
+    /// Whether some byte is in both.
+    pub fn overlaps(self, other: ByteRange) -> bool {
+        self.region == other.region && self.start < other.end() && other.start < self.end()
+    }
+
+    /// Whether every byte of `other` is in this one.
+    pub fn contains(self, other: ByteRange) -> bool {
+        self.region == other.region && self.start <= other.start && other.end() <= self.end()
+    }
+}
+
+impl fmt::Debug for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}[{}..{}]", self.region.0, self.start, self.end())
+    }
+}
+
 /// A lock's name: any number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct LockId(pub u64);

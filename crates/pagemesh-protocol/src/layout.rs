@@ -1,7 +1,7 @@
 //! The layout of messages to the byte: encoding, and decoding with every field checked.
 //!
 //! A message is 32 bytes, little-endian; those that speak of a region's properties are followed by 88 bytes more, and those
-//! that ask for an atomic operation by 8. Page
+//! that ask for an atomic operation, or for bytes of a range, by 8. Page
 //! bytes follow a message as the payload of its frame. `docs/wire.md` draws the layout and a test here reads it.
 //!
 //! | offset | bytes | field |
@@ -10,7 +10,7 @@
 //! | 1 | 1 | detail: access, flag or code, by kind |
 //! | 2 | 2 | region |
 //! | 4 | 4 | view |
-//! | 8 | 8 | name: page, lock, barrier, semaphore or condition |
+//! | 8 | 8 | name: page, lock, barrier, semaphore or condition; first byte of a range |
 //! | 16 | 4 | request or ticket |
 //! | 20 | 2 | node |
 //! | 22 | 2 | round |
@@ -29,6 +29,8 @@ const FIXED_BYTES: usize = 32;
 const SPEC_BYTES: usize = 88;
 /// Bytes of what a word is expected to be, where a message carries it.
 const EXPECTED_BYTES: usize = 8;
+/// Bytes of a time of a master, where a message carries one.
+const SINCE_BYTES: usize = 8;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -172,6 +174,8 @@ kinds! {
     LEND = 110, LEND_REPLY = 111, CALL_IN = 112, RETURN = 113,
     ATOMIC_REQUEST = 140, ATOMIC_REPLY = 141, ATOMIC_DENY = 142, ATOMIC_FORWARD = 143, ATOMIC_DONE = 144,
     ATOMIC_CANCEL = 145, ATOMIC_WITHDRAWN = 146,
+    RANGE_ACQUIRE = 120, RANGE_GRANT = 121, RANGE_BUSY = 122, RANGE_RELEASE = 123, RANGE_BYTES = 124, RANGE_PART = 125,
+    RANGE_MORE = 126, RANGE_WRITE = 127,
 }
 
 impl Message {
@@ -193,6 +197,10 @@ impl Message {
             Message::AtomicRequest { operation, .. } | Message::AtomicForward { operation, .. } => {
                 atomics::write_expected(*operation, &mut out[FIXED_BYTES..]);
                 FIXED_BYTES + EXPECTED_BYTES
+            }
+            Message::RangeAcquire { since, .. } | Message::RangeMore { since, .. } => {
+                out[FIXED_BYTES..FIXED_BYTES + SINCE_BYTES].copy_from_slice(&since.to_le_bytes());
+                FIXED_BYTES + SINCE_BYTES
             }
             _ => FIXED_BYTES,
         }
@@ -322,7 +330,7 @@ impl Message {
             }
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
-            _ => atomics::fields(self),
+            _ => ranges::fields(self).unwrap_or_else(|| atomics::fields(self)),
         }
     }
 
@@ -337,11 +345,13 @@ impl Message {
             return Err(DecodeError::Length { kind, expected: FIXED_BYTES, found: bytes.len() });
         };
         let fields = Fields::read(fixed);
-        let expected = match fields.kind {
-            kind::REGION_OPEN | kind::REGION_MAP | kind::REGION_READY => FIXED_BYTES + SPEC_BYTES,
-            kind::ATOMIC_REQUEST | kind::ATOMIC_FORWARD => FIXED_BYTES + EXPECTED_BYTES,
-            _ => FIXED_BYTES,
+        let more = match fields.kind {
+            kind::REGION_OPEN | kind::REGION_MAP | kind::REGION_READY => SPEC_BYTES,
+            kind::ATOMIC_REQUEST | kind::ATOMIC_FORWARD => EXPECTED_BYTES,
+            kind::RANGE_ACQUIRE | kind::RANGE_MORE => SINCE_BYTES,
+            _ => 0,
         };
+        let expected = FIXED_BYTES + more;
         if bytes.len() != expected {
             return Err(DecodeError::Length { kind: fields.kind, expected, found: bytes.len() });
         }
@@ -351,6 +361,7 @@ impl Message {
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
             kind::ATOMIC_REQUEST..=kind::ATOMIC_WITHDRAWN => atomics::decode(&fields, rest)?,
+            kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -498,6 +509,7 @@ fn write_spec(spec: &RegionSpec, out: &mut [u8]) {
         Protocol::WriteInvalidate => 0,
         Protocol::Migration => 1,
         Protocol::Release => 2,
+        Protocol::Entry => 3,
     };
     let (placement, node) = match spec.placement {
         Placement::Cyclic => (0, 0),
@@ -526,6 +538,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
         0 => Protocol::WriteInvalidate,
         1 => Protocol::Migration,
         2 => Protocol::Release,
+        3 => Protocol::Entry,
         other => return Err(f.bad("protocol", other as u64)),
     };
     let node = u16::from_le_bytes([bytes[18], bytes[19]]);
@@ -548,5 +561,6 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 
 mod atomics;
 mod objects;
+mod ranges;
 #[cfg(test)]
 mod tests;

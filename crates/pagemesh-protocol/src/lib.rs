@@ -34,8 +34,8 @@ pub use engine::{
 #[cfg(feature = "verification")]
 pub use engine::{Name, Planted};
 pub use ids::{
-    Access, BarrierId, ConditionId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId,
-    RwLockId, SemaphoreId, Ticket, View,
+    Access, BarrierId, ByteRange, ConditionId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId,
+    RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::DecodeError;
 pub use message::{Message, Payload};

@@ -53,6 +53,14 @@ pub const LOCKS: usize = 65_536;
 pub const OBJECTS_AT_HAND: usize = 1024;
 /// Times that reader-writer locks of one home can be held for reading.
 pub const READERS: usize = 65_536;
+/// Ranges of entry regions that are locked or waited for at one master.
+pub const RANGES: usize = 16_384;
+/// Parts of one entry region, each with a time of its own, that a node keeps in mind. With more, it knows less exactly.
+pub const RANGE_STAMPS: usize = 16_384;
+/// Bytes of an entry region that one message carries, at most.
+pub const RANGE_PIECE_BYTES: u64 = 4096;
+/// Such messages that a master sends before it waits to be asked for more.
+pub const RANGE_BURST: usize = 8;
 /// Units of one semaphore, as `SEM_VALUE_MAX` of POSIX on Linux.
 pub const SEMAPHORE_UNITS: u32 = i32::MAX as u32;
 /// Barriers in use at one home.
@@ -87,6 +95,8 @@ const _: () = assert!(LEND_AFTER <= LEND_AFTER_MOST && LEND_AFTER_MOST << LEND_D
 const _: () = assert!(PINS * 4096 >= 32 << 20);
 const _: () = assert!(REGIONS <= u16::MAX as usize);
 const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
+// What a node's calls can have a master queue for it at once stays below what a queue may hold.
+const _: () = assert!(TICKETS * RANGE_BURST * RANGE_PIECE_BYTES as usize <= 32 << 20);
 const _: () = assert!(TABLE_CHUNK.is_power_of_two());
 // Half of all distance lies before the last round, and a region is as large as that at most.
 const _: () = assert!(gap_before_round(MAP_ROUNDS - 1) + REGION_ALIGN >= REGION_PAGES * 4096);

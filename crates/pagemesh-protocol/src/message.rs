@@ -3,8 +3,8 @@
 use crate::action::{PageOwner, RegionRefusal};
 use crate::atomic::AtomicOperation;
 use crate::ids::{
-    Access, BarrierId, ConditionId, LockId, NodeId, PageAddress, RegionId, RequestId, RwLockId, SemaphoreId,
-    Ticket,
+    Access, BarrierId, ByteRange, ConditionId, LockId, NodeId, PageAddress, RegionId, RequestId, RwLockId,
+    SemaphoreId, Ticket,
 };
 use crate::region::RegionSpec;
 
@@ -17,6 +17,8 @@ pub enum Payload {
     Page,
     /// What changed of a page; nothing when nothing did.
     Diff,
+    /// The bytes of a range: so many.
+    Bytes(usize),
 }
 
 /// What one node says to another.
@@ -584,6 +586,78 @@ pub enum Message {
         /// The call.
         ticket: Ticket,
     },
+    /// To the master of an entry region: I want this range for `access`.
+    RangeAcquire {
+        /// Which bytes.
+        range: ByteRange,
+        /// The waiting call, and from the grant on the proof of holding.
+        ticket: Ticket,
+        /// With other readers, or alone.
+        access: Access,
+        /// Whether the call stands in line.
+        waits: bool,
+        /// The sender has all that was written to these bytes up to this time of the master.
+        since: u64,
+    },
+    /// From the master: you have the range, and all of its bytes that you lacked have been sent.
+    RangeGrant {
+        /// The region.
+        region: RegionId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// The master's time when the range was given.
+        stamp: u64,
+        /// A node that died while it had some of the range for writing.
+        died: Option<NodeId>,
+    },
+    /// From the master, to a call that does not wait: others are in the way.
+    RangeBusy {
+        /// The region.
+        region: RegionId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To the master: I no longer want or hold the range.
+    RangeRelease {
+        /// As in the request.
+        range: ByteRange,
+        /// As in the request.
+        ticket: Ticket,
+        /// The call has given up: if it was granted the range, nobody has heard of it.
+        unused: bool,
+    },
+    /// From the master: these bytes (in the payload) are part of what you lack.
+    RangeBytes {
+        /// Which bytes.
+        range: ByteRange,
+        /// The waiting call.
+        ticket: Ticket,
+    },
+    /// From the master: you have the range, and lack bytes from `next` on; ask for them.
+    RangePart {
+        /// The region.
+        region: RegionId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// Where in the region the first of them lies, bytes.
+        next: u64,
+    },
+    /// To the master: send me of these bytes what was written after this time.
+    RangeMore {
+        /// The rest of the range.
+        range: ByteRange,
+        /// As in the request.
+        ticket: Ticket,
+        /// As in the request.
+        since: u64,
+    },
+    /// To the master: I wrote these bytes (in the payload), which I have for writing.
+    RangeWrite {
+        /// Which bytes.
+        range: ByteRange,
+        /// As in the request.
+        ticket: Ticket,
+    },
     /// To everyone: I am done with the shared memory, and go on serving until everyone is.
     Leaving,
     /// To everyone: I am gone.
@@ -613,6 +687,9 @@ impl Message {
         match self {
             Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } => Payload::Page,
             Message::Diff { .. } => Payload::Diff,
+            Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
+                Payload::Bytes(range.bytes as usize)
+            }
             _ => Payload::None,
         }
     }

@@ -71,6 +71,9 @@ pub enum Protocol {
     Migration,
     /// Many writers a page, who tell each other when they synchronise: for programs without data races.
     Release,
+    /// Ranges of bytes under reader-writer locks: a lock brings its range up to date, and nothing else does. The one home of all pages
+    /// ([`Placement::Single`]) is the master, which has the newest bytes.
+    Entry,
 }
 
 #[cfg(test)]

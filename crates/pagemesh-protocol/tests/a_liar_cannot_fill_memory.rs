@@ -7,8 +7,8 @@ mod common;
 use common::{PAGE, REGION, Subject, asked, barrier_at, lock_at, node, number_at, ticket};
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{
-    Actions, ConditionId, Engine, EngineConfig, Load, LockId, Message, PageAddress, Placement, RegionId,
-    RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View, limits,
+    Actions, ByteRange, ConditionId, Engine, EngineConfig, Load, LockId, Message, PageAddress, Placement,
+    Protocol, RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View, limits,
 };
 
 const FLOOD: u32 = 100_000;
@@ -64,6 +64,24 @@ fn readers_units_and_waits_for_signals_are_bounded() {
     assert_eq!((load.semaphores, load.semaphore_waiters), (1, limits::TICKETS));
     let load = flood(&mut home(), LIAR, |n| Message::ConditionWait { condition, ticket: fresh(n) });
     assert_eq!((load.conditions, load.condition_waiters), (1, limits::TICKETS));
+}
+
+#[test]
+fn ranges_that_are_locked_or_waited_for_are_bounded() {
+    let master = || Subject::following(Protocol::Entry, 1, COUNT, 1).engine;
+    let take = |access, step: u64| {
+        move |n: u32| Message::RangeAcquire {
+            range: ByteRange::new(REGION, u64::from(n) % 4096 * step, u64::from(n) % 4096 * step + 1),
+            ticket: fresh(n),
+            access,
+            waits: true,
+            since: 0,
+        }
+    };
+    let load = flood(&mut master(), LIAR, take(Read, 1));
+    assert_eq!((load.ranges, load.range_waiters), (limits::RANGES, 0));
+    let load = flood(&mut master(), LIAR, take(Write, 0));
+    assert_eq!((load.ranges, load.range_waiters), (1, limits::TICKETS));
 }
 
 #[test]

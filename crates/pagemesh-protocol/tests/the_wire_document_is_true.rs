@@ -6,9 +6,9 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, ConditionId, LockId, Message, PageAddress, PageOwner,
-    Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId, SemaphoreId,
-    Ticket, View,
+    Access, AtomicChange, AtomicOperation, BarrierId, ByteRange, ConditionId, LockId, Message, PageAddress,
+    PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId,
+    SemaphoreId, Ticket, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +36,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
     let (lock, barrier) = (LockId(0x0102_0304_0506_0708), BarrierId(0x0102_0304_0506_0708));
     let (region, round, node) = (RegionId(0x0102), 0x0102, node(7));
     let (access, interval) = (Access::Write, 0x0102_0304_0506_0708);
+    let range = ByteRange { region, start: interval, bytes: 0x0102 };
     vec![
         Message::PageRequest { page, request, access },
         Message::Data { page, request, access },
@@ -108,6 +109,14 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::ConditionWoken { condition: CONDITION, ticket },
         Message::ConditionCancel { condition: CONDITION, ticket },
         Message::ConditionWithdrawn { condition: CONDITION, ticket },
+        Message::RangeAcquire { range, ticket, access, waits: false, since: interval },
+        Message::RangeGrant { region, ticket, stamp: interval, died: Some(node) },
+        Message::RangeBusy { region, ticket },
+        Message::RangeRelease { range, ticket, unused: true },
+        Message::RangeBytes { range, ticket },
+        Message::RangePart { region, ticket, next: interval },
+        Message::RangeMore { range, ticket, since: interval },
+        Message::RangeWrite { range, ticket },
         Message::Goodbye,
         Message::Leaving,
     ]
@@ -167,11 +176,12 @@ fn each_kind_has_its_number_its_name_and_its_fields() {
             .map(|(field, _)| *field)
             .collect();
         assert!(used.remove("kind") && used.remove("view"), "every message has both");
-        if bytes.len() > 32 {
-            let (length, what) =
-                if name.starts_with("ATOMIC") { (8, "expected") } else { (88, "properties") };
-            assert_eq!(bytes.len(), 32 + length);
-            used.insert(what);
+        match bytes.len() - 32 {
+            0 => {}
+            8 if name.starts_with("ATOMIC") => assert!(used.insert("expected")),
+            8 => assert!(used.insert("since")),
+            88 => assert!(used.insert("properties")),
+            other => panic!("{name} is followed by {other} bytes"),
         }
         let said: BTreeSet<&str> = row[2].split(", ").filter(|field| !field.is_empty()).collect();
         assert_eq!(used, said, "{name}");
@@ -301,9 +311,10 @@ fn a_regions_properties_lie_where_the_document_says() {
         let rows = table("| offset | bytes | property | holds |");
         rows.iter().find(|row| row[2] == property).expect("the property is listed")[3]
     };
-    assert_eq!(holds("protocol"), "0 write-invalidate, 1 migration, 2 release");
+    assert_eq!(holds("protocol"), "0 write-invalidate, 1 migration, 2 release, 3 entry");
     assert_eq!(holds("placement"), "0 cyclic, 1 single, 2 block, 3 first-touch");
     assert_eq!(properties(RegionSpec { protocol: Protocol::Migration, ..spec() })[16], 1);
     assert_eq!(properties(RegionSpec { protocol: Protocol::Release, ..spec() })[16], 2);
+    assert_eq!(properties(RegionSpec { protocol: Protocol::Entry, ..spec() })[16], 3);
     assert_eq!(before[84..], [0; 4]);
 }

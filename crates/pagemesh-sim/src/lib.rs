@@ -17,6 +17,7 @@
 
 mod breach;
 mod config;
+pub mod entry;
 mod event;
 mod history;
 mod lockstep;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod campaign;
+mod entries;
 mod race_free;
 
 use anyhow::anyhow;
@@ -17,6 +18,7 @@ use std::time::Instant;
 /// Simulates whole meshes of coherence engines and checks every step.
 #[derive(Parser, Debug)]
 #[command(version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Arguments {
     /// How many seeds to run.
     #[arg(long, default_value_t = 1000, conflicts_with = "seed")]
@@ -42,6 +44,9 @@ struct Arguments {
     /// Runs programs without data races instead, on regions of the release protocol and others. A seed that fails prints its events.
     #[arg(long, conflicts_with_all = ["jobs", "trace", "shrink"])]
     race_free: bool,
+    /// Locks ranges of entry regions instead. A seed that fails prints its events.
+    #[arg(long, conflicts_with_all = ["jobs", "trace", "shrink", "race_free"])]
+    entry: bool,
 }
 
 fn parse_sabotage(name: &str) -> anyhow::Result<Sabotage> {
@@ -59,6 +64,11 @@ fn main() -> anyhow::Result<ExitCode> {
         let fault = arguments.plant.as_deref().map(parse_fault).transpose()?;
         let count = if arguments.seed.is_some() { 1 } else { arguments.seeds };
         return RaceFree { start: arguments.seed.unwrap_or(arguments.start), count, fault }.run();
+    }
+    if arguments.entry {
+        let fault = arguments.plant.as_deref().map(entries::parse_fault).transpose()?;
+        let count = if arguments.seed.is_some() { 1 } else { arguments.seeds };
+        return entries::run_many(arguments.seed.unwrap_or(arguments.start), count, fault);
     }
     let sabotage = arguments.plant.as_deref().map(parse_sabotage).transpose()?;
     match arguments.seed {

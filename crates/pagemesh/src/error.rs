@@ -338,6 +338,87 @@ pub enum PinError {
     },
 }
 
+/// Why a range of an entry region could not be locked, or given back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RangeError {
+    /// The region follows another protocol.
+    #[error(
+        "ranges of region {region:?} were to be locked, whose protocol is {protocol:?}; only entry regions have them: open it with Protocol::Entry, or take a lock of the mesh"
+    )]
+    NotEntry {
+        /// The region.
+        region: String,
+        /// What it follows.
+        protocol: crate::Protocol,
+    },
+    /// There are no such bytes.
+    #[error(
+        "bytes {start}..{end} of region {region:?} were to be locked, which has {region_bytes}; give at least one byte, all in the region"
+    )]
+    OutOfBounds {
+        /// The region.
+        region: String,
+        /// First byte asked for.
+        start: usize,
+        /// The byte after the last.
+        end: usize,
+        /// Its size.
+        region_bytes: usize,
+    },
+    /// The addresses are not all in one region.
+    #[error(
+        "no region holds all of the {bytes} bytes at address {address:#x}; give a range within one region"
+    )]
+    NoRegion {
+        /// First address.
+        address: usize,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// This thread has some of it already, for whatever access.
+    #[error(
+        "bytes {start}..{end} of region {region:?} were to be locked by a thread that has {held_start}..{held_end}; give that back first"
+    )]
+    AlreadyHeld {
+        /// The region.
+        region: String,
+        /// First byte asked for.
+        start: usize,
+        /// The byte after the last.
+        end: usize,
+        /// First byte of what it has.
+        held_start: usize,
+        /// The byte after the last of it.
+        held_end: usize,
+    },
+    /// Others are in the way of a call that does not wait.
+    #[error("bytes {start}..{end} of region {region:?} are locked or waited for by others; try again later")]
+    Busy {
+        /// The region.
+        region: String,
+        /// First byte asked for.
+        start: usize,
+        /// The byte after the last.
+        end: usize,
+    },
+    /// This thread has not locked just this range.
+    #[error(
+        "bytes {start}..{end} of region {region:?} are not locked by this thread; give back just what was locked, once, by the thread that locked it"
+    )]
+    NotHeld {
+        /// The region.
+        region: String,
+        /// First byte.
+        start: usize,
+        /// The byte after the last.
+        end: usize,
+    },
+    /// Waiting for others failed.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+}
+
 /// Why waiting for others failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -44,6 +44,7 @@ mod io;
 mod mesh;
 pub mod pager;
 mod pin;
+mod range;
 mod read_write_lock;
 mod region;
 mod runtime;
@@ -56,13 +57,16 @@ mod sync;
 
 pub use condvar::{Condvar, WaitError};
 pub use config::{Config, ConfigError};
-pub use error::{AccessError, AtomicError, DepartureKind, JoinError, PinError, RegionError, SyncError};
+pub use error::{
+    AccessError, AtomicError, DepartureKind, JoinError, PinError, RangeError, RegionError, SyncError,
+};
 pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
 pub use pagemesh_net::{JoinError as JoinFailure, Refusal as JoinRefusal};
 pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol};
 pub use pin::PinGuard;
+pub use range::RangeGuard;
 pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};
 pub use region::{Region, RegionOptions};
 pub use semaphore::Semaphore;

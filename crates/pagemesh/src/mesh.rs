@@ -4,10 +4,12 @@ use crate::pager::Chosen;
 use crate::runtime::Runtime;
 use crate::{
     Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError,
-    Placement, Protocol, ReadWriteLock, Region, RegionError, RegionOptions, Semaphore, Stats, SyncError,
+    Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
+    Semaphore, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
 use pagemesh_protocol::{AtomicChange, RegionName, RegionSpec};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +75,10 @@ impl Mesh {
             && node.index() >= self.nodes()
         {
             let what = format!("its placement names node {node}, but there are {} nodes", self.nodes());
+            return Err(RegionError::Option { name: owned(), what });
+        }
+        if options.protocol == Protocol::Entry && !matches!(options.placement, Placement::Single(_)) {
+            let what = "an entry region has one master; place it by Placement::Single".to_owned();
             return Err(RegionError::Option { name: owned(), what });
         }
         let pages = options.bytes.div_ceil(4096) as u64;
@@ -167,6 +173,54 @@ impl Mesh {
     pub fn io_pointer(&self, address: usize) -> Option<*mut u8> {
         let region = self.runtime.region_at(address, 1)?;
         Some(region.io_pointer_at(address - region.base()))
+    }
+
+    /// As [`Region::lock_range`], by address. The range stays locked by this thread until
+    /// [`unlock_range_at`](Mesh::unlock_range_at). Returns the node that died while it had some of it for writing, if this is the
+    /// first call to have some of that since.
+    ///
+    /// # Errors
+    /// As [`Region::lock_range`], and when no region holds the whole range.
+    pub fn lock_range_at(
+        &self,
+        address: usize,
+        bytes: usize,
+        access: Access,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Departure>, RangeError> {
+        let (region, range) = self.range_at(address, bytes)?;
+        Ok(region.lock_range(range, access, timeout)?.keep())
+    }
+
+    /// As [`lock_range_at`](Mesh::lock_range_at), but does not wait for others.
+    ///
+    /// # Errors
+    /// As [`lock_range_at`](Mesh::lock_range_at), and [`RangeError::Busy`] when others are in the way.
+    pub fn try_lock_range_at(
+        &self,
+        address: usize,
+        bytes: usize,
+        access: Access,
+    ) -> Result<Option<Departure>, RangeError> {
+        let (region, range) = self.range_at(address, bytes)?;
+        let busy =
+            || RangeError::Busy { region: region.name().to_owned(), start: range.start, end: range.end };
+        region.try_lock_range(range.clone(), access)?.map(RangeGuard::keep).ok_or_else(busy)
+    }
+
+    /// Gives back just this range, which this thread has locked.
+    ///
+    /// # Errors
+    /// As [`Region::unlock_range`], and when no region holds the whole range.
+    pub fn unlock_range_at(&self, address: usize, bytes: usize) -> Result<(), RangeError> {
+        let (region, range) = self.range_at(address, bytes)?;
+        region.unlock_range(range)
+    }
+
+    fn range_at(&self, address: usize, bytes: usize) -> Result<(Region, Range<usize>), RangeError> {
+        let region = self.runtime.region_at(address, bytes).ok_or(RangeError::NoRegion { address, bytes })?;
+        let start = address - region.base();
+        Ok((region, start..start + bytes))
     }
 
     /// The lock named `id`.

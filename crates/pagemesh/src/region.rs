@@ -246,6 +246,10 @@ impl Region {
         &self.runtime
     }
 
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     pub(crate) fn id(&self) -> RegionId {
         self.id
     }

@@ -90,6 +90,10 @@ counters! {
     pages_borrowed,
     /// Those of them that it has given back.
     pages_returned,
+    /// Ranges of entry regions locked.
+    range_locks,
+    /// Bytes of entry regions sent: what others lacked of ranges that they locked, and what was written here.
+    range_bytes,
     /// Copies of other nodes that this node, as the home, had dropped.
     invalidations_sent,
     /// Requests of other nodes that had to wait here, at the page's home, because another was being served.

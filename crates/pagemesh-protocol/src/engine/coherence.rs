@@ -110,7 +110,7 @@ pub(super) enum Decision {
 /// The access that a node asks for when its application needs `needed`.
 pub(super) const fn asked_access(protocol: Protocol, needed: Access) -> Access {
     match protocol {
-        Protocol::WriteInvalidate | Protocol::Release => needed,
+        Protocol::WriteInvalidate | Protocol::Release | Protocol::Entry => needed,
         Protocol::Migration => migration::ASKED,
     }
 }
@@ -121,6 +121,7 @@ pub(super) fn decide(protocol: Protocol, entry: &DirectoryEntry, asked: Request,
         Protocol::WriteInvalidate => write_invalidate::decide(entry, asked, home),
         Protocol::Migration => migration::decide(entry),
         Protocol::Release => unreachable!("a home answers requests of this protocol without transactions"),
+        Protocol::Entry => unreachable!("no page of this protocol is ever requested"),
     }
 }
 

@@ -26,6 +26,7 @@ impl Engine {
                 let message = Message::SemaphoreCancel { semaphore, ticket };
                 self.send(sync_home(semaphore.0, nodes), message, out);
             }
+            Wait::Range { range, .. } => self.abandon_range(ticket, range, out),
             Wait::Condition(wait) => self.abandon_condition_wait(ticket, wait, out),
             Wait::Atomic { page, asked } => {
                 self.send(asked, Message::AtomicCancel { page, ticket }, out);
@@ -55,6 +56,7 @@ impl Engine {
         self.mend_rwlocks(lost, out);
         self.mend_semaphores(lost, out);
         self.mend_conditions(lost);
+        self.mend_ranges(lost, out);
         self.fail_condition_waits(lost, out);
         if self.config.node == NodeId::COORDINATOR {
             self.mend_agreements(lost, out);

@@ -39,7 +39,7 @@ impl Engine {
         let wanted = local.pending.is_some() || self.must_wait(page, Access::Write);
         let home = self.pages.home(page).ok().flatten().filter(|home| self.live.contains(*home));
         let Some(home) = home.filter(|home| *home != self.config.node) else { return };
-        if wanted || local.state == PageState::Invalid {
+        if wanted || local.state == PageState::Invalid || self.is_entry(page.region) {
             return;
         }
         if self.is_release(page) {

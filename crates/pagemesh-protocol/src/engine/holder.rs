@@ -23,6 +23,10 @@ impl Engine {
         purpose: Purpose,
         out: &mut Actions,
     ) {
+        if self.map_entry_page(page, out) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Done });
+            return;
+        }
         let local = self.pages.local(page).expect("a fault is reported for a page that is mapped");
         if local.state.allows(access) {
             // Another thread was quicker, or the kernel dropped the page-table entry of a page that is held.

@@ -39,6 +39,12 @@ pub struct Load {
     pub conditions: usize,
     /// Calls that wait for their signals.
     pub condition_waiters: usize,
+    /// Ranges of entry regions that are locked at this master.
+    pub ranges: usize,
+    /// Calls in line for ranges.
+    pub range_waiters: usize,
+    /// Ranges whose writer was lost, of which nobody was told yet.
+    pub orphaned_ranges: usize,
     /// Regions that the coordinator has agreed on, or tried to.
     pub regions: usize,
     /// Calls that wait for a region.
@@ -62,6 +68,7 @@ impl Engine {
         let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
         let (semaphores, semaphore_waiters) = self.semaphores.load();
         let (conditions, condition_waiters) = self.conditions.load();
+        let (ranges, range_waiters, orphaned_ranges) = self.entry.load();
         let (regions, region_waiters, proposals) = self.agreements.load();
         Load {
             requests: self.coherence.pending.len(),
@@ -80,6 +87,9 @@ impl Engine {
             semaphore_waiters,
             conditions,
             condition_waiters,
+            ranges,
+            range_waiters,
+            orphaned_ranges,
             regions,
             region_waiters,
             proposals,

@@ -13,6 +13,7 @@ mod coherence;
 mod conditions;
 mod departure;
 mod directory;
+mod entry;
 mod evict;
 mod first_touch;
 mod holder;
@@ -32,6 +33,7 @@ mod regions;
 mod release;
 mod rwlocks;
 mod semaphores;
+mod stamps;
 mod tales;
 mod tickets;
 mod uses;
@@ -127,6 +129,7 @@ pub struct Engine {
     rwlocks: rwlocks::RwLocks,
     semaphores: semaphores::Semaphores,
     conditions: conditions::Conditions,
+    entry: entry::Entry,
     agreements: regions::Agreements,
     loopback: VecDeque<Message>,
     #[cfg(feature = "verification")]
@@ -160,6 +163,7 @@ impl Engine {
             rwlocks: rwlocks::RwLocks::new(config),
             semaphores: semaphores::Semaphores::new(config),
             conditions: conditions::Conditions::new(config),
+            entry: entry::Entry::new(),
             agreements: regions::Agreements::default(),
             loopback: VecDeque::with_capacity(limits::LOOPBACK),
             #[cfg(feature = "verification")]
@@ -397,6 +401,7 @@ impl Engine {
     }
 
     fn handle(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        self.check_has_pages(message)?;
         match *message {
             Message::PageRequest { page, request, access } => {
                 self.page_request(from, page, request, access, out)

@@ -104,6 +104,7 @@ impl Engine {
                 Some(sync_home(semaphore.0, nodes))
             }
             Wait::Condition(wait) => Some(sync_home(wait.condition.0, nodes)),
+            Wait::Range { range, .. } => self.master(range.region),
             _ => None,
         }
     }
@@ -112,7 +113,10 @@ impl Engine {
     pub(super) fn sync_refused(&mut self, from: NodeId, ticket: Ticket, out: &mut Actions) -> Handled {
         let wait = self.tickets.wait(ticket);
         let Some(home) = self.home_of_wait(wait) else { return Ok(()) };
-        let failure = Failure::Limit("too many locks or barriers in use at one home");
+        let failure = Failure::Limit(match wait {
+            Wait::Range { .. } => "too many ranges are locked at one master",
+            _ => "too many locks or barriers in use at one home",
+        });
         match wait {
             Wait::Condition(wait) if from == home => {
                 self.fail_condition_wait(ticket, wait, failure, out);
@@ -191,7 +195,7 @@ impl Engine {
             Message::ConditionWithdrawn { condition, ticket } => {
                 self.condition_withdrawn(from, condition, ticket, out)
             }
-            _ => Err("it does not belong here"),
+            _ => self.handle_range(from, message, out),
         }
     }
 }

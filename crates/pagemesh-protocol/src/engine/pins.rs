@@ -190,6 +190,7 @@ impl Engine {
             out.push(Action::Complete { ticket, outcome: Outcome::Failed(failure) });
             return;
         }
+        self.map_entry_page(page, out);
         let mut local = self.pages.local(page).expect("a page is pinned in a region that is mapped");
         if access == Access::Write && local.state == PageState::Shared && self.is_release(page) {
             if let Err(failure) = self.begin_writing(page, out) {

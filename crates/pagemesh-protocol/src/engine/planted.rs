@@ -125,11 +125,39 @@ pub enum Planted {
     LoseSignal,
     /// One signal wakes two.
     WakeTwo,
+    /// A master grants ranges past those who stand in line.
+    RangeBargesIn,
+    /// A master takes ranges that overlap only in part for different ones.
+    RangeMissesOverlap,
+    /// A master does not keep in mind what was written.
+    RangeForgetWrite,
+    /// A master sends the first pieces of a range, and not the rest.
+    RangeSkipsRest,
+    /// A locker that got some bytes of a page takes itself to have the page.
+    RangeKnowsWholePages,
+    /// A call that gave up waiting for a range stays in line.
+    RangeKeepsCancelled,
+    /// The ranges of a node that died stay locked.
+    RangeKeepsDeadHolder,
+    /// Nobody is told that a writer died.
+    RangeForgetDied,
 }
 
 #[cfg(feature = "verification")]
 impl Planted {
-    /// All of them.
+    /// Those of the entry protocol.
+    pub const OF_ENTRY: [Planted; 8] = [
+        Planted::RangeBargesIn,
+        Planted::RangeMissesOverlap,
+        Planted::RangeForgetWrite,
+        Planted::RangeSkipsRest,
+        Planted::RangeKnowsWholePages,
+        Planted::RangeKeepsCancelled,
+        Planted::RangeKeepsDeadHolder,
+        Planted::RangeForgetDied,
+    ];
+
+    /// All others.
     pub const ALL: [Planted; 55] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,

@@ -32,6 +32,7 @@ impl Engine {
         out: &mut Actions,
     ) -> Handled {
         let owner = match self.pages.home(page)? {
+            Some(home) if home == self.config.node && self.is_entry(page.region) => PageOwner::Node(home),
             Some(home) if home == self.config.node => match self.usable_entry(page).state {
                 DirectoryState::Untouched => PageOwner::Nobody,
                 DirectoryState::Shared(owner) | DirectoryState::Modified(owner) => PageOwner::Node(owner),

@@ -12,12 +12,18 @@ use crate::action::{Action, Actions, Failure, Outcome, RegionRefusal};
 use crate::ids::{NodeId, NodeSet, RegionId, Ticket};
 use crate::limits;
 use crate::message::Message;
-use crate::placement::Placement;
+use crate::placement::{Placement, Protocol};
 use crate::region::RegionSpec;
 
 const NOT_COORDINATOR: &str = "this node is not the coordinator";
 const NOT_FROM_COORDINATOR: &str = "it is not the coordinator";
+const NO_MASTER: &str = "the pages of an entry region have one home";
 const RELIED_ON: &str = "the region is in use here";
+
+/// Whether it is an entry region in which nobody is the home of all pages.
+fn lacks_master(spec: &RegionSpec) -> bool {
+    spec.protocol == Protocol::Entry && !matches!(spec.placement, Placement::Single(_))
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Phase {
@@ -98,6 +104,9 @@ impl Engine {
         }
         if matches!(spec.placement, Placement::Single(node) if node.get() >= self.config.nodes) {
             return Err("the placement names a node that is not in the mesh");
+        }
+        if create && lacks_master(&spec) {
+            return Err(NO_MASTER);
         }
         let caller = Caller { node: from, ticket };
         let known = self
@@ -211,6 +220,9 @@ impl Engine {
         if matches!(spec.placement, Placement::Single(node) if node.get() >= self.config.nodes) {
             return Err("the placement names a node that is not in the mesh");
         }
+        if lacks_master(&spec) {
+            return Err(NO_MASTER);
+        }
         if self.pages.is_relied_on(region) {
             return Err(RELIED_ON);
         }
@@ -247,6 +259,7 @@ impl Engine {
         if mapped {
             // The coordinator opens it when all have answered.
             self.pages.add(region, spec, self.config.node != NodeId::COORDINATOR);
+            self.entry.add(region, &spec);
         }
         self.send(NodeId::COORDINATOR, Message::RegionMapped { region, round, mapped }, out);
     }

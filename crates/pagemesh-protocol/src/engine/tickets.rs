@@ -3,7 +3,7 @@
 use super::conditions::ConditionWait;
 use super::pins::PinId;
 use crate::atomic::AtomicOperation;
-use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RwLockId, SemaphoreId, Ticket};
+use crate::ids::{Access, BarrierId, ByteRange, LockId, NodeId, PageAddress, RwLockId, SemaphoreId, Ticket};
 
 /// What a page is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -47,6 +47,8 @@ pub(super) enum Wait {
     SemaphoreAnswer(SemaphoreId),
     /// A signal.
     Condition(ConditionWait),
+    /// A range of an entry region, of which all is here that was written up to `since`.
+    Range { range: ByteRange, since: u64 },
     /// A region.
     Region,
     /// All others, to be done too.

@@ -31,7 +31,7 @@ impl Engine {
     /// Every field is named here, so that a new one cannot be forgotten.
     ///
     /// # Panics
-    /// When a reader-writer lock, a semaphore or a condition is in use, when a page is pinned, or one of a release region was written or told of: nothing here looks at those.
+    /// When a reader-writer lock, a semaphore, a condition or a range is in use, when a page is pinned, or one of a release region was written or told of: nothing here looks at those.
     pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
         let Engine {
             config: _,
@@ -49,11 +49,13 @@ impl Engine {
             rwlocks,
             semaphores,
             conditions,
+            entry,
             agreements,
             loopback,
             planted: _,
         } = self;
         debug_assert!(loopback.is_empty(), "between events nothing waits in it");
+        assert_eq!(entry.load(), (0, 0, 0), "ranges are not modelled");
         let objects = (rwlocks.load(), semaphores.load(), conditions.load());
         assert_eq!(objects, ((0, 0, 0), (0, 0), (0, 0)), "these objects are not modelled");
         assert!(release.is_untouched() && pins.is_empty(), "intervals and pins are not modelled");

@@ -59,6 +59,9 @@ impl World {
             | Action::ApplyDiff(_) => {
                 Err(Breach::Action(format!("n{at}: {action:?}, but no region here has twins")))
             }
+            Action::SendBytes { .. } | Action::StoreBytes(_) | Action::Materialise(_) => {
+                Err(Breach::Action(format!("n{at}: {action:?}, but no region here has ranges")))
+            }
             Action::Departed(node) => {
                 if self.nodes[node.index()].said_goodbye {
                     return Ok(());

@@ -10,6 +10,7 @@
 
 mod atomics;
 mod calls;
+mod entry;
 mod failure;
 mod objects;
 mod pins;
@@ -89,6 +90,7 @@ pub(crate) struct Runtime {
     /// Demands wait until threads have touched the pages that they were given.
     postponed: AtomicBool,
     pinning: pins::Pinning,
+    ranges: Mutex<entry::Ranges>,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
 }
@@ -161,6 +163,7 @@ impl Runtime {
             retired: Mutex::default(),
             postponed: AtomicBool::new(false),
             pinning: pins::Pinning::new(config.pin_deadline),
+            ranges: Mutex::default(),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
         });

@@ -106,10 +106,12 @@ impl Receiver for Receiving<'_> {
 fn load<'a>(message: &Message, payload: &'a [u8]) -> Result<Load<'a>, Reject> {
     match message.payload() {
         Payload::None if payload.is_empty() => Ok(Load::Nothing),
-        Payload::None => Err(Reject::from("bytes come with Data and Diff, and with nothing else")),
+        Payload::None => Err(Reject::from("bytes come with what says so, and with nothing else")),
         Payload::Page => {
             payload.try_into().map(Load::Page).map_err(|_| Reject::from("Data comes with one page"))
         }
+        Payload::Bytes(length) if payload.len() == length => Ok(Load::Bytes(payload)),
+        Payload::Bytes(_) => Err(Reject::from("a range comes with as many bytes as it says")),
         Payload::Diff if payload.is_empty() => Ok(Load::Diff(None)),
         Payload::Diff => {
             let diff = Diff::parse(payload).map_err(|error| Reject::from(error.to_string()))?;

@@ -9,7 +9,7 @@ use pagemesh_memory::{
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
-    Action, Actions, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, View,
+    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, View,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -22,6 +22,8 @@ const ACTIONS: usize = 256;
 pub(super) enum Load<'a> {
     Nothing,
     Page(&'a PageBytes),
+    /// Of a range.
+    Bytes(&'a [u8]),
     /// `None` when nothing has changed.
     Diff(Option<Diff<'a>>),
 }
@@ -109,6 +111,7 @@ impl Shard {
                 Action::SendDiff { to, message, page, keep_twin } => {
                     self.send_diff(runtime, to, &message, (page, keep_twin));
                 }
+                Action::SendBytes { to, message, range } => self.send_bytes(runtime, to, &message, range),
                 Action::MakeTwin(page) | Action::TwinWhileWritten(page) => refused |= !self.make_twin(page),
                 Action::DropTwin(page) => self.twins.drop_twin(page),
                 Action::Protect(first) | Action::Unmap(first) => {
@@ -191,6 +194,17 @@ impl Shard {
         });
     }
 
+    fn send_bytes(&self, runtime: &Runtime, to: NodeId, message: &Message, range: ByteRange) {
+        let mut bytes = [0; Message::MAX_BYTES];
+        let length = message.encode(self.engine.view(), &mut bytes);
+        let mapping = self.mapped(PageAddress::new(range.region, range.start / PAGE_BYTES as u64));
+        runtime.counters.range_bytes.fetch_add(range.bytes, Ordering::Relaxed);
+        // A link that has ended is reported to whoever receives, and from there to the engine.
+        let _ = runtime.switch.enqueue_with(to.get(), &bytes[..length], range.bytes as usize, |payload| {
+            mapping.service().read(range.start as usize, payload);
+        });
+    }
+
     fn make_twin(&mut self, page: PageAddress) -> bool {
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
         self.twins.make(page, mapping.service())
@@ -231,6 +245,19 @@ impl Shard {
             }
             Action::FillZero(page) => {
                 self.mapped(page).service().zero_page(page.page);
+                true
+            }
+            Action::StoreBytes(range) => {
+                let Load::Bytes(bytes) = load else {
+                    unreachable!("a message that stores bytes carries them")
+                };
+                let page = PageAddress::new(range.region, range.start / PAGE_BYTES as u64);
+                self.mapped(page).service().write(range.start as usize, bytes);
+                true
+            }
+            Action::Materialise(page) => {
+                // UFFDIO_CONTINUE fails (EFAULT) on a page that the file does not have yet; a load through a mapping gives it one.
+                self.mapped(page).service().read(page.page as usize * PAGE_BYTES, &mut [0]);
                 true
             }
             Action::MapRead(page) => granted(page, pagemesh_memory::Access::Read),
