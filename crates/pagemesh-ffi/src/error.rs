@@ -1,6 +1,6 @@
 //! Error numbers, their texts, and the border that no panic crosses.
 
-use pagemesh::{AccessError, AtomicError, ConfigError, JoinError, PinError, RegionError, SyncError};
+use pagemesh::{AccessError, AtomicError, ConfigError, JoinError, PinError, RangeError, RegionError, SyncError};
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -145,6 +145,22 @@ impl From<PinError> for Failed {
             PinError::Access(access) => return access.into(),
             PinError::Taken { .. } => Code::Timeout,
             PinError::TooMany { .. } => Code::Memory,
+            _ => Code::Invalid,
+        };
+        Failed::new(code, error.to_string())
+    }
+}
+
+impl From<RangeError> for Failed {
+    fn from(error: RangeError) -> Failed {
+        let code = match error {
+            RangeError::Sync(waiting) => return waiting.into(),
+            RangeError::NotEntry { .. } => {
+                let why = "only regions with DSM_PROTOCOL_ENTRY have ranges to be locked";
+                return Failed::new(Code::Invalid, why);
+            }
+            RangeError::AlreadyHeld { .. } | RangeError::Busy { .. } => Code::Busy,
+            RangeError::NotHeld { .. } => Code::Permission,
             _ => Code::Invalid,
         };
         Failed::new(code, error.to_string())

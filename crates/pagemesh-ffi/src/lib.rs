@@ -14,6 +14,7 @@
 //! * [`blocks`]: `dsm_alloc`, blocks of any size in a region.
 //! * [`atomics`]: words that are changed where their pages are.
 //! * `mutexes`, `rwlocks`: locks whose owners are threads.
+//! * [`ranges`]: locked ranges of entry regions.
 //! * `objects`: reader-writer locks, semaphores and condition variables.
 //! * [`interpose`]: `sigaction` and `signal` for the two signals that page faults need.
 #![allow(clippy::doc_markdown, reason = "the names of C stand as they are")]
@@ -26,6 +27,7 @@ pub mod logging;
 pub mod memory;
 pub mod objects;
 pub mod pins;
+pub mod ranges;
 pub mod reports;
 pub mod start;
 pub mod sync;

@@ -100,13 +100,13 @@ unsafe fn region_options(
         protocol::WRITE_INVALIDATE => Protocol::WriteInvalidate,
         protocol::MIGRATION => Protocol::Migration,
         protocol::RELEASE => Protocol::Release,
+        protocol::ENTRY if asked.placement != placement::SINGLE => {
+            return Failed::invalid("a region with DSM_PROTOCOL_ENTRY has one master; set DSM_PLACE_SINGLE");
+        }
+        protocol::ENTRY => Protocol::Entry,
         other => {
-            let known = "DSM_PROTOCOL_WRITE_INVALIDATE, DSM_PROTOCOL_MIGRATION and DSM_PROTOCOL_RELEASE";
-            let named = match other {
-                protocol::ENTRY => "DSM_PROTOCOL_ENTRY".to_owned(),
-                other => other.to_string(),
-            };
-            return Failed::invalid(format!("protocol {named} was asked for; this version knows {known}"));
+            let known = "DSM_PROTOCOL_WRITE_INVALIDATE, DSM_PROTOCOL_MIGRATION, DSM_PROTOCOL_RELEASE and DSM_PROTOCOL_ENTRY";
+            return Failed::invalid(format!("protocol {other} was asked for; this version knows {known}"));
         }
     };
     let placement = match asked.placement {

@@ -19,6 +19,11 @@ impl Settings {
             None | Some("" | "write-invalidate") => Protocol::WriteInvalidate,
             Some("migration") => Protocol::Migration,
             Some("release") => Protocol::Release,
+            Some("entry") => {
+                let why = "its memory is for dsm_range_rdlock and dsm_range_wrlock only; open regions with DSM_PROTOCOL_ENTRY";
+                let known = "write-invalidate, migration and release";
+                return Failed::invalid(format!("PAGEMESH_PROTOCOL is \"entry\": {why}, or set {known}"));
+            }
             Some(other) => {
                 return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate, migration and release");
             }

@@ -41,7 +41,7 @@ pub mod protocol {
     pub const MIGRATION: u32 = 1;
     /// Many writers, made one at releases.
     pub const RELEASE: u32 = 2;
-    /// Bound to locks. Not there yet.
+    /// Ranges of bytes under locks of their own.
     pub const ENTRY: u32 = 3;
 }
 

@@ -24,6 +24,10 @@ fn kill_one(what: &str) {
             if what == "lock" {
                 let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
                 check_locks(&found);
+            } else if what == "range" {
+                let mut found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
+                found.sort();
+                assert_eq!(found, ["0", "1"], "one is told");
             }
             for end in ["told", "left"] {
                 for node in &nodes {
@@ -54,6 +58,11 @@ fn in_a_barrier() {
 #[test]
 fn in_a_wait_for_a_lock() {
     kill_one("lock");
+}
+
+#[test]
+fn in_a_wait_for_a_range() {
+    kill_one("range");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reader-writer locks, semaphores and condition variables do from C what they do from Rust: nobody is let in who may not, and no
+//! Reader-writer locks, semaphores, condition variables and locked ranges do from C what they do from Rust: nobody is let in who may not, and no
 //! signal is lost, which would stop the program.
 
 mod common;
@@ -11,6 +11,16 @@ fn three_nodes_of_three_threads_with_each_pager() {
     for setting in settings() {
         for node in start_nodes(&waits, 3, *setting, &[]) {
             assert_eq!(node.said(), ["done"], "{setting}");
+        }
+    }
+}
+
+#[test]
+fn ranges_are_had_by_one_writer_with_each_pager() {
+    let ranges = program("ranges.c", Linkage::Shared);
+    for pager in pagers() {
+        for node in start_nodes(&ranges, 3, pager, &[]) {
+            assert_eq!(node.said(), ["done"], "{pager}");
         }
     }
 }

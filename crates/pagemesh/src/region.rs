@@ -246,6 +246,17 @@ impl Region {
         &self.runtime
     }
 
+    /// Refuses what relies on other locks than those on ranges to bring bytes up to date.
+    pub(crate) fn check_not_entry(&self, what: &str) -> Result<(), RegionError> {
+        if self.protocol() != Protocol::Entry {
+            return Ok(());
+        }
+        let what = format!(
+            "{what} cannot be in an entry region, whose bytes only locked ranges bring; use a region of another protocol"
+        );
+        Err(RegionError::Option { name: self.name().to_owned(), what })
+    }
+
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
     }

@@ -5,8 +5,8 @@ mod cluster;
 
 use cluster::{Node, PATIENCE, everywhere, play, run, start};
 use pagemesh::{
-    Access, Config, DepartureKind, Mesh, NodeId, Placement, Protocol, RangeError, Region, RegionError,
-    RegionOptions, SyncError,
+    Access, Config, DepartureKind, Heap, HeapError, Mesh, Mutex, NodeId, Once, Placement, Protocol,
+    RangeError, Region, RegionError, RegionOptions, RwLock, SyncError,
 };
 use std::time::Duration;
 
@@ -235,7 +235,9 @@ fn a_writer_that_dies_leaves_what_was_published_and_word_of_it() {
         told.sort_unstable();
         assert_eq!(told, ["not told", "told"]);
         nodes.truncate(2);
-        nodes.into_iter().for_each(|node| drop(node.rest()));
+        for node in nodes {
+            assert!(node.rest().is_empty());
+        }
     });
 }
 
@@ -323,6 +325,14 @@ fn what_cannot_be_is_refused_with_words() {
     assert!(error.to_string().contains("Protocol::Entry"), "{error}");
     let spread = mesh.region("spread", RegionOptions::new(4096).protocol(Protocol::Entry)).unwrap_err();
     assert!(matches!(&spread, RegionError::Option { what, .. } if what.contains("Placement::Single")));
+
+    let refused = |error: &RegionError| error.to_string().contains("cannot be in an entry region");
+    assert!(refused(&Mutex::<u64>::new(&entry, 0).unwrap_err()));
+    assert!(refused(&RwLock::<u64>::new(&entry, 0).unwrap_err()));
+    assert!(refused(&Once::new(&entry, 0).unwrap_err()));
+    assert!(
+        matches!(Heap::in_region(&mesh, entry.clone()), Err(HeapError::Region(error)) if refused(&error))
+    );
 
     let nowhere = mesh.lock_range_at(1, 1, Access::Read, None).unwrap_err();
     assert_eq!(nowhere, RangeError::NoRegion { address: 1, bytes: 1 });

@@ -209,6 +209,30 @@ int dsm_rwlock_trywrlock(uint64_t id);
 int dsm_rwlock_unlock(uint64_t id);
 
 /*
+ * Ranges of a region with DSM_PROTOCOL_ENTRY: any bytes of it, inside one page or over many, locked for reading with others or for
+ * writing alone. When the call returns, this node has what was published last to each of them; dsm_range_unlock publishes what this
+ * thread wrote. Loads and stores outside of locked ranges are not checked: they find what this node last had, and nobody else
+ * sees what they store. Ranges that overlap are had in the order in which they were asked for, so neither readers nor writers starve;
+ * others know nothing of each other.
+ *
+ * A range belongs to the thread that locked it. DSM_ERROR_BUSY: this thread has some of it already, for whatever access, or, for a try,
+ * others have or want it. DSM_ERROR_INVALID: the bytes are not in one region with DSM_PROTOCOL_ENTRY. DSM_ERROR_TIMEOUT: still waiting
+ * at the deadline. DSM_ERROR_OWNER_DIED: a node died that had some of it for writing, and what it had not published is lost; the caller
+ * HAS THE RANGE NOW, and nobody else is told. DSM_ERROR_NODE_DOWN: the master died; nothing is locked, and nothing can be any more.
+ * DSM_ERROR_MEMORY: more than 16,384 ranges are locked or waited for at one master.
+ */
+int dsm_range_rdlock(void *address, size_t bytes);
+int dsm_range_wrlock(void *address, size_t bytes);
+int dsm_range_tryrdlock(void *address, size_t bytes);
+int dsm_range_trywrlock(void *address, size_t bytes);
+
+/*
+ * Gives back just these bytes, however they were locked. DSM_ERROR_PERMISSION: this thread has not locked just these.
+ * DSM_ERROR_NODE_DOWN: the master died, and what was written is for this node alone.
+ */
+int dsm_range_unlock(void *address, size_t bytes);
+
+/*
  * Semaphores, named by any number, in a name space of their own, need no creation. dsm_sem_init gives one its first units, at most
  * 2^31 - 1; every node may call it with the same number, of which the first counts, and with another it is DSM_ERROR_INVALID. Before
  * that there are no units but those that were posted. Units have no owners: those that a dead node had taken do not come back.

@@ -117,7 +117,8 @@ typedef struct {
 #define DSM_PROTOCOL_MIGRATION 1u         /* one holder; the page moves to whoever touches it */
 #define DSM_PROTOCOL_RELEASE 2u           /* many readers and writers, who see each other's writes where they synchronise: for
                                              programs that order all accesses by locks and barriers */
-#define DSM_PROTOCOL_ENTRY 3u             /* not in this version: DSM_ERROR_INVALID */
+#define DSM_PROTOCOL_ENTRY 3u             /* ranges of bytes under locks, which bring them: see dsm_range_rdlock; only with
+                                             DSM_PLACE_SINGLE, whose node is the master */
 
 /* Which node is the home of a page, and keeps the knowledge of its copies. */
 #define DSM_PLACE_CYCLIC 0u       /* page p: node p mod num_nodes */

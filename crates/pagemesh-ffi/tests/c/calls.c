@@ -35,6 +35,11 @@ static void nothing_works_outside(void) {
     CHECK(dsm_page_state(&local) == PAGE_STATE_INVALID);
     CHECK(dsm_page_home(&local) == NOBODY);
     CHECK(dsm_page_owner(&local) == NOBODY);
+    CHECK(dsm_range_rdlock(&local, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_range_wrlock(&local, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_range_tryrdlock(NULL, 0) == DSM_ERROR_INIT);
+    CHECK(dsm_range_trywrlock(NULL, 0) == DSM_ERROR_INIT);
+    CHECK(dsm_range_unlock(&local, 1) == DSM_ERROR_INIT);
     CHECK(dsm_mutex_lock(1) == DSM_ERROR_INIT);
     CHECK(dsm_mutex_trylock(1) == DSM_ERROR_INIT);
     CHECK(dsm_mutex_timedlock(1, 1) == DSM_ERROR_INIT);
@@ -103,6 +108,8 @@ static void bad_configurations_are_refused(void) {
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto, sigbus, handler or sigsegv"));
     unsetenv("PAGEMESH_PAGER");
     setenv("PAGEMESH_PROTOCOL", "entry", 1);
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("dsm_range_wrlock"));
+    setenv("PAGEMESH_PROTOCOL", "magic", 1);
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("write-invalidate, migration and release"));
     unsetenv("PAGEMESH_PROTOCOL");
     setenv("PAGEMESH_TRANSPORT", "pigeon", 1);
@@ -213,6 +220,8 @@ static void regions(void) {
     /* Nobody else has a copy: the page stays writable at its home. */
     CHECK(*released == 7 && dsm_page_state(released) == PAGE_STATE_READ_WRITE);
     options.protocol = DSM_PROTOCOL_ENTRY;
+    CHECK(dsm_region("entered", 1, &options) == NULL && mentions("DSM_PLACE_SINGLE"));
+    options.protocol = 4;
     CHECK(dsm_region("entered", 1, &options) == NULL && mentions("DSM_PROTOCOL_ENTRY") && mentions("DSM_PROTOCOL_RELEASE"));
     options.protocol = 0;
     options.flags = 1;
@@ -363,6 +372,67 @@ static void blocks(void) {
     OK(dsm_free(page));
 }
 
+static char *entered;
+
+static void *another_reader(void *unused) {
+    (void)unused;
+    CHECK(dsm_range_unlock(entered + 100, 100) == DSM_ERROR_PERMISSION);
+    CHECK(dsm_range_tryrdlock(entered + 199, 2) == DSM_ERROR_BUSY && mentions("locked or waited for"));
+    CHECK(dsm_range_trywrlock(entered + 199, 2) == DSM_ERROR_BUSY);
+    OK(dsm_range_trywrlock(entered + 200, 2));
+    OK(dsm_range_unlock(entered + 200, 2));
+    OK(dsm_range_rdlock(entered, 10));
+    OK(dsm_range_unlock(entered, 10));
+    return NULL;
+}
+
+static void ranges(void) {
+    dsm_region_options_t options;
+    pthread_t thread;
+    int local = 0;
+    char *plain = dsm_malloc(1), *first = dsm_region("first", 10, NULL);
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.protocol = DSM_PROTOCOL_ENTRY;
+    options.placement = DSM_PLACE_SINGLE;
+    char *region = entered = dsm_region("entered", 2 * PAGE_SIZE, &options);
+    CHECK(region != NULL && plain != NULL && first != NULL);
+    OK(dsm_range_wrlock(region + 100, 100));
+    memset(region + 100, 7, 100);
+    OK(dsm_range_rdlock(region, 100));
+    CHECK(dsm_range_wrlock(region + 100, 100) == DSM_ERROR_BUSY && mentions("100..200"));
+    CHECK(dsm_range_rdlock(region + 199, 1) == DSM_ERROR_BUSY);
+    CHECK(dsm_range_trywrlock(region + 99, 1) == DSM_ERROR_BUSY);
+    CHECK(dsm_range_tryrdlock(region, 2 * PAGE_SIZE) == DSM_ERROR_BUSY);
+    CHECK(dsm_range_unlock(region + 100, 99) == DSM_ERROR_PERMISSION && mentions("just what was locked"));
+    CHECK(dsm_range_unlock(region + 101, 99) == DSM_ERROR_PERMISSION);
+    CHECK(dsm_range_unlock(region + 300, 1) == DSM_ERROR_PERMISSION);
+    CHECK(pthread_create(&thread, NULL, another_reader, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(dsm_range_unlock(region + 100, 100));
+    OK(dsm_range_unlock(region, 100));
+    CHECK(dsm_range_unlock(region, 100) == DSM_ERROR_PERMISSION);
+    OK(dsm_range_tryrdlock(region, 2 * PAGE_SIZE));
+    CHECK(region[99] == 0 && region[100] == 7 && region[199] == 7 && region[2 * PAGE_SIZE - 1] == 0);
+    OK(dsm_range_unlock(region, 2 * PAGE_SIZE));
+
+    int (*const calls[])(void *, size_t) = {dsm_range_rdlock, dsm_range_wrlock, dsm_range_tryrdlock,
+                                            dsm_range_trywrlock, dsm_range_unlock};
+    for (int call = 0; call < 5; call++) {
+        CHECK(calls[call](NULL, 1) == DSM_ERROR_INVALID && calls[call](&local, 1) == DSM_ERROR_INVALID);
+        CHECK(calls[call](region, 0) == DSM_ERROR_INVALID && calls[call](region, SIZE_MAX) == DSM_ERROR_INVALID);
+        CHECK(calls[call](region, 2 * PAGE_SIZE + 1) == DSM_ERROR_INVALID);
+        CHECK(calls[call](region + 2 * PAGE_SIZE, 1) == DSM_ERROR_INVALID);
+        CHECK(calls[call](plain, 1) == DSM_ERROR_INVALID && mentions("DSM_PROTOCOL_ENTRY"));
+        CHECK(calls[call](first, 1) == DSM_ERROR_INVALID && mentions("DSM_PROTOCOL_ENTRY"));
+    }
+    CHECK(dsm_alloc(region, 1, 1) == NULL && mentions("entry region"));
+    CHECK(dsm_page_owner(region) == 0 && dsm_page_home(region + PAGE_SIZE) == 0);
+    OK(dsm_region_close(region));
+    CHECK(dsm_range_rdlock(region, 1) == DSM_ERROR_INVALID);
+    OK(dsm_free(plain));
+}
+
 static void *another_thread(void *unused) {
     (void)unused;
     CHECK(strcmp(dsm_last_error(), "") == 0);
@@ -465,6 +535,7 @@ int main(int count, char **arguments) {
     words();
     blocks();
     locks();
+    ranges();
     reports(arguments[1]);
     OK(dsm_finalize());
     nothing_works_outside();

@@ -35,6 +35,8 @@ enum { PAGES = 6, LOCKS = 12 };
 
 static node_id_t victim;
 static volatile char *pages;
+/* Entry regions: one whose master lives on, one whose master is the victim. */
+static char *ranges, *gone;
 
 static void wait_until_a_node_is_lost(void) {
     dsm_stats_t stats;
@@ -69,6 +71,33 @@ static void find_locks(void) {
     }
     CHECK(down > 0);
     SAY("%d %d", inherited, down);
+}
+
+/* The victim's range is free, one of us is told, and what was not published is lost. */
+static void find_ranges(void) {
+    char name[16];
+    int got = dsm_range_wrlock(ranges, PAGE_SIZE);
+    CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED);
+    snprintf(name, sizeof name, "node %u", (unsigned)victim);
+    CHECK(got == DSM_SUCCESS || strstr(dsm_last_error(), name) != NULL);
+    CHECK(ranges[15] == 0);
+    OK(dsm_range_unlock(ranges, PAGE_SIZE));
+    CHECK(dsm_range_rdlock(gone, 1) == DSM_ERROR_NODE_DOWN);
+    CHECK(dsm_range_unlock(gone, 1) == DSM_ERROR_PERMISSION);
+    SAY("%d", got == DSM_ERROR_OWNER_DIED);
+}
+
+static void open_ranges(node_id_t holder) {
+    dsm_region_options_t options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.protocol = DSM_PROTOCOL_ENTRY;
+    options.placement = DSM_PLACE_SINGLE;
+    options.placement_node = holder;
+    ranges = dsm_region("ranges", PAGE_SIZE, &options);
+    options.placement_node = victim;
+    gone = dsm_region("gone", PAGE_SIZE, &options);
+    CHECK(ranges != NULL && gone != NULL);
 }
 
 static void find_pages_lost(void) {
@@ -123,7 +152,10 @@ int main(int count, char **arguments) {
     node_id_t me = dsm_get_node_id(), holder = victim == 0 ? 1 : 0;
     pages = dsm_region("pages", PAGES * PAGE_SIZE, NULL);
     CHECK(pages != NULL);
+    open_ranges(holder);
     if (me == victim) {
+        OK(dsm_range_wrlock(ranges + 10, 10));
+        ranges[15] = 1;
         for (int page = 0; page < PAGES; page++) pages[page * PAGE_SIZE] = 9;
         for (uint64_t id = 0; id < LOCKS; id++) OK(dsm_mutex_lock(id));
     }
@@ -141,6 +173,8 @@ int main(int count, char **arguments) {
         CHECK(strstr(dsm_last_error(), name) != NULL);
     } else if (strcmp(what, "lock") == 0) {
         find_locks();
+    } else if (strcmp(what, "range") == 0) {
+        find_ranges();
     } else if (strcmp(what, "its wait for a lock") == 0) {
         pass_the_lock_on(me, holder);
     } else if (strcmp(what, "reading") == 0) {

@@ -148,6 +148,7 @@ impl Heap {
     /// # Errors
     /// When the region of the tables cannot be opened.
     pub fn in_region(mesh: &Mesh, region: Region) -> Result<Heap, HeapError> {
+        region.check_not_entry("a heap")?;
         let geometry = Geometry::new(region.base(), region.bytes());
         let words = Table::words(geometry.spans);
         // Where regions are agreed on: a home that is lost takes the more along the more heaps it is the home of.

@@ -44,6 +44,7 @@ impl<T: Plain> Place<T> {
     const BYTES: usize = Self::HEAD + size_of::<T>();
 
     fn new(region: &Region, offset: usize) -> Result<Place<T>, RegionError> {
+        region.check_not_entry("a value with a lock of its own")?;
         Ok(Place { state: region.slice(offset, 1)?, value: region.slice(offset + Self::HEAD, 1)? })
     }
 

@@ -39,6 +39,7 @@ impl Once {
     /// # Errors
     /// When it does not lie in the region, or not aligned.
     pub fn new(region: &Region, offset: usize) -> Result<Once, RegionError> {
+        region.check_not_entry("what happens once")?;
         let lock = region.lock_numbered(number_of(region, offset));
         Ok(Once { lock, state: region.slice(offset, 1)?, seen: AtomicBool::new(false) })
     }
