@@ -39,6 +39,20 @@ fn texts(protocol: Protocol) -> (&'static str, &'static str) {
     }
 }
 
+/// The table of ranges has no states to put an engine into; `ranges_are_granted_in_line.rs` holds the engine to it.
+#[test]
+fn the_table_of_ranges_is_that_of_the_engine() {
+    let rows = |text: &'static str| -> Vec<&'static str> {
+        let bare = text.lines().map(|line| line.trim_start_matches("//!").trim());
+        bare.skip_while(|line| *line != "| call | is granted when | comes with |")
+            .take_while(|line| line.starts_with('|'))
+            .collect()
+    };
+    let engine = rows(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/entry.rs")));
+    assert_eq!(engine.len(), 4);
+    assert_eq!(rows(DOCUMENT), engine);
+}
+
 /// The rows of the one table of `text` that begins with `head`, comment marks before it or not.
 fn table(text: &str, head: [&str; 4]) -> Vec<[String; 4]> {
     let rows: Vec<Option<[String; 4]>> = text.lines().map(cells).collect();

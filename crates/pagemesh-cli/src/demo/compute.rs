@@ -71,6 +71,7 @@ enum ProtocolName {
     WriteInvalidate,
     Migration,
     Release,
+    Entry,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -85,6 +86,7 @@ impl From<ProtocolName> for Protocol {
             ProtocolName::WriteInvalidate => Self::WriteInvalidate,
             ProtocolName::Migration => Self::Migration,
             ProtocolName::Release => Self::Release,
+            ProtocolName::Entry => Self::Entry,
         }
     }
 }
@@ -93,6 +95,10 @@ impl From<ProtocolName> for Protocol {
 pub(super) fn program(kind: Kind, arguments: &ProgramArguments) -> ExitCode {
     let title = format!("pagemesh demo {kind}");
     let ProgramArguments { common, protocol, size, rounds } = arguments;
+    if *protocol == ProtocolName::Entry {
+        let why = "it orders its accesses by locks and barriers, which bring nothing to an entry region; choose another protocol";
+        return said(&title, Err(anyhow::anyhow!("{kind} cannot run on protocol entry: {why}")));
+    }
     let workload = Workload::new(kind, Scale::Default, *size, *rounds, common.seed);
     let started =
         workload.map_err(Into::into).and_then(|workload| start(&title, common, &[workload], &[*protocol]));
