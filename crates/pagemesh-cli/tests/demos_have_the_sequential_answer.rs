@@ -92,6 +92,15 @@ fn sizes_smaller_than_the_number_of_nodes_are_enough() {
 }
 
 #[test]
+fn the_entry_protocol_is_refused_with_the_reason() {
+    for program in PROGRAMS {
+        let refused = demo(&format!("{program} --protocol entry"));
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+        assert!(refused.stderr.contains("locks and barriers, which bring nothing"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn sizes_out_of_range_are_refused_before_any_node_starts() {
     for (arguments, said) in [
         (

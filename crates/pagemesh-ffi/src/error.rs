@@ -1,6 +1,8 @@
 //! Error numbers, their texts, and the border that no panic crosses.
 
-use pagemesh::{AccessError, AtomicError, ConfigError, JoinError, PinError, RangeError, RegionError, SyncError};
+use pagemesh::{
+    AccessError, AtomicError, ConfigError, JoinError, PinError, RangeError, RegionError, SyncError,
+};
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// writers starve.
 ///
 /// A range belongs to the thread that locked it. That thread cannot lock an overlapping one before it has given this back, for
-/// whatever access: there is no upgrade, since two readers who both waited for it would wait for each other.
+/// whatever access: there is no upgrade, since two readers who both waited for it would wait for each other. What a thread has not given
+/// back when it ends stays locked until its node leaves.
 ///
 /// Loads and stores outside of locked ranges are not checked. They find what this node last had, and what they store is for this node alone,
 /// until a lock brings other bytes.

@@ -171,7 +171,7 @@ impl Entry {
 impl Engine {
     /// Whether a region follows this protocol.
     pub(super) fn is_entry(&self, region: RegionId) -> bool {
-        self.pages.spec(region).is_some_and(|spec| spec.protocol == Protocol::Entry)
+        self.pages.protocol_of(region) == Some(Protocol::Entry)
     }
 
     /// The master of an entry region that is mapped here.

@@ -149,6 +149,11 @@ impl Pages {
         Some(self.regions.get(region.index())?.as_ref()?.spec)
     }
 
+    /// The protocol of a region that is mapped here.
+    pub(super) fn protocol_of(&self, region: RegionId) -> Option<Protocol> {
+        Some(self.regions.get(region.index())?.as_ref()?.spec.protocol)
+    }
+
     /// The protocol of a page that exists here.
     pub(super) fn protocol(&self, page: PageAddress) -> Protocol {
         self.region(page).expect("the page was checked when the event came in").spec.protocol

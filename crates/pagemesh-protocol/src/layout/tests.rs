@@ -42,13 +42,10 @@ fn atomics(page: PageAddress, ticket: Ticket) -> [Message; 9] {
     ]
 }
 
-fn every_message() -> Vec<Message> {
-    let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
-    let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
-    let (lock, barrier, node) = (LockId(u64::MAX), BarrierId(5), NodeId::new(1023));
-    let (region, round, spec) = (RegionId(255), 15, spec());
+fn messages_about_ranges() -> Vec<Message> {
+    let (region, ticket, node) = (RegionId(255), Ticket::new(1023, 77), NodeId::new(1023));
     let range = ByteRange { region, start: 1 << 43, bytes: 4096 };
-    let mut all = vec![
+    vec![
         Message::RangeAcquire { range, ticket, access: Access::Read, waits: true, since: u64::MAX },
         Message::RangeAcquire { range, ticket, access: Access::Write, waits: false, since: 0 },
         Message::RangeGrant { region, ticket, stamp: 1 << 40, died: None },
@@ -60,6 +57,15 @@ fn every_message() -> Vec<Message> {
         Message::RangePart { region, ticket, next: 77 },
         Message::RangeMore { range, ticket, since: 9 },
         Message::RangeWrite { range, ticket },
+    ]
+}
+
+fn every_message() -> Vec<Message> {
+    let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
+    let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
+    let (lock, barrier, node) = (LockId(u64::MAX), BarrierId(5), NodeId::new(1023));
+    let (region, round, spec) = (RegionId(255), 15, spec());
+    let mut all = vec![
         Message::Deny { page, request, lost_with: node },
         Message::Done { page, request, installed: true },
         Message::Done { page, request, installed: false },
@@ -132,6 +138,7 @@ fn every_message() -> Vec<Message> {
         Message::Leaving,
     ];
     all.extend(atomics(page, ticket));
+    all.extend(messages_about_ranges());
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });
         all.push(Message::Data { page, request, access });
