@@ -18,9 +18,9 @@ fn three_nodes_of_three_threads_with_each_pager() {
 #[test]
 fn ranges_are_had_by_one_writer_with_each_pager() {
     let ranges = program("ranges.c", Linkage::Shared);
-    for pager in pagers() {
-        for node in start_nodes(&ranges, 3, pager, &[]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&ranges, 3, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }

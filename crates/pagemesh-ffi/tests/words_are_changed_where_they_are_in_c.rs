@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Linkage, pagers, program, start_nodes};
+use common::{Linkage, program, settings, start_nodes};
 
 #[test]
 fn three_nodes_of_three_threads_with_each_pager() {
     let words = program("words.c", Linkage::Shared);
-    for pager in pagers() {
-        for node in start_nodes(&words, 3, pager, &[]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&words, 3, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }
