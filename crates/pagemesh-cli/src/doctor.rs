@@ -5,6 +5,7 @@ use clap::Args;
 use pagemesh::Config;
 use pagemesh::pager::uffd::{Features, Scope};
 use pagemesh::pager::{Chosen, Opening, PagerChoiceError, Probe, choose, probe};
+use pagemesh::priority::{self, SERVICE_BELOW};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,18 @@ fn report(
             outcome.as_ref().map_or_else(|cause| format!("no: {cause}"), |()| "can be had".to_owned());
         row(&format!("pager {kind}"), &verdict);
     }
+    let nice = priority::obtainable();
+    row("service thread", &service(nice));
+    if nice.is_some_and(|(own, service)| service > own - SERVICE_BELOW) {
+        row(
+            "would be better",
+            "a service thread that runs before the program: pages come soon from nodes that compute",
+        );
+        row(
+            "",
+            "by: ulimit -e 30 by root before the program starts, or \"NAME - nice -10\" in /etc/security/limits.conf",
+        );
+    }
     for improvement in &found.improvements {
         row("would be better", &improvement.gain);
         row("", &format!("{BY}{}", improvement.command));
@@ -121,6 +134,15 @@ fn reason(chosen: &Chosen, found: &Probe) -> String {
     causes.fold(chosen.reason.clone(), |reason, (kind, cause)| {
         reason.replace(&cause.to_string(), &format!("see pager {kind} above"))
     })
+}
+
+/// What priority a node's service thread has where it runs as this user.
+fn service(nice: Option<(i32, i32)>) -> String {
+    match nice {
+        Some((own, nice)) if nice < own => format!("nice {nice}: runs before the program's threads"),
+        Some((_, nice)) => format!("nice {nice}: waits its turn where the program computes on all cores"),
+        None => "cannot be started".to_owned(),
+    }
 }
 
 fn user(found: &Probe) -> String {

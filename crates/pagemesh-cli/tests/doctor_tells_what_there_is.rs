@@ -77,6 +77,9 @@ fn it_says_what_was_chosen_and_why() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(row(&report, "kernel "), format!("Linux {}", release.trim()));
     assert_eq!(row(&report, "page size"), "4096 bytes");
+    let (own, nice) = pagemesh::priority::obtainable().unwrap();
+    assert!(row(&report, "service thread").starts_with(&format!("nice {nice}: ")), "{report}");
+    assert_eq!(report.contains("ulimit -e 30"), nice > own - pagemesh::priority::SERVICE_BELOW, "{report}");
     let mappings = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     assert_eq!(row(&report, "vm.max_map_count"), mappings.trim());
     assert!(row(&report, "chosen").contains(": "), "{report}");

@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -14,6 +14,7 @@ const NAMES: [&str; 9] = [
     "PAGEMESH_SPIN_US",
     "PAGEMESH_PAGER",
     "PAGEMESH_LEASE_MS",
+    "PAGEMESH_SERVICE_NICE",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.

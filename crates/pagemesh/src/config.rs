@@ -49,6 +49,7 @@ pub struct Config {
     pub(crate) wait_timeout: Duration,
     pub(crate) pin_deadline: Duration,
     pub(crate) spin: Duration,
+    pub(crate) service_nice: Option<i32>,
     pub(crate) pager: Option<PagerKind>,
     pub(crate) lend_after: u32,
 }
@@ -77,6 +78,7 @@ impl Config {
             wait_timeout: Duration::from_mins(10),
             pin_deadline: Duration::from_secs(1),
             spin: Duration::ZERO,
+            service_nice: None,
             pager: None,
             lend_after: limits::LEND_AFTER,
         }
@@ -89,7 +91,8 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_PAGER` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_SERVICE_NICE` and
+    /// `PAGEMESH_PAGER` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -123,7 +126,7 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US` and `PAGEMESH_LEND_AFTER`, where they are set; `PAGEMESH_PAGER` is looked at too.
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_SERVICE_NICE`, where they are set; `PAGEMESH_PAGER` is looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -165,6 +168,16 @@ impl Config {
             if config.lend_after > limits::LEND_AFTER_MOST {
                 return Err(ConfigError::Invalid { name, found: text, wanted });
             }
+        }
+        let name = "PAGEMESH_SERVICE_NICE";
+        if let Some(text) = get(name) {
+            let wanted = "a nice value, -20 to 19";
+            let nice = number(name, &text, wanted)?;
+            let is_nice = (-20..=19).contains(&nice);
+            if !is_nice {
+                return Err(ConfigError::Invalid { name, found: text, wanted });
+            }
+            config.service_nice = Some(nice);
         }
         pager_setting(get(PAGER))?;
         Ok(config)
@@ -258,6 +271,16 @@ impl Config {
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Config {
         self.spin = spin;
+        self
+    }
+
+    /// The nice value that the service thread asks for, -20 to 19 (by default [`SERVICE_BELOW`] less than the thread has that joins); it
+    /// takes the nearest that this user may have. The program's threads stay as they are.
+    ///
+    /// [`SERVICE_BELOW`]: crate::priority::SERVICE_BELOW
+    #[must_use]
+    pub fn service_nice(mut self, nice: i32) -> Config {
+        self.service_nice = Some(nice.clamp(-20, 19));
         self
     }
 }

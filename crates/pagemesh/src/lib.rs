@@ -44,6 +44,7 @@ mod io;
 mod mesh;
 pub mod pager;
 mod pin;
+pub mod priority;
 mod range;
 mod read_write_lock;
 mod region;

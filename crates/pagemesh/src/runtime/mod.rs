@@ -169,9 +169,10 @@ impl Runtime {
         });
         probe_memory(&runtime)?;
         let serving = runtime.clone();
+        let nice = config.service_nice;
         let thread = std::thread::Builder::new()
             .name("pagemesh".to_owned())
-            .spawn(move || receive::serve(&serving))
+            .spawn(move || receive::serve(&serving, nice))
             .map_err(setup)?;
         *lock(&runtime.service) = Some(thread);
         Ok(runtime)

@@ -121,7 +121,9 @@ fn load<'a>(message: &Message, payload: &'a [u8]) -> Result<Load<'a>, Reject> {
 }
 
 /// The service thread: receives when no thread of the application waits, and handles what they put aside.
-pub(super) fn serve(runtime: &Runtime) {
+pub(super) fn serve(runtime: &Runtime, nice: Option<i32>) {
+    let has = crate::priority::set_own(nice);
+    tracing::debug!(nice = has, "the service thread runs");
     if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK)) {
         tracing::debug!(%error, "short sleeps will take longer");
     }
