@@ -1,6 +1,6 @@
 //! Puts the tables of a report into a document, between marks.
 
-use crate::report::{Figure, Report, Run};
+use crate::report::{Figure, Report, Run, Stage};
 use crate::table::{met, number, ratio};
 use std::fmt::Write as _;
 
@@ -36,6 +36,12 @@ fn table(run: &Run) -> String {
     text += "|---|---|---|---|---|---|---|---|\n";
     for figure in &run.figures {
         text += &row(figure);
+    }
+    if !run.stages.is_empty() {
+        text += "\n| where the time of a traced fault goes | p50 | p99 |\n|---|---|---|\n";
+    }
+    for Stage { name, took } in &run.stages {
+        let _ = writeln!(text, "| {name} | {} | {} |", number(took.p50), number(took.p99));
     }
     text + "\n"
 }

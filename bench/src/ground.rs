@@ -3,7 +3,7 @@
 use crate::machine;
 use crate::plan::Plan;
 use crate::raw::{self, BarrierMember, BulkReader, Pinger};
-use crate::report::{Baseline, Figure, Measured, Run, Target};
+use crate::report::{Baseline, Figure, Measured, Run, Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
 use pagemesh::{Barrier, Config, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice};
@@ -87,6 +87,11 @@ pub(crate) trait Case {
     /// What the other nodes do meanwhile.
     fn accompany(&self, _round: usize) -> Result<()> {
         Ok(())
+    }
+
+    /// Where the time of what was measured went, if that was traced.
+    fn stages(&self) -> Vec<Stage> {
+        Vec::new()
     }
 }
 
@@ -195,7 +200,7 @@ impl Ground {
     }
 
     /// What the reader found, and under what.
-    pub(crate) fn run(&self, load_before: f64, figures: Vec<Figure>) -> Run {
+    pub(crate) fn run(&self, load_before: f64, figures: Vec<Figure>, stages: Vec<Stage>) -> Run {
         Run {
             suite: self.plan.suite.to_string(),
             mode: self.plan.mode,
@@ -205,6 +210,7 @@ impl Ground {
             load_before,
             load_after: machine::load(),
             figures,
+            stages,
         }
     }
 }

@@ -26,7 +26,7 @@ pub use machine::Machine;
 pub use mode::Mode;
 pub use plan::{Plan, Suite};
 pub use report::{
-    BASELINE_MOVES_MOST, Baseline, Figure, Measured, Ratio, Report, ReportError, Run, SCHEMA, Target,
+    BASELINE_MOVES_MOST, Baseline, Figure, Measured, Ratio, Report, ReportError, Run, SCHEMA, Stage, Target,
 };
 pub use samples::{Samples, Statistics};
 pub use suite::run_node;

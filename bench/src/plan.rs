@@ -26,7 +26,7 @@ pub enum Suite {
 }
 
 /// What one mesh is to measure. All its nodes have the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Which cases.
     pub suite: Suite,
@@ -38,6 +38,8 @@ pub struct Plan {
     pub rounds: usize,
     /// How large a round is: pages or calls of each figure. Suites that need more time for each take a part of it.
     pub samples: usize,
+    /// Only figures whose names hold this; all of `app`, whose programs run together.
+    pub figures: String,
 }
 
 impl Suite {

@@ -48,6 +48,18 @@ pub struct Run {
     pub load_after: f64,
     /// What was measured.
     pub figures: Vec<Figure>,
+    /// Where the time of a fault went, in this order; nothing where no faults were traced.
+    pub stages: Vec<Stage>,
+}
+
+/// A part of the life of a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// What is done in it.
+    pub name: String,
+    /// How long it takes, microseconds.
+    pub took: Statistics,
 }
 
 /// One thing that was measured, beside its baseline.
@@ -269,6 +281,10 @@ impl Report {
 
     /// What cannot be in it.
     fn fault(&self) -> Option<String> {
+        let mut stages = self.runs.iter().flat_map(|run| &run.stages);
+        if let Some(what) = stages.find_map(|stage| stage.took.fault()) {
+            return Some(format!("a stage: {what}"));
+        }
         let figures = self.runs.iter().flat_map(|run| run.figures.iter().map(move |figure| (run, figure)));
         figures.into_iter().find_map(|(run, figure)| {
             let what = figure.fault()?;

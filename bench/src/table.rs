@@ -1,6 +1,6 @@
 //! Reports as tables for people.
 
-use crate::report::{BASELINE_MOVES_MOST, Figure, Ratio, Report, Run};
+use crate::report::{BASELINE_MOVES_MOST, Figure, Ratio, Report, Run, Stage};
 use std::fmt::{self, Write as _};
 
 impl fmt::Display for Report {
@@ -36,6 +36,12 @@ impl fmt::Display for Run {
         // A baseline that several figures share is shown with each: it was measured with each.
         for figure in &self.figures {
             write!(f, "{}", lines(figure))?;
+        }
+        if !self.stages.is_empty() {
+            writeln!(f, "\n  {:<58} {:>8} {:>8}", "where the time of a traced fault goes", "p50", "p99")?;
+        }
+        for Stage { name, took } in &self.stages {
+            writeln!(f, "  {name:<58} {:>8} {:>8}", number(took.p50), number(took.p99))?;
         }
         Ok(())
     }

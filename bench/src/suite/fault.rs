@@ -3,10 +3,11 @@
 use crate::ground::{Case, FOURTH, Ground, HOME, PAGE, READER, THIRD, WORDS, evict, shuffled};
 use crate::mode::Mode;
 use crate::raw::BarePager;
-use crate::report::Target;
+use crate::report::{Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Result, bail};
 use pagemesh::{Access, NodeId, PageState, Protocol, SharedSlice};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ struct Kind {
     against: Against,
     /// In order of address.
     sequential: bool,
+    /// The stages of each fault are timed.
+    traced: bool,
     /// The reader's threads that fault at a time.
     threads: usize,
     /// Pages that nobody touched are taken, and this node is their home.
@@ -61,6 +64,7 @@ impl Kind {
             state: PageState::Invalid,
             against: Against::Page,
             sequential: false,
+            traced: false,
             threads: 1,
             fresh_at: None,
             targets: [None; 2],
@@ -94,7 +98,7 @@ impl Kind {
 
 const CLEAN: Kind = Kind::read("read, clean at its home", CLEAN_AT_HOME).to(1.85, Some(2.1));
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     Kind {
         against: Against::Pager,
         targets: [Some(Target::P50(5.4)); 2],
@@ -102,6 +106,7 @@ const KINDS: [Kind; 18] = [
     },
     Kind { against: Against::Message, ..Kind::first("first touch, homed elsewhere", HOME) },
     CLEAN,
+    Kind { name: "the same, its stages timed", traced: true, targets: [None; 2], ..CLEAN },
     Kind { sequential: true, targets: [None; 2], ..Kind::read("read in order of address", CLEAN_AT_HOME) },
     Kind::read("read, modified at its home", &[(HOME, Act::Write)]),
     Kind::read("read, modified at a third node", &[(THIRD, Act::Write)]),
@@ -140,7 +145,12 @@ struct Faults<'a> {
     words: SharedSlice<u64>,
     /// For [`Against::Pager`].
     bare: Option<BarePager>,
+    /// Of traced faults: each stage, and last what is none of them.
+    stages: RefCell<Vec<(&'static str, Samples)>>,
 }
+
+/// What is no stage of pagemesh's own.
+const KERNEL: &str = "the rest: trap, signal, return from it, the access again";
 
 /// The cases of the suite.
 pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
@@ -155,7 +165,7 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
         let words = ground.pages(&format!("fault {number}"), home, pages, Protocol::WriteInvalidate)?;
         let is_bare = kind.against == Against::Pager && ground.is_reader();
         let bare = if is_bare { Some(BarePager::new(ground.mesh.pager().kind, pages)?) } else { None };
-        cases.push(Box::new(Faults { ground, kind, number, words, bare }));
+        cases.push(Box::new(Faults { ground, kind, number, words, bare, stages: RefCell::default() }));
     }
     Ok(cases)
 }
@@ -214,12 +224,28 @@ impl Faults<'_> {
             Access::Read => drop(self.words.get(place)?),
         }
         let took = began.elapsed();
+        if self.kind.traced {
+            self.note_stages(took);
+        }
         let held = self.words.get(place)?;
         let expected = if self.kind.steps.is_empty() { 0 } else { stamp(round, page) };
         if held != expected {
             bail!("page {page} holds {held}, not {expected}");
         }
         Ok(took)
+    }
+
+    fn note_stages(&self, took: Duration) {
+        let trace = self.ground.mesh.last_fault();
+        let own: Duration = trace.stages.iter().map(|(_, took)| *took).sum();
+        let all = trace.stages.into_iter().chain([(KERNEL, took.saturating_sub(own))]);
+        let mut stages = self.stages.borrow_mut();
+        for (place, (name, took)) in all.enumerate() {
+            if stages.len() == place {
+                stages.push((name, Samples::default()));
+            }
+            stages[place].1.add(took);
+        }
     }
 
     fn touch_all(&self, round: usize, pages: &[usize]) -> Result<Samples> {
@@ -346,7 +372,9 @@ impl Case for Faults<'_> {
         if self.kind.threads > 1 {
             return self.touch_in_parallel(round, &order);
         }
+        self.ground.mesh.trace_faults(self.kind.traced);
         let samples = self.touch_all(round, &order)?;
+        self.ground.mesh.trace_faults(false);
         if self.kind.against == Against::Quiet {
             self.ground.tell_over(self.over(false), round)?;
         }
@@ -355,5 +383,13 @@ impl Case for Faults<'_> {
 
     fn accompany(&self, round: usize) -> Result<()> {
         if self.kind.against == Against::Quiet { self.stay_until_over(round, false, true) } else { Ok(()) }
+    }
+
+    fn stages(&self) -> Vec<Stage> {
+        let stages = self.stages.borrow();
+        let stage = |(name, samples): &(&str, Samples)| {
+            Some(Stage { name: (*name).to_owned(), took: samples.statistics()? })
+        };
+        stages.iter().filter_map(stage).collect()
     }
 }

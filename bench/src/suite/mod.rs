@@ -28,8 +28,9 @@ pub fn run_node(plan: Plan) -> Result<Option<Run>> {
         bail!("{} rounds of {} samples measure nothing; ask for one at least", plan.rounds, plan.samples);
     }
     let load_before = machine::load();
+    let (suite, figures) = (plan.suite, plan.figures.clone());
     let ground = Ground::join(plan)?;
-    let cases = match plan.suite {
+    let mut cases = match suite {
         Suite::Fault => fault::cases(&ground)?,
         Suite::Sync => sync::cases(&ground)?,
         Suite::Bulk => bulk::cases(&ground)?,
@@ -38,9 +39,11 @@ pub fn run_node(plan: Plan) -> Result<Option<Run>> {
         Suite::Idle => idle::cases(&ground),
         Suite::App => Vec::new(),
     };
-    let figures = if plan.suite == Suite::App { app::measure(&ground)? } else { ground.measure(&cases)? };
+    cases.retain(|case| case.name().contains(&figures));
+    let figures = if suite == Suite::App { app::measure(&ground)? } else { ground.measure(&cases)? };
+    let stages = cases.iter().flat_map(|case| case.stages()).collect();
     drop(cases);
-    let found = (!figures.is_empty()).then(|| ground.run(load_before, figures));
+    let found = (!figures.is_empty()).then(|| ground.run(load_before, figures, stages));
     ground.mesh.leave()?;
     Ok(found)
 }

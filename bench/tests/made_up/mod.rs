@@ -36,6 +36,7 @@ pub fn report(figures: Vec<Figure>) -> Report {
             load_before: 0.5,
             load_after: 0.5,
             figures,
+            stages: Vec::new(),
         }],
     }
 }

@@ -63,6 +63,9 @@ struct SizeArguments {
     /// Pages or calls of each figure in each round
     #[arg(long, value_name = "SAMPLES", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     samples: u32,
+    /// Only figures whose names hold this text
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    figures: String,
     /// Write the report as JSON to this file, or to stdout for `-`, where it takes the place of the tables
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -79,7 +82,7 @@ struct CompareArguments {
     after: PathBuf,
 }
 
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone)]
 struct NodeArguments {
     #[arg(long)]
     suite: Suite,
@@ -91,6 +94,8 @@ struct NodeArguments {
     rounds: usize,
     #[arg(long)]
     samples: usize,
+    #[arg(long)]
+    figures: String,
     /// Where the node that measures writes what it found
     #[arg(long)]
     result: i32,
@@ -108,7 +113,7 @@ pub fn main(arguments: &BenchArguments) -> ExitCode {
         Some(What::Scale(sizes)) => measure(&[Suite::Scale], sizes),
         Some(What::Idle(sizes)) => measure(&[Suite::Idle], sizes),
         Some(What::Compare(CompareArguments { before, after })) => compare(before, after),
-        Some(What::Node(arguments)) => node(*arguments),
+        Some(What::Node(arguments)) => node(arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("pagemesh bench: {error:#}");
@@ -128,8 +133,9 @@ fn plans(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<Vec<Plan>> {
     for suite in suites {
         let rounds = sizes.rounds.unwrap_or(if *suite == Suite::Idle { 1 } else { ROUNDS });
         for (mode, nodes) in settings(*suite, sizes, cores)? {
-            let plan =
-                Plan { suite: *suite, mode, nodes, rounds: rounds as usize, samples: sizes.samples as usize };
+            let figures = sizes.figures.clone();
+            let (rounds, samples) = (rounds as usize, sizes.samples as usize);
+            let plan = Plan { suite: *suite, mode, nodes, rounds, samples, figures };
             if !plans.contains(&plan) {
                 plans.push(plan);
             }
@@ -182,9 +188,12 @@ fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> 
         let Plan { suite, mode, nodes, .. } = plan;
         eprintln!("pagemesh bench: {suite}, {mode}, {nodes} nodes");
         match start(plan)? {
-            Ok(run) => report.runs.push(run),
+            Ok(run) => report.runs.extend(run),
             Err(code) => return Ok(code),
         }
+    }
+    if report.runs.is_empty() {
+        bail!("no figure of these suites has {:?} in its name; ask for another --figures", sizes.figures);
     }
     if let (Some(document), Some(path)) = (document, sizes.docs.as_deref()) {
         fs::write(path, document::with_tables(&document, &report)?).context("writing the document")?;
@@ -201,8 +210,8 @@ fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has one mesh measure. An exit code when a node failed, or was told to stop.
-fn start(plan: Plan) -> anyhow::Result<Result<Run, ExitCode>> {
+/// Has one mesh measure: nothing, if it has no such figure. An exit code when a node failed, or was told to stop.
+fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
     // Without MFD_CLOEXEC: the nodes inherit the descriptor.
     let memory = memfd_create("pagemesh-bench", MemfdFlags::empty()).map_err(io::Error::from);
     let mut result = File::from(memory.context("making room for the result")?);
@@ -217,6 +226,7 @@ fn start(plan: Plan) -> anyhow::Result<Result<Run, ExitCode>> {
     option("nodes", plan.nodes.to_string());
     option("rounds", plan.rounds.to_string());
     option("samples", plan.samples.to_string());
+    option("figures", plan.figures);
     option("result", result.as_raw_fd().to_string());
     nodes.arguments = line;
     let code = launch(&nodes)?.code();
@@ -226,12 +236,15 @@ fn start(plan: Plan) -> anyhow::Result<Result<Run, ExitCode>> {
     let mut text = Vec::new();
     result.rewind()?;
     result.read_to_end(&mut text)?;
-    Ok(Ok(serde_json::from_slice(&text).context("the nodes ended well and left no result")?))
+    if text.is_empty() {
+        return Ok(Ok(None));
+    }
+    Ok(Ok(Some(serde_json::from_slice(&text).context("the nodes ended well and left half a result")?)))
 }
 
-fn node(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
-    let NodeArguments { suite, mode, nodes, rounds, samples, result } = arguments;
-    if let Some(run) = pagemesh_bench::run_node(Plan { suite, mode, nodes, rounds, samples })? {
+fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
+    let NodeArguments { suite, mode, nodes, rounds, samples, figures, result } = arguments.clone();
+    if let Some(run) = pagemesh_bench::run_node(Plan { suite, mode, nodes, rounds, samples, figures })? {
         let file = File::options().write(true).open(format!("/proc/self/fd/{result}"));
         serde_json::to_writer(file.context("opening the place for the result")?, &run)?;
     }

@@ -70,6 +70,7 @@ pub use pin::PinGuard;
 pub use range::RangeGuard;
 pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};
 pub use region::{Region, RegionOptions};
+pub use runtime::FaultTrace;
 pub use semaphore::Semaphore;
 pub use shared::{AtomicU64, LockError, Mutex, MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use slice::{Plain, SharedSlice};

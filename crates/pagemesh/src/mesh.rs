@@ -1,7 +1,7 @@
 //! The mesh, as one of its nodes sees it.
 
 use crate::pager::Chosen;
-use crate::runtime::Runtime;
+use crate::runtime::{FaultTrace, Runtime};
 use crate::{
     Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError,
     Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
@@ -269,6 +269,17 @@ impl Mesh {
     /// Counts from zero again, but for what other threads do meanwhile.
     pub fn reset_stats(&self) {
         self.runtime.reset_stats();
+    }
+
+    /// Has the stages of each fault timed from now on, or no more. A fault takes some hundred nanoseconds longer then.
+    pub fn trace_faults(&self, on: bool) {
+        self.runtime.trace_faults(on);
+    }
+
+    /// Where the time of the last fault went that was [traced](Mesh::trace_faults); all zero before the first. One fault is known at a
+    /// time: where threads fault at once, their stages are mixed.
+    pub fn last_fault(&self) -> FaultTrace {
+        self.runtime.last_fault()
     }
 
     /// The next node that is gone and was not yet returned by this call; waits for one at most `timeout`.

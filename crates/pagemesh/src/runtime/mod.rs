@@ -17,6 +17,7 @@ mod pins;
 mod receive;
 mod shard;
 mod system_calls;
+mod trace;
 mod twins;
 
 use crate::stats::{Counters, TakenPages, count};
@@ -43,6 +44,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+pub use trace::FaultTrace;
+use trace::{Stage, Tracing};
 
 /// Pages that a prefetch has under way at a time: more gain nothing in throughput, and it leaves tickets to others.
 const AT_A_TIME: usize = 64;
@@ -78,6 +81,7 @@ pub(crate) struct Runtime {
     shard: Mutex<Shard>,
     calls: Calls,
     counters: Counters,
+    tracing: Tracing,
     /// What the network had counted when counting began anew.
     traffic_before: Mutex<Stats>,
     taken: TakenPages,
@@ -154,6 +158,7 @@ impl Runtime {
             shard: Mutex::new(Shard::new(engine, this.clone())),
             calls: Calls::new(limits::TICKETS),
             counters: Counters::default(),
+            tracing: Tracing::default(),
             traffic_before: Mutex::default(),
             taken: TakenPages::default(),
             cold: Cold::default(),
@@ -227,6 +232,14 @@ impl Runtime {
         stats
     }
 
+    pub(crate) fn trace_faults(&self, on: bool) {
+        self.tracing.switch(on);
+    }
+
+    pub(crate) fn last_fault(&self) -> FaultTrace {
+        self.tracing.last_fault()
+    }
+
     /// Gives the engine an event and performs what it asks for. `None` after the end.
     fn event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
         if self.is_inherited() {
@@ -290,6 +303,7 @@ impl Runtime {
                 call.sleep(left);
                 continue;
             };
+            self.tracing.mark(Stage::Lead);
             let mut receiver = Receiving::new(self);
             while call.lead() {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -313,8 +327,11 @@ impl Runtime {
         if call.is_over() {
             count(&self.counters.faults_resolved_here);
         }
+        self.tracing.mark(Stage::Decide);
         let got = self.finish_call(&call, deadline, timeout);
+        self.tracing.mark(Stage::Rearm);
         self.event(|engine, out| engine.on_resumed(ticket, out));
+        self.tracing.mark(Stage::Resume);
         got.map(|_| ())
     }
 
@@ -548,11 +565,13 @@ impl FaultSink for Runtime {
             Access::Write => count(&self.counters.write_faults),
         }
         let began = Instant::now();
+        self.tracing.begin();
         let page = PageAddress::new(RegionId(fault.region.0 as u16), fault.page);
         if self.taken.remove(page) {
             count(&self.counters.pages_regained);
         }
         let resolved = self.acquire(page, access);
+        self.tracing.end();
         self.counters.fault_waited(began.elapsed());
         match resolved {
             Ok(()) => Resolution::Resolved,

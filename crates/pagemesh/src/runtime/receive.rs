@@ -1,6 +1,7 @@
 //! What arrives: handled by whichever thread receives, or put aside for the service thread.
 
 use super::shard::Load;
+use super::trace::Stage;
 use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
 use crate::stats::count;
@@ -72,6 +73,7 @@ impl<'a> Receiving<'a> {
 
 impl Receiver for Receiving<'_> {
     fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject> {
+        self.runtime.tracing.mark(Stage::Await);
         let (view, message) = Message::decode(message).map_err(|error| Reject::from(error.to_string()))?;
         let load = load(&message, payload)?;
         let from = NodeId::new(peer);
@@ -91,9 +93,10 @@ impl Receiver for Receiving<'_> {
         {
             count(&self.runtime.counters.requests_queued);
         }
-        shard
-            .run(self.runtime, load, |engine, out| engine.on_message(from, view, &message, out))
-            .map_err(|violation| Reject::from(violation.to_string()))
+        let handled =
+            shard.run(self.runtime, load, |engine, out| engine.on_message(from, view, &message, out));
+        self.runtime.tracing.mark(Stage::Grant);
+        handled.map_err(|violation| Reject::from(violation.to_string()))
     }
 
     fn on_lost(&mut self, peer: u16, why: LinkLoss) {
