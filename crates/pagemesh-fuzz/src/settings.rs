@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -15,6 +15,7 @@ const NAMES: [&str; 10] = [
     "PAGEMESH_PAGER",
     "PAGEMESH_LEASE_MS",
     "PAGEMESH_SERVICE_NICE",
+    "PAGEMESH_LEND_AFTER",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.
