@@ -17,6 +17,7 @@
 //! * [`Mapping::read_app`] and its kin: recoverable accesses, which return an [`AccessFault`] instead of dying.
 //! * [`diff`]: the bytes of a page that changed since its twin was made, found ([`ServiceView::diff_page`]), stored
 //!   ([`ServiceView::apply_diff`]), and a place for twins ([`TwinPool`]).
+//! * [`SharedRing`]: two streams of bytes through memory that two processes share, of which each believes nothing.
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
 //! ```
@@ -64,6 +65,7 @@ mod page;
 mod pager;
 mod preload;
 mod recoverable;
+mod ring;
 mod service;
 mod signal;
 pub mod uffd;
@@ -79,6 +81,7 @@ pub use pager::{
     choose, probe,
 };
 pub use recoverable::AccessFault;
+pub use ring::{RING_BYTES_LEAST, RING_BYTES_MOST, RingError, RingFault, SharedRing};
 pub use service::ServiceView;
 pub use signal::{BlockedThread, blocked_threads, sigaction, sigbus_blocked_here, sigsegv_blocked_here};
 pub use uffd::UffdError;

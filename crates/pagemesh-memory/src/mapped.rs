@@ -30,7 +30,21 @@ impl Memory {
         ftruncate(&file, bytes as u64).map_err(failed("ftruncate of the memory file"))?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(failed("sealing the memory file"))?;
-        Ok(Memory { _kept: KeptFromChildren::new(file.as_fd()), file, bytes })
+        Ok(Memory::of(file, bytes))
+    }
+
+    /// Over a file of `bytes`, whose size nobody can change any more.
+    pub(crate) fn of(file: OwnedFd, bytes: usize) -> Memory {
+        Memory { _kept: KeptFromChildren::new(file.as_fd()), file, bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The file itself; what is mapped of it stays.
+    pub(crate) fn into_file(self) -> OwnedFd {
+        self.file
     }
 
     /// Makes the file hold `pages`, as zeros where it does not yet.

@@ -1,0 +1,181 @@
+//! One direction of a ring, as its writer and as its reader see it.
+
+use super::RingFault;
+use crate::recoverable::sites;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+const WRITTEN_AT: usize = 0;
+const READ_AT: usize = 128;
+const READER_CALL_AT: usize = 256;
+const WRITER_CALL_AT: usize = 384;
+
+/// What both sides of a lane have in common: where it lies.
+#[derive(Debug)]
+struct Lane {
+    head: *mut u8,
+    bytes: *mut u8,
+    capacity: u64,
+}
+
+// SAFETY: addresses that belong to the process, not to a thread; what lies there is only used as atomics and by `sites::copy`.
+unsafe impl Send for Lane {}
+// SAFETY: see above; nothing in it changes.
+unsafe impl Sync for Lane {}
+
+impl Lane {
+    fn position(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: `new` was promised a mapped head, and the offsets are multiples of 8 inside it. The other process may store there at
+        // any time, which an atomic allows.
+        unsafe { AtomicU64::from_ptr(self.head.add(at).cast()) }
+    }
+
+    fn flag(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: as in `position`.
+        unsafe { AtomicU32::from_ptr(self.head.add(at).cast()) }
+    }
+
+    /// The place of byte `position`, and how many bytes follow it before the lane begins anew.
+    fn place(&self, position: u64) -> (*mut u8, usize) {
+        let offset = (position & (self.capacity - 1)) as usize;
+        // SAFETY: less than `capacity`, which is a power of two, so within the lane.
+        (unsafe { self.bytes.add(offset) }, self.capacity as usize - offset)
+    }
+
+    fn want_call(&self, at: usize, wanted: bool) {
+        self.flag(at).store(u32::from(wanted), Ordering::SeqCst);
+        // Between the wish and the look at the position: pairs with the fence of `take_call`.
+        fence(Ordering::SeqCst);
+    }
+
+    fn take_call(&self, at: usize) -> bool {
+        // Between the position and the look at the wish.
+        fence(Ordering::SeqCst);
+        // A load first: while nobody sleeps the line stays with both processors.
+        self.flag(at).load(Ordering::SeqCst) != 0 && self.flag(at).swap(0, Ordering::SeqCst) != 0
+    }
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    lane: Lane,
+    /// Bytes written; what the head says is for the reader only.
+    written: AtomicU64,
+    /// Bytes that were read when that was last looked at, checked.
+    read: AtomicU64,
+}
+
+impl Outgoing {
+    /// # Safety
+    /// The head and `capacity` bytes, a power of two, are mapped readable and writable for as long as this lives.
+    pub(super) unsafe fn new(head: *mut u8, bytes: *mut u8, capacity: usize) -> Outgoing {
+        let lane = Lane { head, bytes, capacity: capacity as u64 };
+        Outgoing { lane, written: AtomicU64::new(0), read: AtomicU64::new(0) }
+    }
+
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.lane.capacity as usize
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, RingFault> {
+        let written = self.written.load(Ordering::Relaxed);
+        let mut room = self.lane.capacity - (written - self.read.load(Ordering::Relaxed));
+        if room < bytes.len() as u64 {
+            room = self.look(written)?;
+        }
+        let count = bytes.len().min(room as usize);
+        if count == 0 {
+            return Ok(0);
+        }
+        let (to, run) = self.lane.place(written);
+        let first = count.min(run);
+        // SAFETY: `first` bytes fit before the end of the lane, and the rest at its beginning, since `count` is at most the capacity; the
+        // source is a slice of `count` bytes or more. Nobody holds references into the lane.
+        unsafe {
+            let _ = sites::copy(to, bytes.as_ptr(), 0, first);
+            let _ = sites::copy(self.lane.bytes, bytes.as_ptr().add(first), 0, count - first);
+        }
+        let written = written + count as u64;
+        self.written.store(written, Ordering::Relaxed);
+        self.lane.position(WRITTEN_AT).store(written, Ordering::Release);
+        Ok(count)
+    }
+
+    /// Looks at how far the reader is; returns the room there is.
+    fn look(&self, written: u64) -> Result<u64, RingFault> {
+        let least = self.read.load(Ordering::Relaxed);
+        let found = self.lane.position(READ_AT).load(Ordering::Acquire);
+        if !(least..=written).contains(&found) {
+            return Err(RingFault { found, least, most: written });
+        }
+        self.read.store(found, Ordering::Relaxed);
+        Ok(self.lane.capacity - (written - found))
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        // Whatever else it says is for `write` to find.
+        self.lane.position(READ_AT).load(Ordering::Acquire) != written.wrapping_sub(self.lane.capacity)
+    }
+
+    pub(super) fn want_call(&self, wanted: bool) {
+        self.lane.want_call(WRITER_CALL_AT, wanted);
+    }
+
+    pub(super) fn take_call(&self) -> bool {
+        self.lane.take_call(READER_CALL_AT)
+    }
+}
+
+/// The reader's side.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    lane: Lane,
+    /// Bytes read; what the head says is for the writer only.
+    read: AtomicU64,
+}
+
+impl Incoming {
+    /// # Safety
+    /// As for [`Outgoing::new`].
+    pub(super) unsafe fn new(head: *mut u8, bytes: *mut u8, capacity: usize) -> Incoming {
+        Incoming { lane: Lane { head, bytes, capacity: capacity as u64 }, read: AtomicU64::new(0) }
+    }
+
+    pub(super) fn read(&self, space: &mut [u8]) -> Result<usize, RingFault> {
+        let read = self.read.load(Ordering::Relaxed);
+        let written = self.lane.position(WRITTEN_AT).load(Ordering::Acquire);
+        let most = read + self.lane.capacity;
+        if !(read..=most).contains(&written) {
+            return Err(RingFault { found: written, least: read, most });
+        }
+        let count = space.len().min((written - read) as usize);
+        if count == 0 {
+            return Ok(0);
+        }
+        let (from, run) = self.lane.place(read);
+        let first = count.min(run);
+        // SAFETY: as in `write`: both runs lie in the lane, and `space` has room for `count` bytes. The other process may change them
+        // meanwhile, which a copy in machine code bears.
+        unsafe {
+            let _ = sites::copy(space.as_mut_ptr(), from, 0, first);
+            let _ = sites::copy(space.as_mut_ptr().add(first), self.lane.bytes, 0, count - first);
+        }
+        let read = read + count as u64;
+        self.read.store(read, Ordering::Relaxed);
+        self.lane.position(READ_AT).store(read, Ordering::Release);
+        Ok(count)
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.lane.position(WRITTEN_AT).load(Ordering::Acquire) != self.read.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn want_call(&self, wanted: bool) {
+        self.lane.want_call(READER_CALL_AT, wanted);
+    }
+
+    pub(super) fn take_call(&self) -> bool {
+        self.lane.take_call(WRITER_CALL_AT)
+    }
+}
