@@ -2,10 +2,10 @@
 
 use crate::preload::{self, PreloadError};
 use clap::Args;
-use pagemesh::Config;
 use pagemesh::pager::uffd::{Features, Scope};
 use pagemesh::pager::{Chosen, Opening, PagerChoiceError, Probe, choose, probe};
 use pagemesh::priority::{self, SERVICE_BELOW};
+use pagemesh::{Config, Transport};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,13 +22,14 @@ const BY: &str = "by: ";
 /// Says what this machine offers, and exits with 1 when pagemesh cannot run here.
 ///
 /// It looks as this user and in this place: run it where the program will run, in the same container.
-/// PAGEMESH_PAGER is obeyed as by any node.
+/// PAGEMESH_PAGER and PAGEMESH_TRANSPORT are obeyed as by any node.
 #[derive(Args)]
 pub struct DoctorArguments {}
 
 /// Prints the findings and returns the exit code.
 pub fn main(_: &DoctorArguments) -> ExitCode {
-    let asked = match Config::pager_from_env() {
+    let asked = Config::pager_from_env().and_then(|pager| Ok((pager, Config::transport_from_env()?)));
+    let (asked, transport) = match asked {
         Ok(asked) => asked,
         Err(error) => {
             eprintln!("pagemesh doctor: {error}");
@@ -36,7 +37,7 @@ pub fn main(_: &DoctorArguments) -> ExitCode {
         }
     };
     let choice = choose(asked);
-    print!("{}", report(&probe(), &choice, &preload::find()));
+    print!("{}", report(&probe(), &choice, &preload::find(), transport));
     if choice.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -44,6 +45,7 @@ fn report(
     found: &Probe,
     choice: &Result<Chosen, PagerChoiceError>,
     library: &Result<PathBuf, PreloadError>,
+    transport: Transport,
 ) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
@@ -101,6 +103,7 @@ fn report(
         Ok(path) => row("preload library", &path.display().to_string()),
         Err(error) => row("preload library", &format!("none: {error}")),
     }
+    row("messages on this host", &sharing(transport));
     match choice {
         Ok(chosen) => row("chosen", &format!("{}: {}", chosen.kind, reason(chosen, found))),
         Err(error) => row("pagemesh cannot run here", &error.to_string()),
@@ -143,6 +146,21 @@ fn service(nice: Option<(i32, i32)>) -> String {
         Some((_, nice)) => format!("nice {nice}: waits its turn where the program computes on all cores"),
         None => "cannot be started".to_owned(),
     }
+}
+
+/// What two nodes must have in common to share memory, as it is here.
+fn sharing(transport: Transport) -> String {
+    if transport == Transport::Tcp {
+        return "TCP: PAGEMESH_TRANSPORT is tcp".to_owned();
+    }
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let elsewhere = if transport == Transport::Ring { "no mesh" } else { "TCP" };
+    format!(
+        "shared memory with nodes of this user, of boot {} and in {}; else {elsewhere}",
+        kernel.trim().get(..8).unwrap_or("unknown"),
+        network.display()
+    )
 }
 
 fn user(found: &Probe) -> String {

@@ -28,10 +28,8 @@ impl Settings {
                 return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate, migration and release");
             }
         };
-        match text("PAGEMESH_TRANSPORT").as_deref() {
-            None | Some("" | "auto" | "tcp") => {}
-            Some(other) => return unknown("PAGEMESH_TRANSPORT", other, "auto and tcp"),
-        }
+        // Looked at again by every start; here for an error before anything is begun.
+        Config::transport_from_env()?;
         Ok(Settings { protocol })
     }
 }

@@ -5,7 +5,8 @@
 //! `pagemesh-protocol`), never touch a page table or a signal (that is `pagemesh-memory`), never block in a
 //! send, and never print or exit.
 //!
-//! * [`join`](fn@join) forms the full mesh: one TCP stream for each pair of nodes.
+//! * [`join`](fn@join) forms the full mesh: one TCP stream for each pair of nodes, and beside it, where two nodes are on one host
+//!   and may share memory, a ring ([`RingLink`]) through which their messages go instead.
 //! * [`frame`] cuts a byte stream into messages with payloads and back.
 //! * [`Switch`] holds all links of a node. A thread that waits for a reply becomes the [`Leader`] and receives for
 //!   the whole node; the service thread receives when nobody waits. What arrives goes to a [`Receiver`].
@@ -13,10 +14,12 @@
 
 pub mod frame;
 pub mod join;
+pub mod ring;
 pub mod switch;
 
 pub use frame::{FrameError, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, PAGE_BYTES};
 pub use join::{JoinError, JoinOptions, Joined, Refusal, WIRE_VERSION, join};
+pub use ring::{LinkKind, NoRing, RingEnd, RingFault, RingLink, RingSource, Transport};
 pub use switch::{
     EnqueueError, Leader, LinkCounters, LinkLoss, Receiver, Reject, Switch, SwitchCounters, TX_LIMIT_BYTES,
 };

@@ -12,7 +12,7 @@ use std::sync::{Barrier, OnceLock};
 use std::thread::{self, ScopedJoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, mesh, narrow_stream_pair, stream_pair, switch_and_peers};
+use common::{DEADLINE, mesh, narrow_stream_pair, ring_mesh, stream_pair, switch_and_peers};
 use pagemesh_net::{LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
 
 /// One waiting thread of a node: which of its requests was answered last, and how to wake it.
@@ -148,6 +148,39 @@ fn more_threads_than_cores_over_narrow_sockets() {
     stress(&mesh(2, narrow_stream_pair), 6, 800);
 }
 
+/// Room for a few pages: both directions run full.
+const NARROW_RING: usize = 3 * PAGE_BYTES;
+
+fn all_rings(_: usize, _: usize) -> bool {
+    false
+}
+
+#[test]
+fn a_hundred_thousand_requests_through_rings() {
+    stress(&ring_mesh(3, 64 * 1024, all_rings), 3, 11_200);
+}
+
+#[test]
+fn rings_and_sockets_in_one_mesh() {
+    stress(&ring_mesh(4, 64 * 1024, |one, two| one == 0 && two == 3), 2, 4_000);
+}
+
+#[test]
+fn all_receivers_of_rings_spin() {
+    let switches = ring_mesh(2, 64 * 1024, all_rings);
+    for switch in &switches {
+        switch.set_spin(Duration::from_micros(20));
+        switch.set_service_spin(Duration::from_micros(20));
+    }
+    stress(&switches, 1, 20_000);
+    stress(&switches, 3, 5_000);
+}
+
+#[test]
+fn more_threads_than_cores_through_narrow_rings() {
+    stress(&ring_mesh(2, NARROW_RING, all_rings), 6, 2_000);
+}
+
 /// The other half of a conversation that one thread has with itself.
 struct Silent;
 
@@ -218,7 +251,11 @@ fn the_service_thread_is_called() {
 
 #[test]
 fn the_service_thread_stays_asleep_while_a_leader_receives() {
-    let switches = mesh(2, stream_pair);
+    the_service_thread_sleeps(&mesh(2, stream_pair));
+    the_service_thread_sleeps(&ring_mesh(2, 64 * 1024, all_rings));
+}
+
+fn the_service_thread_sleeps(switches: &[Switch]) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let switch = &switches[0];
@@ -259,7 +296,11 @@ fn the_service_thread_stays_asleep_while_a_leader_receives() {
 /// on its way out. Afterwards nobody leads, so only an armed service thread brings the frame in.
 #[test]
 fn a_leader_that_leaves_while_the_service_thread_is_woken_strands_nothing() {
-    let switches = mesh(2, stream_pair);
+    leaders_come_and_go(&mesh(2, stream_pair));
+    leaders_come_and_go(&ring_mesh(2, 64 * 1024, all_rings));
+}
+
+fn leaders_come_and_go(switches: &[Switch]) {
     let switch = &switches[0];
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

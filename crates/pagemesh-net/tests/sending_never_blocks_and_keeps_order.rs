@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::{DEADLINE, mesh, narrow_stream_pair, stream_pair};
+use common::{DEADLINE, mesh, narrow_stream_pair, ring_mesh, stream_pair};
 use pagemesh_net::{EnqueueError, LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
 
 /// Checks that the frames of each sending thread come in order and whole.
@@ -48,15 +48,23 @@ impl Receiver for Inspector<'_> {
     }
 }
 
+fn narrow_rings() -> Vec<Switch> {
+    ring_mesh(2, 5 * PAGE_BYTES, |_, _| false)
+}
+
 #[test]
 fn bulk_in_both_directions_between_two_leaders() {
+    bulk_in_both_directions(&mesh(2, narrow_stream_pair));
+    bulk_in_both_directions(&narrow_rings());
+}
+
+fn bulk_in_both_directions(switches: &[Switch]) {
     const PAGES: usize = 900;
-    let switches = mesh(2, narrow_stream_pair);
     let received = [const { AtomicUsize::new(0) }; 2];
     let full = Barrier::new(2);
     thread::scope(|scope| {
         for me in 0..2 {
-            let (switches, received, full) = (&switches, &received, &full);
+            let (received, full) = (&received, &full);
             scope.spawn(move || {
                 let start = Instant::now();
                 let mut inspector = Inspector { next: vec![0], received: &received[me] };
@@ -87,8 +95,12 @@ fn bulk_in_both_directions_between_two_leaders() {
 
 #[test]
 fn whoever_receives_goes_on_sending() {
+    the_receiver_goes_on_sending(&mesh(2, narrow_stream_pair));
+    the_receiver_goes_on_sending(&narrow_rings());
+}
+
+fn the_receiver_goes_on_sending(switches: &[Switch]) {
     const PAGES: usize = 500;
-    let switches = mesh(2, narrow_stream_pair);
     let received = AtomicUsize::new(0);
     // Queued and flushed by a thread that then goes away; node 0 only ever waits as its service thread.
     for number in 0..PAGES as u64 {
@@ -160,4 +172,6 @@ fn many_senders(switches: &[Switch], threads: usize, frames: u64) {
 fn many_threads_sending_at_once_keep_their_orders() {
     many_senders(&mesh(2, stream_pair), 4, 600);
     many_senders(&mesh(2, narrow_stream_pair), 4, 600);
+    many_senders(&ring_mesh(2, 64 * 1024, |_, _| false), 4, 600);
+    many_senders(&narrow_rings(), 4, 600);
 }

@@ -1,5 +1,6 @@
 //! How a node finds its mesh.
 
+use crate::Transport;
 use crate::pager::PagerKind;
 use pagemesh_net::JoinOptions;
 use pagemesh_protocol::limits;
@@ -7,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
 const PAGER: &str = "PAGEMESH_PAGER";
+const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
 
 /// Why a configuration is no good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +54,7 @@ pub struct Config {
     pub(crate) service_nice: Option<i32>,
     pub(crate) pager: Option<PagerKind>,
     pub(crate) lend_after: u32,
+    pub(crate) transport: Option<Transport>,
 }
 
 impl Config {
@@ -81,6 +84,7 @@ impl Config {
             service_nice: None,
             pager: None,
             lend_after: limits::LEND_AFTER,
+            transport: None,
         }
     }
 
@@ -91,8 +95,8 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_SERVICE_NICE` and
-    /// `PAGEMESH_PAGER` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_SERVICE_NICE`,
+    /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -126,7 +130,8 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_SERVICE_NICE`, where they are set; `PAGEMESH_PAGER` is looked at too.
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_SERVICE_NICE`, where they are set; `PAGEMESH_PAGER` and
+    /// `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -180,6 +185,7 @@ impl Config {
             config.service_nice = Some(nice);
         }
         pager_setting(get(PAGER))?;
+        transport_setting(get(TRANSPORT).as_deref())?;
         Ok(config)
     }
 
@@ -189,6 +195,14 @@ impl Config {
     /// When it holds something else than a pager's name or `auto`.
     pub fn pager_from_env() -> Result<Option<PagerKind>, ConfigError> {
         pager_setting(variable(PAGER))
+    }
+
+    /// What `PAGEMESH_TRANSPORT` asks for; [`Transport::Auto`] where it is not set.
+    ///
+    /// # Errors
+    /// When it holds something else than `auto`, `tcp` or `ring`.
+    pub fn transport_from_env() -> Result<Transport, ConfigError> {
+        transport_setting(variable(TRANSPORT).as_deref())
     }
 
     /// For node 0: meet on this socket, which listens already.
@@ -266,6 +280,14 @@ impl Config {
         self
     }
 
+    /// What messages to nodes on the same host may go through. Without this `PAGEMESH_TRANSPORT` decides, and without that shared
+    /// memory is taken where it can be had.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Config {
+        self.transport = Some(transport);
+        self
+    }
+
     /// How long a waiting thread polls before it sleeps (0). Worth 50 us where every node has a core to spare; with fewer
     /// cores it keeps the awaited node from running.
     #[must_use]
@@ -298,6 +320,19 @@ fn pager_setting(text: Option<String>) -> Result<Option<PagerKind>, ConfigError>
             name: PAGER,
             found: text,
             wanted: "auto, sigbus, handler or sigsegv",
+        }),
+    }
+}
+
+fn transport_setting(text: Option<&str>) -> Result<Transport, ConfigError> {
+    match text.map_or("", str::trim) {
+        "" | "auto" => Ok(Transport::Auto),
+        "tcp" => Ok(Transport::Tcp),
+        "ring" => Ok(Transport::Ring),
+        found => Err(ConfigError::Invalid {
+            name: TRANSPORT,
+            found: found.to_owned(),
+            wanted: "auto, tcp or ring",
         }),
     }
 }
@@ -350,6 +385,16 @@ mod tests {
         }
         let wrong = pager_setting(Some("magic".to_owned())).unwrap_err().to_string();
         assert!(wrong.contains("auto, sigbus, handler or sigsegv") && wrong.contains("magic"), "{wrong}");
+    }
+
+    #[test]
+    fn a_transport_is_asked_for_by_name() {
+        let asked = |text| transport_setting(Some(text));
+        assert_eq!(transport_setting(None), Ok(Transport::Auto));
+        assert_eq!(asked("auto"), Ok(Transport::Auto));
+        assert_eq!(asked("tcp"), Ok(Transport::Tcp));
+        assert_eq!(asked(" ring"), Ok(Transport::Ring));
+        assert!(asked("rdma").unwrap_err().to_string().contains("auto, tcp or ring"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::pager::Chosen;
 use crate::runtime::{FaultTrace, Runtime};
 use crate::{
-    Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, Lock, NodeId, PinError,
+    Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, LinkKind, Lock, NodeId, PinError,
     Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
     Semaphore, Stats, SyncError,
 };
@@ -48,6 +48,12 @@ impl Mesh {
     /// This node's number.
     pub fn node(&self) -> NodeId {
         self.runtime.node()
+    }
+
+    /// What messages to `node` go through, and why if that is not shared memory; `None` for this node itself, and for one that does not
+    /// exist.
+    pub fn link(&self, node: NodeId) -> Option<LinkKind> {
+        self.runtime.link(node)
     }
 
     /// How many nodes joined.

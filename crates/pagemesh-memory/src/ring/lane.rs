@@ -42,7 +42,12 @@ impl Lane {
     }
 
     fn want_call(&self, at: usize, wanted: bool) {
-        self.flag(at).store(u32::from(wanted), Ordering::SeqCst);
+        if !wanted {
+            // A call too many does no harm.
+            self.flag(at).store(0, Ordering::Relaxed);
+            return;
+        }
+        self.flag(at).store(1, Ordering::SeqCst);
         // Between the wish and the look at the position: pairs with the fence of `take_call`.
         fence(Ordering::SeqCst);
     }

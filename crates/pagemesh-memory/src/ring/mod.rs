@@ -189,7 +189,8 @@ impl Memory {
             return Err(format!("its size is not sealed ({seals:?})"));
         }
         let bytes = fstat(&file).map_err(|errno| format!("its size is unknown: {errno}"))?.st_size;
-        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0 && bytes.is_multiple_of(PAGE_BYTES));
+        let bytes =
+            usize::try_from(bytes).ok().filter(|bytes| *bytes > 0 && bytes.is_multiple_of(PAGE_BYTES));
         bytes.map(|bytes| Memory::of(file, bytes)).ok_or_else(|| "it is not made of whole pages".to_owned())
     }
 }

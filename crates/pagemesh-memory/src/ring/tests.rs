@@ -23,7 +23,8 @@ fn position(range: &MappedRange, at: usize) -> &AtomicU64 {
 #[test]
 fn bytes_come_out_in_order_in_both_directions_and_across_the_end() {
     let (one, two) = pair();
-    let all: Vec<u8> = (0..3_000_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let all: Vec<u8> =
+        (0..3_000_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for (from, to) in [(&one, &two), (&two, &one)] {
         thread::scope(|scope| {
             scope.spawn(|| {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::ring::NoRing;
+
 use super::message::{NodeSet, Refusal, WIRE_VERSION};
 
 /// Why the mesh was not formed, as this node sees it.
@@ -61,6 +63,16 @@ pub enum JoinError {
     PeerVanished {
         /// The node.
         node: u16,
+    },
+    /// Shared memory was insisted on, and cannot be had with this node.
+    #[error(
+        "cannot join: no shared memory with node {node}: {reason}; allow TCP, or start the nodes as one user on one host"
+    )]
+    NoRing {
+        /// The node.
+        node: u16,
+        /// Why.
+        reason: NoRing,
     },
     /// Something that is not a pagemesh node of this version answers at the address of one.
     #[error(

@@ -11,6 +11,8 @@
 //! it, so that two jobs cannot be mixed up. It is no secret and no proof of anything: who can reach the listener can
 //! join. Listeners are therefore on loopback unless another address is asked for.
 //!
+//! Then each two nodes find out whether they share a host, and with it memory: [`same_host`].
+//!
 //! Anything else that connects is dropped or refused, with a warning in the log, and delays nobody. The byte layout of
 //! every message is in [`message`].
 
@@ -20,10 +22,12 @@ mod error;
 mod lobby;
 mod member;
 pub mod message;
+mod same_host;
 mod socket;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::Coordinator;
@@ -31,6 +35,7 @@ pub use error::JoinError;
 use member::Member;
 pub use message::{Refusal, WIRE_VERSION};
 
+use crate::ring::{LinkKind, RingLink, RingSource, Transport};
 use crate::switch::MAX_NODES;
 
 const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -55,6 +60,10 @@ pub struct JoinOptions {
     /// How long the machine of a peer may be silent before the peer is lost: [`LEASE_MIN`](JoinOptions::LEASE_MIN) to
     /// [`LEASE_MAX`](JoinOptions::LEASE_MAX). Each node decides for itself.
     pub lease: Duration,
+    /// What the links may consist of.
+    pub transport: Transport,
+    /// Who maps memory that is shared with nodes on the same host; without it all links are TCP.
+    pub rings: Option<Arc<dyn RingSource>>,
 }
 
 impl JoinOptions {
@@ -68,9 +77,20 @@ impl JoinOptions {
     /// Listens on loopback only, allows 30 s, and has a lease of 4 s.
     pub fn new(node: u16, nodes: u16, coordinator: SocketAddr) -> Self {
         let listen_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let timeout = Duration::from_secs(30);
-        let lease = Self::LEASE;
-        Self { node, nodes, coordinator, listener: None, listen_address, listen_port: 0, timeout, lease }
+        let (timeout, lease) = (Duration::from_secs(30), Self::LEASE);
+        let transport = Transport::Auto;
+        Self {
+            node,
+            nodes,
+            coordinator,
+            listener: None,
+            listen_address,
+            listen_port: 0,
+            timeout,
+            lease,
+            transport,
+            rings: None,
+        }
     }
 
     fn check(&self) -> Result<(), JoinError> {
@@ -104,6 +124,10 @@ pub struct Joined {
     /// The link to each node, by number; `None` for this node. Non-blocking, no delay, and set to end when the peer's machine has
     /// been silent for the lease. What [`Switch::new`](crate::Switch::new) wants.
     pub streams: Vec<Option<TcpStream>>,
+    /// What the link to each node is; `None` for this node.
+    pub kinds: Vec<Option<LinkKind>>,
+    /// The rings of those links that have one. What [`Switch::with_rings`](crate::Switch::with_rings) wants.
+    pub rings: Vec<Option<RingLink>>,
 }
 
 /// Forms the mesh together with the other nodes, which call this too. Returns when all links of all nodes are up.
@@ -115,10 +139,10 @@ pub fn join(options: JoinOptions) -> Result<Joined, JoinError> {
     let mut options = options;
     let (node, nodes) = (options.node, options.nodes);
     if nodes == 1 {
-        return Ok(Joined { node, nodes, streams: vec![None] });
+        return Ok(Joined { node, nodes, streams: vec![None], kinds: vec![None], rings: vec![None] });
     }
     let deadline = Instant::now() + options.timeout;
-    let streams = if node == 0 {
+    let streams: Vec<Option<TcpStream>> = if node == 0 {
         let listener = match options.listener.take() {
             Some(listener) => listener,
             None => listen(usable(options.coordinator, node)?)?,
@@ -132,7 +156,10 @@ pub fn join(options: JoinOptions) -> Result<Joined, JoinError> {
     for stream in streams.iter().flatten() {
         socket::set_lease(stream, options.lease).map_err(JoinError::io("setting the options of a link"))?;
     }
-    Ok(Joined { node, nodes, streams })
+    let found = same_host::introduce(&options, &streams, deadline)?;
+    let found = found.into_iter().map(|found| found.map_or((None, None), |(kind, ring)| (Some(kind), ring)));
+    let (kinds, rings) = found.unzip();
+    Ok(Joined { node, nodes, streams, kinds, rings })
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, JoinError> {

@@ -7,11 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use super::counters::LinkCounts;
 use super::loss::LinkLoss;
 use super::outgoing::Outgoing;
+use crate::ring::RingLink;
 
 /// Everything about one peer except what was received from it, which belongs to whoever receives.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) stream: TcpStream,
+    /// Where there is one, all messages go through it, and the stream only tells of the peer's end.
+    pub(super) ring: Option<RingLink>,
     pub(super) outgoing: Outgoing,
     pub(super) counts: LinkCounts,
     /// Nothing more may be queued.
@@ -23,9 +26,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream, ring: Option<RingLink>) -> Self {
         Self {
             stream,
+            ring,
             outgoing: Outgoing::new(),
             counts: LinkCounts::default(),
             ended: AtomicBool::new(false),

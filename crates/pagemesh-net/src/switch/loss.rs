@@ -6,6 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::frame::{FrameError, MAX_MESSAGE_BYTES, PAGE_BYTES};
+use crate::ring::RingFault;
 
 /// Why the link to a peer ended. Given to [`Receiver::on_lost`](super::Receiver::on_lost), once for each peer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -23,6 +24,12 @@ pub enum LinkLoss {
     /// What the peer sent is not a frame.
     #[error("the peer sent bytes that are no frame: {0}")]
     BadFrame(FrameError),
+    /// What the peer wrote into the memory that it shares with this node is nothing that a node writes.
+    #[error("the peer spoilt the memory that it shares with this node: {0}")]
+    BadRing(RingFault),
+    /// The peer sent bytes over TCP on a link whose messages go through shared memory.
+    #[error("the peer sent bytes beside the shared memory of its link")]
+    BytesBesideRing,
     /// The receiver refused a message of the peer.
     #[error("a message of the peer was refused: {0}")]
     Rejected(Cow<'static, str>),

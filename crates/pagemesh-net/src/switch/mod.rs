@@ -54,6 +54,7 @@ mod link;
 mod loss;
 mod outgoing;
 mod receiving;
+mod rings;
 mod wake;
 
 use std::fmt;
@@ -73,10 +74,12 @@ pub use loss::{EnqueueError, LinkLoss, Reject};
 pub use outgoing::TX_LIMIT_BYTES;
 
 use crate::frame::FramePrefix;
+use crate::ring::RingLink;
 use counters::SwitchCounts;
 use link::Link;
 use outgoing::SendOutcome;
-use receiving::{Receiving, wait};
+use outgoing::Way;
+use receiving::{RING_LOOKS, Receiving, wait};
 use wake::Wake;
 
 /// Nodes of a mesh, at most: a set of them is one `u64`.
@@ -87,6 +90,12 @@ const ROOM_LOOK: Duration = Duration::from_millis(50);
 
 /// Names the leader-wake eventfd in the inner epoll; a link is named by its peer's number.
 const LEADER_WAKE: u64 = u64::MAX;
+/// Together with a peer's number names the bell of its ring.
+const BELL: u64 = 1 << 32;
+/// Rounds in a row that the service thread serves before it looks at what else it has to do.
+const SERVICE_ROUNDS: u32 = 16;
+/// How long a thread that waits for room in a ring sleeps before it looks again: the bell belongs to whoever receives.
+const RING_ROOM_LOOK: Duration = Duration::from_micros(100);
 /// The two things in the outer epoll.
 const SERVICE_WAKE: u64 = 1;
 const INNER: u64 = 0;
@@ -136,6 +145,16 @@ pub struct Switch {
     dirty: AtomicU64,
     /// Bit `peer`: its socket was full; `EPOLLOUT` is armed.
     blocked: AtomicU64,
+    /// Bit `peer`: its messages come through a ring, and it is there.
+    rings: AtomicU64,
+    /// Bit `peer`: its messages come through its socket, and it is there.
+    sockets: AtomicU64,
+    /// Peers with which there was traffic lately.
+    active: AtomicU64,
+    /// A thread leads. Only a hint.
+    leading: AtomicBool,
+    /// The service thread has stood itself down, because somebody else had the receive lock.
+    service_disarmed: AtomicBool,
     spin_ns: AtomicU64,
     service_spin_ns: AtomicU64,
     /// The last round of the service thread found something to do.
@@ -164,6 +183,25 @@ impl Switch {
     /// `InvalidInput` when there are more than [`MAX_NODES`] streams or one for the node itself; otherwise
     /// what `epoll_create1(2)`, `eventfd(2)`, `epoll_ctl(2)` or `fcntl(2)` say: too many open files, mostly.
     pub fn new(node: u16, streams: Vec<Option<TcpStream>>) -> io::Result<Self> {
+        let rings = streams.iter().map(|_| None).collect();
+        Self::with_rings(node, streams, rings)
+    }
+
+    /// As [`new`](Self::new); with peers for which there is a ring, messages go through that, in both directions. Their stream
+    /// must bring nothing more, and tells when they are gone.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and `InvalidInput` when there are not as many places for rings as for streams.
+    pub fn with_rings(
+        node: u16,
+        streams: Vec<Option<TcpStream>>,
+        rings: Vec<Option<RingLink>>,
+    ) -> io::Result<Self> {
+        if rings.len() != streams.len() {
+            let what =
+                format!("{} places for rings were given beside {} streams", rings.len(), streams.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         if streams.len() > usize::from(MAX_NODES) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -183,16 +221,32 @@ impl Switch {
         let outer = epoll::create(CreateFlags::CLOEXEC)?;
         let leader_wake = Wake::new()?;
         let service_wake = Wake::new()?;
-        for (peer, stream) in streams.iter().enumerate() {
-            if let Some(stream) = stream {
-                stream.set_nonblocking(true)?;
-                epoll::add(&inner, stream, EventData::new_u64(peer as u64), EventFlags::IN)?;
+        let links: Vec<_> = streams
+            .into_iter()
+            .zip(rings)
+            .map(|(stream, ring)| stream.map(|stream| Link::new(stream, ring)))
+            .collect();
+        let (mut with_ring, mut with_socket) = (0, 0);
+        for (peer, link) in (0..).zip(&links) {
+            let Some(link) = link else { continue };
+            link.stream.set_nonblocking(true)?;
+            epoll::add(&inner, &link.stream, EventData::new_u64(u64::from(peer)), EventFlags::IN)?;
+            if let Some(ring) = &link.ring {
+                let data = EventData::new_u64(BELL | u64::from(peer));
+                epoll::add(&inner, ring.own_bell(), data, EventFlags::IN | EventFlags::ET)?;
+                with_ring |= bit(peer);
+                // Nobody watches it yet. A peer that wrote before this called nobody.
+                ring.end.call_reader(true);
+                if ring.end.is_readable() {
+                    ring.call_self();
+                }
+            } else {
+                with_socket |= bit(peer);
             }
         }
         epoll::add(&inner, leader_wake.descriptor(), EventData::new_u64(LEADER_WAKE), EventFlags::IN)?;
         epoll::add(&outer, &inner, EventData::new_u64(INNER), EventFlags::IN)?;
         epoll::add(&outer, service_wake.descriptor(), EventData::new_u64(SERVICE_WAKE), EventFlags::IN)?;
-        let links: Vec<_> = streams.into_iter().map(|stream| stream.map(Link::new)).collect();
         Ok(Self {
             node,
             receiving: Mutex::new(Receiving::new(&links)),
@@ -203,6 +257,11 @@ impl Switch {
             service_wake,
             dirty: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            rings: AtomicU64::new(with_ring),
+            sockets: AtomicU64::new(with_socket),
+            active: AtomicU64::new(0),
+            leading: AtomicBool::new(false),
+            service_disarmed: AtomicBool::new(false),
             spin_ns: AtomicU64::new(0),
             service_spin_ns: AtomicU64::new(0),
             served: AtomicBool::new(false),
@@ -238,16 +297,22 @@ impl Switch {
     /// Waits until the queue to every peer holds less than `bytes`, or `deadline` has passed; the kernel is asked to take what it
     /// can. For a thread that is about to queue much, and holds no lock: others go on receiving meanwhile.
     pub fn wait_room(&self, bytes: usize, deadline: Instant) {
-        for link in self.links.iter().flatten() {
+        for (peer, link) in (0..).zip(&self.links) {
+            let Some(link) = link else { continue };
             while link.outgoing.queued() >= bytes && !link.has_ended() {
+                self.refill(peer, link);
                 self.flush();
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return;
                 }
-                let timeout = Timespec::try_from(left.min(ROOM_LOOK)).ok();
                 // Interrupted or not, it is looked at again.
-                let _ = poll(&mut [PollFd::new(&link.stream, PollFlags::OUT)], timeout.as_ref());
+                let _ = if link.ring.is_some() {
+                    poll(&mut [], Timespec::try_from(left.min(RING_ROOM_LOOK)).ok().as_ref())
+                } else {
+                    let timeout = Timespec::try_from(left.min(ROOM_LOOK)).ok();
+                    poll(&mut [PollFd::new(&link.stream, PollFlags::OUT)], timeout.as_ref())
+                };
             }
         }
     }
@@ -320,7 +385,8 @@ impl Switch {
             let clean = || {
                 self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
             };
-            let (outcome, taken_bytes) = link.outgoing.send(&mut sending, &link.stream, clean);
+            let way = link.ring.as_ref().map_or(Way::Socket(&link.stream), Way::Ring);
+            let (outcome, taken_bytes) = link.outgoing.send(&mut sending, way, clean);
             link.counts.bytes_out.add(taken_bytes as u64);
             match outcome {
                 SendOutcome::Drained => {
@@ -333,14 +399,25 @@ impl Switch {
                     self.counts.sends_blocked.add(1);
                     // Before arming: the event may be handled at once.
                     self.blocked.fetch_or(bit(peer), Ordering::SeqCst);
-                    if !sending.armed {
+                    if let Some(ring) = &link.ring {
+                        ring.end.call_writer(true);
+                        if ring.end.is_writable() {
+                            ring.end.call_writer(false);
+                            self.blocked.fetch_and(!bit(peer), Ordering::SeqCst);
+                        }
+                    } else if !sending.armed {
                         sending.armed = true;
                         self.set_interest(peer, link, EventFlags::IN | EventFlags::OUT);
                     }
                 }
                 SendOutcome::Broken(why) => {
                     link.end_sending(why);
-                    self.forget(peer);
+                    if link.ring.is_some() {
+                        // Nothing is wrong with the stream, which is what wakes whoever reports the loss.
+                        let _ = link.stream.shutdown(std::net::Shutdown::Both);
+                    }
+                    self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
+                    self.blocked.fetch_and(!bit(peer), Ordering::SeqCst);
                 }
             }
             drop(sending);
@@ -365,6 +442,8 @@ impl Switch {
 
     /// Nothing will be sent to `peer` any more.
     fn forget(&self, peer: u16) {
+        self.rings.fetch_and(!bit(peer), Ordering::SeqCst);
+        self.sockets.fetch_and(!bit(peer), Ordering::SeqCst);
         self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
         self.blocked.fetch_and(!bit(peer), Ordering::SeqCst);
     }
@@ -374,11 +453,26 @@ impl Switch {
     ///
     /// `None`: another thread receives. It (or the service thread after it) will deliver what is waited for.
     pub fn try_lead(&self) -> Option<Leader<'_>> {
-        let receiving = self.try_receiving()?;
+        let mut receiving = self.try_receiving()?;
+        self.leading.store(true, Ordering::Relaxed);
         self.leader_wake.reset();
-        self.set_armed(false);
+        receiving.stood_down = false;
+        // Peers with rings call nobody while they are watched: with those alone this can wait until the leader sleeps.
+        if self.has_sockets() {
+            receiving.stand_down(self);
+        }
+        receiving.count_lead(self);
+        receiving.watch(self, 0);
         self.counts.leads.add(1);
         Some(Leader { switch: self, receiving: Some(receiving) })
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.sockets.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_socket(&self, peer: u16) -> bool {
+        self.sockets.load(Ordering::Relaxed) & bit(peer) != 0
     }
 
     fn try_receiving(&self) -> Option<MutexGuard<'_, Receiving>> {
@@ -443,16 +537,35 @@ impl Switch {
         if spin.is_zero() || !self.served.swap(false, Ordering::Relaxed) {
             return Ok(false);
         }
+        let watched = self.active.load(Ordering::Relaxed) & self.live_rings();
+        self.want_calls(watched, false);
         let start = Instant::now();
-        while !self.service_wake.is_notified() && start.elapsed() < spin {
-            let mut events = [const { MaybeUninit::uninit() }; 2];
-            let ready = wait(&self.outer, &mut events, Some(Duration::ZERO))?;
-            if !ready.is_empty() {
-                self.handle_outer(ready, receiver)?;
+        let mut looks = 0u32;
+        while !self.service_wake.is_notified() && !self.leading.load(Ordering::Relaxed) {
+            if self.any_news(watched) {
+                let Some(mut receiving) = self.try_receiving() else { break };
+                receiving.take_over(watched);
+                self.serve_rounds(&mut receiving, receiver)?;
                 return Ok(true);
+            }
+            looks += 1;
+            if self.has_sockets() || looks.is_multiple_of(RING_LOOKS) {
+                let mut events = [const { MaybeUninit::uninit() }; 2];
+                let ready = wait(&self.outer, &mut events, Some(Duration::ZERO))?;
+                if !ready.is_empty() {
+                    self.want_calls(watched, true);
+                    self.leave_news(watched);
+                    self.handle_outer(ready, receiver)?;
+                    return Ok(true);
+                }
+            }
+            if start.elapsed() >= spin {
+                break;
             }
             std::hint::spin_loop();
         }
+        self.want_calls(watched, true);
+        self.leave_news(watched);
         Ok(false)
     }
 
@@ -474,13 +587,15 @@ impl Switch {
         if receiving.is_none() {
             self.counts.service_met_leader.add(1);
             self.set_armed(false);
+            // After standing down and before the lock is tried again: whoever leaves unlocks, and then looks at this.
+            self.service_disarmed.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
             disarmed = true;
             receiving = self.try_receiving();
         }
         let Some(mut receiving) = receiving else { return Ok(()) };
-        let result = receiving.serve_round(self, receiver);
+        let result = self.serve_rounds(&mut receiving, receiver);
         drop(receiving);
-        self.served.store(true, Ordering::Relaxed);
         if disarmed {
             self.set_armed(true);
         }
@@ -488,11 +603,30 @@ impl Switch {
         result
     }
 
+    /// Serves until nothing is left in the rings that called, or for so many rounds.
+    fn serve_rounds(&self, receiving: &mut Receiving, receiver: &mut dyn Receiver) -> io::Result<()> {
+        let mut result = receiving.serve_round(self, receiver);
+        self.flush();
+        for _ in 1..SERVICE_ROUNDS {
+            if result.is_err() || receiving.unwatch(self) {
+                break;
+            }
+            result = receiving.serve_round(self, receiver);
+            self.flush();
+        }
+        receiving.abandon(self);
+        self.active.store(receiving.active_peers(), Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
+        result
+    }
+
     /// Everything open: what a child made by fork(2) must not keep. The numbers stay the same as long as the switch lives.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let links = self.links.iter().flatten().map(|link| link.stream.as_fd());
         let own = [self.inner.as_fd(), self.outer.as_fd()];
-        links.chain(own).chain([self.leader_wake.descriptor(), self.service_wake.descriptor()])
+        let rings = self.links.iter().flatten().filter_map(|link| link.ring.as_ref());
+        let bells = rings.flat_map(|ring| [ring.own_bell(), ring.peer_bell()]);
+        links.chain(bells).chain(own).chain([self.leader_wake.descriptor(), self.service_wake.descriptor()])
     }
 
     /// Ends the link to `peer`: `shutdown(2)`. What is queued is not sent any more. Whoever receives reports the
@@ -550,7 +684,9 @@ impl Leader<'_> {
     /// What `epoll_wait(2)` says; nothing that a peer can cause.
     pub fn receive(&mut self, timeout: Option<Duration>, receiver: &mut dyn Receiver) -> io::Result<()> {
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
-        let sent = self.switch.flush_waiting();
+        // Before the send: where nodes share a core the reply may be there when it returns.
+        receiving.watch(self.switch, self.switch.dirty.load(Ordering::Relaxed));
+        let sent = self.switch.flush_waiting() & self.switch.sockets.load(Ordering::Relaxed);
         if sent == 0 || !receiving.receive_early(self.switch, sent.trailing_zeros() as u16, receiver) {
             receiving.lead_round(self.switch, timeout, receiver)?;
         }
@@ -561,8 +697,20 @@ impl Leader<'_> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
+        let mut stood_down = false;
+        if let Some(receiving) = &mut self.receiving {
+            stood_down = receiving.stood_down;
+            receiving.abandon(self.switch);
+        }
+        self.switch.leading.store(false, Ordering::Relaxed);
         // First unlock, then arm: the woken service thread must find the lock free.
         self.receiving = None;
-        self.switch.set_armed(true);
+        // Between unlocking and this look: pairs with the fence in `serve`.
+        fence(Ordering::SeqCst);
+        let service_disarmed = self.switch.service_disarmed.load(Ordering::SeqCst)
+            && self.switch.service_disarmed.swap(false, Ordering::SeqCst);
+        if stood_down || service_disarmed {
+            self.switch.set_armed(true);
+        }
     }
 }

@@ -11,10 +11,14 @@ use rustix::net::SendFlags;
 
 use super::loss::LinkLoss;
 use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
+use crate::ring::RingLink;
 
 /// Bytes that may wait in a link's queue. A peer that falls further behind is dropped: it has stopped receiving. As
 /// much again may be on its way from the other buffer of the link into the socket.
 pub const TX_LIMIT_BYTES: usize = 48 * 1024 * 1024;
+
+/// Bytes that go into a ring at a time: the peer takes them out while the next go in.
+const RING_PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes in order, from the front of a memory block that is reserved once. The block comes zeroed from the system,
 /// so what was never used takes no memory.
@@ -30,7 +34,7 @@ impl SendBuffer {
     }
 }
 
-/// Bytes on their way into the socket.
+/// Bytes on their way into the socket or the ring.
 #[derive(Debug)]
 pub(super) struct Sending {
     buffer: SendBuffer,
@@ -115,7 +119,7 @@ impl Outgoing {
     pub(super) fn send(
         &self,
         sending: &mut Sending,
-        stream: &TcpStream,
+        way: Way<'_>,
         on_drained: impl FnOnce(),
     ) -> (SendOutcome, usize) {
         let mut taken_bytes = 0;
@@ -131,14 +135,45 @@ impl Outgoing {
                 std::mem::swap(&mut *queue, &mut sending.buffer);
             }
             let rest = &sending.buffer.bytes[sending.sent..sending.buffer.length];
-            match rustix::net::send(stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => {
+            match way.take(rest) {
+                Ok(Some(count)) => {
                     sending.sent += count;
                     taken_bytes += count;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return (SendOutcome::Blocked, taken_bytes),
-                Err(errno) => return (SendOutcome::Broken(LinkLoss::from_errno(errno)), taken_bytes),
+                Ok(None) => return (SendOutcome::Blocked, taken_bytes),
+                Err(why) => return (SendOutcome::Broken(why), taken_bytes),
+            }
+        }
+    }
+}
+
+/// What bytes are sent through.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    Socket(&'a TcpStream),
+    Ring(&'a RingLink),
+}
+
+impl Way<'_> {
+    /// How many of `bytes` were taken, some of them; `None` when there is no room.
+    fn take(self, bytes: &[u8]) -> Result<Option<usize>, LinkLoss> {
+        match self {
+            Way::Socket(stream) => loop {
+                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    Ok(count) => return Ok(Some(count)),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return Ok(None),
+                    Err(errno) => return Err(LinkLoss::from_errno(errno)),
+                }
+            },
+            Way::Ring(ring) => {
+                let piece = &bytes[..bytes.len().min(RING_PIECE_BYTES)];
+                let count = ring.end.write(piece).map_err(LinkLoss::BadRing)?;
+                if count == 0 {
+                    return Ok(None);
+                }
+                ring.call();
+                Ok(Some(count))
             }
         }
     }

@@ -11,7 +11,8 @@ use rustix::net::RecvFlags;
 
 use super::link::Link;
 use super::loss::LinkLoss;
-use super::{LEADER_WAKE, Receiver, Switch};
+use super::rings::Watch;
+use super::{BELL, LEADER_WAKE, Receiver, Switch, bit};
 use crate::frame::FrameBuffer;
 
 /// Events taken in one round. A level-triggered epoll reports the rest in the next one, in turn.
@@ -19,13 +20,15 @@ const EVENTS_PER_ROUND: usize = 16;
 
 /// Rounds in a row in which the service thread may ask the most recent peer before the epoll.
 const RECENT_TURNS: u32 = 16;
+/// Times that rings are looked at before the sockets beside them, which only tell of ends.
+pub(super) const RING_LOOKS: u32 = 64;
 /// Rounds without an early look for the reply after one that found nothing.
 const LATE_ROUNDS: u32 = 1;
 
 /// What has arrived on one link and is not yet handed out.
 #[derive(Debug)]
-struct Incoming {
-    buffer: FrameBuffer,
+pub(super) struct Incoming {
+    pub(super) buffer: FrameBuffer,
     /// `on_lost` has been called.
     reported: bool,
 }
@@ -40,6 +43,9 @@ pub(super) struct Receiving {
     recent_turns: u32,
     /// Rounds in which the leader does not look for its reply before it waits. See `receive_early`.
     late_rounds: u32,
+    pub(super) watch: Watch,
+    /// This leader has stood the service thread down.
+    pub(super) stood_down: bool,
 }
 
 impl Receiving {
@@ -47,7 +53,24 @@ impl Receiving {
         let incoming = |link: &Option<Link>| {
             link.is_some().then(|| Incoming { buffer: FrameBuffer::new(), reported: false })
         };
-        Self { links: links.iter().map(incoming).collect(), recent: 0, recent_turns: 0, late_rounds: 0 }
+        Self {
+            links: links.iter().map(incoming).collect(),
+            recent: 0,
+            recent_turns: 0,
+            late_rounds: 0,
+            watch: Watch::default(),
+            stood_down: false,
+        }
+    }
+
+    /// A link with its receive side; `None` when there is none, or its end was reported.
+    pub(super) fn link_and_incoming<'s>(
+        &mut self,
+        switch: &'s Switch,
+        peer: u16,
+    ) -> Option<(&'s Link, &mut Incoming)> {
+        let incoming = self.links.get_mut(usize::from(peer))?.as_mut()?;
+        (!incoming.reported).then_some((switch.link(peer)?, incoming))
     }
 
     /// Looks for the reply of the peer that a request has just been sent to, before any wait. Where the peer shares
@@ -69,7 +92,8 @@ impl Receiving {
     /// first, without asking the epoll; every few rounds the epoll is asked all the same, so that no peer is kept
     /// waiting by another. What is not taken now is reported again.
     pub(super) fn serve_round(&mut self, switch: &Switch, receiver: &mut dyn Receiver) -> io::Result<()> {
-        if self.recent_turns > 0 {
+        self.look_at_rings(switch, receiver);
+        if self.recent_turns > 0 && switch.is_socket(self.recent) {
             self.recent_turns -= 1;
             if self.receive(switch, self.recent, receiver) {
                 return Ok(());
@@ -87,19 +111,33 @@ impl Receiving {
         timeout: Option<Duration>,
         receiver: &mut dyn Receiver,
     ) -> io::Result<()> {
-        if self.spin(switch, timeout, receiver)? {
+        if self.look_at_rings(switch, receiver) || self.spin(switch, timeout, receiver)? {
             return Ok(());
         }
         if timeout.is_some_and(|timeout| timeout.is_zero()) || !switch.leader_wake.prepare() {
             self.round(switch, Some(Duration::ZERO), receiver)?;
             return Ok(());
         }
+        if !self.unwatch(switch) {
+            switch.leader_wake.finish();
+            self.look_at_rings(switch, receiver);
+            return Ok(());
+        }
+        self.stand_down(switch);
         switch.counts.leader_waits.add(1);
         let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
         let waited = wait(&switch.inner, &mut events, timeout);
         switch.leader_wake.finish();
         self.handle(switch, waited?, receiver);
         Ok(())
+    }
+
+    /// Nobody but this leader is to be woken by what arrives.
+    pub(super) fn stand_down(&mut self, switch: &Switch) {
+        if !self.stood_down {
+            self.stood_down = true;
+            switch.set_armed(false);
+        }
     }
 
     /// Looks at the sockets without sleeping for as long as the switch is set to spin. True when something came.
@@ -115,8 +153,15 @@ impl Receiving {
         }
         let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
         let start = Instant::now();
+        let mut looks = 0u32;
         while !switch.leader_wake.is_notified() {
-            if self.round(switch, Some(Duration::ZERO), receiver)? {
+            if self.look_at_rings(switch, receiver) {
+                return Ok(true);
+            }
+            // Rings cost a load each, sockets a system call.
+            looks += 1;
+            let ask = switch.has_sockets() || looks.is_multiple_of(RING_LOOKS);
+            if ask && self.round(switch, Some(Duration::ZERO), receiver)? {
                 return Ok(true);
             }
             if start.elapsed() >= spin {
@@ -148,6 +193,11 @@ impl Receiving {
                 continue;
             }
             let peer = data as u16;
+            if data & BELL != 0 {
+                self.take_over(bit(peer));
+                self.receive_ring(switch, peer, receiver);
+                continue;
+            }
             if flags.contains(EventFlags::OUT) {
                 switch.unblock(peer);
             }
@@ -160,25 +210,24 @@ impl Receiving {
     /// One `recv(2)` from a peer, and every complete frame that is then there. True when something came: bytes, or
     /// the end of the link.
     fn receive(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
-        let Some(link) = switch.link(peer) else { return false };
-        let Some(Some(incoming)) = self.links.get_mut(usize::from(peer)) else { return false };
-        if incoming.reported {
-            return false;
-        }
+        let Some((link, incoming)) = self.link_and_incoming(switch, peer) else { return false };
         if link.is_deaf() {
             incoming.lose(switch, peer, link, LinkLoss::ClosedHere, receiver);
             return true;
+        }
+        if link.ring.is_some() {
+            return self.hear_beside_ring(switch, peer, receiver);
         }
         let received = rustix::net::recv(&link.stream, incoming.buffer.space(), RecvFlags::DONTWAIT);
         match received {
             Ok((0, _)) => incoming.lose(switch, peer, link, LinkLoss::Closed, receiver),
             Ok((count, _)) => {
-                self.recent = peer;
                 link.counts.bytes_in.add(count as u64);
                 incoming.buffer.filled(count);
                 if let Err(why) = incoming.hand_out(peer, link, receiver) {
                     incoming.lose(switch, peer, link, why, receiver);
                 }
+                self.recent = peer;
             }
             // Level-triggered: what is there is reported again.
             Err(Errno::AGAIN | Errno::INTR) => return false,
@@ -189,7 +238,12 @@ impl Receiving {
 }
 
 impl Incoming {
-    fn hand_out(&mut self, peer: u16, link: &Link, receiver: &mut dyn Receiver) -> Result<(), LinkLoss> {
+    pub(super) fn hand_out(
+        &mut self,
+        peer: u16,
+        link: &Link,
+        receiver: &mut dyn Receiver,
+    ) -> Result<(), LinkLoss> {
         let mut frames = 0;
         let result = loop {
             match self.buffer.next_frame() {
@@ -212,11 +266,21 @@ impl Incoming {
     }
 
     /// The end of a link, reported once: only here, under the receive lock.
-    fn lose(&mut self, switch: &Switch, peer: u16, link: &Link, why: LinkLoss, receiver: &mut dyn Receiver) {
+    pub(super) fn lose(
+        &mut self,
+        switch: &Switch,
+        peer: u16,
+        link: &Link,
+        why: LinkLoss,
+        receiver: &mut dyn Receiver,
+    ) {
         self.reported = true;
         let first = link.end(why);
         // A closed socket stays ready for ever; it must leave the level-triggered epoll.
         let _ = epoll::delete(&switch.inner, &link.stream);
+        if let Some(ring) = &link.ring {
+            let _ = epoll::delete(&switch.inner, ring.own_bell());
+        }
         switch.forget(peer);
         receiver.on_lost(peer, first);
     }

@@ -4,7 +4,11 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use pagemesh_net::{LinkLoss, Receiver, Reject, Switch};
+use pagemesh_net::{LinkLoss, Receiver, Reject, RingEnd, RingFault, RingLink, Switch};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Far longer than anything here takes: whoever meets it hangs.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -54,6 +58,117 @@ pub fn mesh(nodes: usize, pair: fn() -> (TcpStream, TcpStream)) -> Vec<Switch> {
         debug_assert!(streams.iter().all(|of_one| of_one.len() == node + 1));
     }
     (0..).zip(streams).map(|(node, streams)| Switch::new(node, streams).unwrap()).collect()
+}
+
+/// Two streams of bytes between threads of this process, as shared memory carries them between processes.
+#[derive(Debug)]
+pub struct HeapRing {
+    outgoing: Arc<Lane>,
+    incoming: Arc<Lane>,
+    /// What the peer wrote is nonsense from now on.
+    spoilt: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    bytes: Mutex<VecDeque<u8>>,
+    capacity: usize,
+    reader_call: AtomicBool,
+    writer_call: AtomicBool,
+}
+
+impl HeapRing {
+    fn check(&self) -> Result<(), RingFault> {
+        if self.spoilt.load(Ordering::SeqCst) { Err(RingFault("spoilt".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl RingEnd for HeapRing {
+    fn write(&self, bytes: &[u8]) -> Result<usize, RingFault> {
+        self.check()?;
+        let mut held = self.outgoing.bytes.lock().unwrap();
+        let count = bytes.len().min(self.outgoing.capacity - held.len());
+        held.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn read(&self, space: &mut [u8]) -> Result<usize, RingFault> {
+        self.check()?;
+        let mut held = self.incoming.bytes.lock().unwrap();
+        let count = space.len().min(held.len());
+        for (place, byte) in space.iter_mut().zip(held.drain(..count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+
+    fn is_readable(&self) -> bool {
+        self.spoilt.load(Ordering::SeqCst) || !self.incoming.bytes.lock().unwrap().is_empty()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.spoilt.load(Ordering::SeqCst)
+            || self.outgoing.bytes.lock().unwrap().len() < self.outgoing.capacity
+    }
+
+    fn call_reader(&self, wanted: bool) {
+        self.incoming.reader_call.store(wanted, Ordering::SeqCst);
+    }
+
+    fn call_writer(&self, wanted: bool) {
+        self.outgoing.writer_call.store(wanted, Ordering::SeqCst);
+    }
+
+    fn take_reader_call(&self) -> bool {
+        self.outgoing.reader_call.swap(false, Ordering::SeqCst)
+    }
+
+    fn take_writer_call(&self) -> bool {
+        self.incoming.writer_call.swap(false, Ordering::SeqCst)
+    }
+}
+
+fn bell() -> OwnedFd {
+    use rustix::event::{EventfdFlags, eventfd};
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+/// Two ends of a ring that holds `capacity` bytes, and what spoils it for both.
+pub fn ring_pair(capacity: usize) -> (RingLink, RingLink, Arc<AtomicBool>) {
+    let lane = || Arc::new(Lane { capacity, ..Lane::default() });
+    let (there, back, spoilt) = (lane(), lane(), Arc::new(AtomicBool::new(false)));
+    let end = |outgoing: &Arc<Lane>, incoming: &Arc<Lane>| {
+        Box::new(HeapRing { outgoing: outgoing.clone(), incoming: incoming.clone(), spoilt: spoilt.clone() })
+    };
+    let (near, far) = (end(&there, &back), end(&back, &there));
+    let bells = [bell(), bell()];
+    let copy = |bell: &OwnedFd| bell.try_clone().unwrap();
+    let near = RingLink::new(near, copy(&bells[0]), copy(&bells[1]));
+    let far = RingLink::new(far, copy(&bells[1]), copy(&bells[0]));
+    (near, far, spoilt)
+}
+
+/// The switches of a mesh whose links are rings of `capacity` bytes, but for those that `over_tcp` names.
+pub fn ring_mesh(nodes: usize, capacity: usize, over_tcp: fn(usize, usize) -> bool) -> Vec<Switch> {
+    type Links = Vec<(Option<TcpStream>, Option<RingLink>)>;
+    let mut links: Vec<Links> = Vec::new();
+    for node in 0..nodes {
+        let mut own = Links::new();
+        for (other, earlier) in links.iter_mut().enumerate() {
+            let (near, far) = stream_pair();
+            let (near_ring, far_ring, _) = ring_pair(capacity);
+            let plain = over_tcp(other, node);
+            own.push((Some(near), (!plain).then_some(near_ring)));
+            earlier.push((Some(far), (!plain).then_some(far_ring)));
+        }
+        own.push((None, None));
+        links.push(own);
+    }
+    let switch = |(node, links): (u16, Links)| {
+        let (streams, rings) = links.into_iter().unzip();
+        Switch::with_rings(node, streams, rings).unwrap()
+    };
+    (0..).zip(links).map(switch).collect()
 }
 
 /// One frame as it lies on the wire, written down by hand.

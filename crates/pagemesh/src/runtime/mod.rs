@@ -15,6 +15,7 @@ mod failure;
 mod objects;
 mod pins;
 mod receive;
+mod rings;
 mod shard;
 mod system_calls;
 mod trace;
@@ -32,7 +33,7 @@ use pagemesh_memory::{
     Chosen, Fault, FaultSink, KeptFromChildren, Mapping, MappingOptions, PageRange, RegionKey, Resolution,
     process_generation,
 };
-use pagemesh_net::{JoinOptions, Switch};
+use pagemesh_net::{JoinOptions, LinkKind, Switch};
 use pagemesh_protocol::{
     Access, Actions, BarrierId, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
     PageAddress, Placement, RegionId, RegionSpec, Ticket, limits,
@@ -77,6 +78,8 @@ pub(crate) struct Runtime {
     fault_timeout: Duration,
     wait_timeout: Duration,
     pager: Chosen,
+    /// What the link to each node is.
+    links: Vec<Option<LinkKind>>,
     switch: Switch,
     shard: Mutex<Shard>,
     calls: Calls,
@@ -127,6 +130,7 @@ impl Runtime {
         // PAGEMESH_PAGER holds for every start that does not name a pager itself.
         let asked = config.pager.map_or_else(Config::pager_from_env, |pager| Ok(Some(pager)))?;
         let pager = pagemesh_memory::choose(asked)?;
+        let transport = config.transport.map_or_else(Config::transport_from_env, Ok)?;
         let joined = pagemesh_net::join(JoinOptions {
             node: config.node,
             nodes: config.nodes,
@@ -136,9 +140,11 @@ impl Runtime {
             listen_port: config.listen_port,
             timeout: config.join_timeout,
             lease: config.lease,
+            transport,
+            rings: Some(Arc::new(rings::Rings::new(config.nodes))),
         })?;
         let setup = |source| JoinError::Setup { node: config.node, source };
-        let switch = Switch::new(config.node, joined.streams).map_err(setup)?;
+        let switch = Switch::with_rings(config.node, joined.streams, joined.rings).map_err(setup)?;
         switch.set_spin(config.spin);
         // Before the generation is asked for.
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
@@ -154,6 +160,7 @@ impl Runtime {
             fault_timeout: config.fault_timeout,
             wait_timeout: config.wait_timeout,
             pager,
+            links: joined.kinds,
             switch,
             shard: Mutex::new(Shard::new(engine, this.clone())),
             calls: Calls::new(limits::TICKETS),
@@ -193,6 +200,11 @@ impl Runtime {
 
     pub(crate) fn pager(&self) -> &Chosen {
         &self.pager
+    }
+
+    /// What the link to `node` is; `None` for this node, and where there is no such node.
+    pub(crate) fn link(&self, node: NodeId) -> Option<LinkKind> {
+        self.links.get(node.index()).copied().flatten()
     }
 
     /// Whether this is a copy in a forked child, of which nothing works: no lock is taken then, since the thread that holds

@@ -28,15 +28,25 @@ pub struct Setting {
     pub pager: Option<PagerKind>,
     /// They run as the user nobody.
     pub as_nobody: bool,
+    /// Their messages go over TCP, not through memory that they share.
+    pub over_tcp: bool,
 }
 
-const AS_IT_COMES: Setting = Setting { pager: None, as_nobody: false };
+pub const AS_IT_COMES: Setting = Setting { pager: None, as_nobody: false, over_tcp: false };
+
+/// Nodes that `start` starts are started in `setting`.
+pub fn with_setting<R>(setting: Setting, start: impl FnOnce() -> R) -> R {
+    let before = SETTING.replace(setting);
+    let result = start();
+    SETTING.set(before);
+    result
+}
 
 thread_local! {
     static SETTING: Cell<Setting> = const { Cell::new(AS_IT_COMES) };
 }
 
-/// Runs a test in every setting that this machine and user have: with each pager and, for root, as nobody too. In a node's process
+/// Runs a test in every setting that this machine and user have: with each pager, over TCP and, for root, as nobody too. In a node's process
 /// it runs once, as the node was started.
 pub fn everywhere(test: impl Fn()) {
     for setting in settings() {
@@ -52,7 +62,12 @@ fn settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     for pager in PagerKind::ALL {
         match choose(Some(pager)) {
-            Ok(_) => settings.push(Setting { pager: Some(pager), as_nobody: false }),
+            // One pager is as good as another to try the other transport with.
+            Ok(_) => settings.push(Setting {
+                pager: Some(pager),
+                over_tcp: pager == PagerKind::Sigsegv,
+                ..AS_IT_COMES
+            }),
             // Said on stderr itself, which the harness does not keep to itself.
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "without the {pager} pager: {error}");
@@ -61,8 +76,8 @@ fn settings() -> Vec<Setting> {
     }
     // SAFETY: asks a number, and cannot fail.
     if unsafe { libc::geteuid() } == 0 {
-        settings.push(Setting { pager: None, as_nobody: true });
-        settings.push(Setting { pager: Some(PagerKind::Sigsegv), as_nobody: true });
+        settings.push(Setting { as_nobody: true, over_tcp: true, ..AS_IT_COMES });
+        settings.push(Setting { pager: Some(PagerKind::Sigsegv), as_nobody: true, over_tcp: false });
     }
     settings
 }
@@ -92,6 +107,11 @@ fn program(setting: Setting) -> Command {
         Some(pager) => command.env("PAGEMESH_PAGER", pager.to_string()),
         None => command.env_remove("PAGEMESH_PAGER"),
     };
+    if setting.over_tcp {
+        command.env("PAGEMESH_TRANSPORT", "tcp");
+    } else {
+        command.env_remove("PAGEMESH_TRANSPORT");
+    }
     command
 }
 
