@@ -50,7 +50,7 @@ pub struct Config {
     pub(crate) fault_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) pin_deadline: Duration,
-    pub(crate) spin: Duration,
+    pub(crate) spin: Option<Duration>,
     pub(crate) service_nice: Option<i32>,
     pub(crate) pager: Option<PagerKind>,
     pub(crate) lend_after: u32,
@@ -80,7 +80,7 @@ impl Config {
             fault_timeout: Duration::from_secs(30),
             wait_timeout: Duration::from_mins(10),
             pin_deadline: Duration::from_secs(1),
-            spin: Duration::ZERO,
+            spin: None,
             service_nice: None,
             pager: None,
             lend_after: limits::LEND_AFTER,
@@ -163,8 +163,10 @@ impl Config {
         config.wait_timeout = millis("PAGEMESH_WAIT_TIMEOUT_MS", config.wait_timeout)?;
         config.pin_deadline = millis("PAGEMESH_PIN_MS", config.pin_deadline)?;
         if let Some(text) = get("PAGEMESH_SPIN_US") {
-            let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds")?;
-            config.spin = Duration::from_micros(micros);
+            if text.trim() != "auto" {
+                let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds, or auto")?;
+                config.spin = Some(Duration::from_micros(micros));
+            }
         }
         let name = "PAGEMESH_LEND_AFTER";
         if let Some(text) = get(name) {
@@ -288,11 +290,11 @@ impl Config {
         self
     }
 
-    /// How long a waiting thread polls before it sleeps (0). Worth 50 us where every node has a core to spare; with fewer
-    /// cores it keeps the awaited node from running.
+    /// How long a waiting thread, and the service thread after it has served, polls before it sleeps. Without this they find out
+    /// themselves whether there are cores to spare, and poll for up to 40 us where that pays.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Config {
-        self.spin = spin;
+        self.spin = Some(spin);
         self
     }
 
@@ -373,7 +375,7 @@ mod tests {
         assert_eq!(config.join_timeout, Duration::from_millis(1500));
         assert_eq!(config.pin_deadline, Duration::from_millis(250));
         assert_eq!(config.lease, Duration::from_millis(2500));
-        assert_eq!(config.spin, Duration::from_micros(50));
+        assert_eq!(config.spin, Some(Duration::from_micros(50)));
     }
 
     #[test]

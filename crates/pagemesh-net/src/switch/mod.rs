@@ -55,6 +55,7 @@ mod loss;
 mod outgoing;
 mod receiving;
 mod rings;
+mod spin;
 mod wake;
 
 use std::fmt;
@@ -80,6 +81,7 @@ use link::Link;
 use outgoing::SendOutcome;
 use outgoing::Way;
 use receiving::{RING_LOOKS, Receiving, wait};
+use spin::Spin;
 use wake::Wake;
 
 /// Nodes of a mesh, at most: a set of them is one `u64`.
@@ -155,8 +157,9 @@ pub struct Switch {
     leading: AtomicBool,
     /// The service thread has stood itself down, because somebody else had the receive lock.
     service_disarmed: AtomicBool,
-    spin_ns: AtomicU64,
-    service_spin_ns: AtomicU64,
+    /// How long leaders look, and how long the service thread.
+    leader_spin: Spin,
+    service_spin: Spin,
     /// The last round of the service thread found something to do.
     served: AtomicBool,
     receiving: Mutex<Receiving>,
@@ -262,8 +265,8 @@ impl Switch {
             active: AtomicU64::new(0),
             leading: AtomicBool::new(false),
             service_disarmed: AtomicBool::new(false),
-            spin_ns: AtomicU64::new(0),
-            service_spin_ns: AtomicU64::new(0),
+            leader_spin: Spin::new(),
+            service_spin: Spin::new(),
             served: AtomicBool::new(false),
             counts: SwitchCounts::default(),
         })
@@ -277,17 +280,20 @@ impl Switch {
     /// How long a leader looks at the sockets without sleeping before it sleeps. Zero, the start value, where
     /// threads share cores with their peers; about 50 us where there is a core to spare.
     pub fn set_spin(&self, spin: Duration) {
-        self.spin_ns.store(nanoseconds(spin), Ordering::Relaxed);
+        self.leader_spin.fix(spin);
     }
 
     /// How long the service thread, having served, looks for the next request without sleeping. Zero, the start
     /// value, unless it has a core of its own: a spinning service thread keeps the application off its core.
     pub fn set_service_spin(&self, spin: Duration) {
-        self.service_spin_ns.store(nanoseconds(spin), Ordering::Relaxed);
+        self.service_spin.fix(spin);
     }
 
-    fn spin(&self) -> Duration {
-        Duration::from_nanos(self.spin_ns.load(Ordering::Relaxed))
+    /// From now on leaders and the service thread find out themselves whether there are cores to spare, and look without
+    /// sleeping where it pays: see `spin.rs`.
+    pub fn learn_spin(&self) {
+        self.leader_spin.learn();
+        self.service_spin.learn();
     }
 
     fn link(&self, peer: u16) -> Option<&Link> {
@@ -533,17 +539,21 @@ impl Switch {
 
     /// Looks for work without sleeping, if the last round had some. True when some came.
     fn spin_service(&self, receiver: &mut dyn Receiver) -> io::Result<bool> {
-        let spin = Duration::from_nanos(self.service_spin_ns.load(Ordering::Relaxed));
-        if spin.is_zero() || !self.served.swap(false, Ordering::Relaxed) {
+        if !self.served.swap(false, Ordering::Relaxed) {
             return Ok(false);
         }
+        let Some(mut look) = self.service_spin.begin(None) else { return Ok(false) };
         let watched = self.active.load(Ordering::Relaxed) & self.live_rings();
         self.want_calls(watched, false);
-        let start = Instant::now();
         let mut looks = 0u32;
+        let mut alone = true;
         while !self.service_wake.is_notified() && !self.leading.load(Ordering::Relaxed) {
             if self.any_news(watched) {
-                let Some(mut receiving) = self.try_receiving() else { break };
+                let Some(mut receiving) = self.try_receiving() else {
+                    alone = false;
+                    break;
+                };
+                look.end(true);
                 receiving.take_over(watched);
                 self.serve_rounds(&mut receiving, receiver)?;
                 return Ok(true);
@@ -553,16 +563,21 @@ impl Switch {
                 let mut events = [const { MaybeUninit::uninit() }; 2];
                 let ready = wait(&self.outer, &mut events, Some(Duration::ZERO))?;
                 if !ready.is_empty() {
+                    look.end(true);
                     self.want_calls(watched, true);
                     self.leave_news(watched);
                     self.handle_outer(ready, receiver)?;
                     return Ok(true);
                 }
             }
-            if start.elapsed() >= spin {
+            if !look.goes_on() {
                 break;
             }
             std::hint::spin_loop();
+        }
+        // A thread of the application that leads, or a call, says nothing about looking.
+        if alone && !self.leading.load(Ordering::Relaxed) && !self.service_wake.is_notified() {
+            look.end(false);
         }
         self.want_calls(watched, true);
         self.leave_news(watched);
@@ -653,10 +668,6 @@ impl Switch {
     pub fn counters_total(&self) -> SwitchCounters {
         self.counts.snapshot()
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn bit(peer: u16) -> u64 {

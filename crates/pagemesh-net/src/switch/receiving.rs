@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventFlags};
@@ -140,31 +140,34 @@ impl Receiving {
         }
     }
 
-    /// Looks at the sockets without sleeping for as long as the switch is set to spin. True when something came.
+    /// Looks at rings and sockets without sleeping for as long as the switch is set to, or has learnt. True when something came.
     fn spin(
         &mut self,
         switch: &Switch,
         timeout: Option<Duration>,
         receiver: &mut dyn Receiver,
     ) -> io::Result<bool> {
-        let spin = switch.spin();
-        if spin.is_zero() {
-            return Ok(false);
-        }
-        let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
-        let start = Instant::now();
+        let Some(mut look) = switch.leader_spin.begin(timeout) else { return Ok(false) };
         let mut looks = 0u32;
         while !switch.leader_wake.is_notified() {
-            if self.look_at_rings(switch, receiver) {
-                return Ok(true);
+            if switch.any_news(switch.live_rings()) {
+                look.end(true);
+                return Ok(self.look_at_rings(switch, receiver));
             }
             // Rings cost a load each, sockets a system call.
             looks += 1;
             let ask = switch.has_sockets() || looks.is_multiple_of(RING_LOOKS);
-            if ask && self.round(switch, Some(Duration::ZERO), receiver)? {
-                return Ok(true);
+            if ask {
+                let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
+                let ready = wait(&switch.inner, &mut events, Some(Duration::ZERO))?;
+                if !ready.is_empty() {
+                    look.end(true);
+                    self.handle(switch, ready, receiver);
+                    return Ok(true);
+                }
             }
-            if start.elapsed() >= spin {
+            if !look.goes_on() {
+                look.end(false);
                 break;
             }
             std::hint::spin_loop();

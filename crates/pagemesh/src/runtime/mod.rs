@@ -145,7 +145,13 @@ impl Runtime {
         })?;
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::with_rings(config.node, joined.streams, joined.rings).map_err(setup)?;
-        switch.set_spin(config.spin);
+        match config.spin {
+            Some(spin) => {
+                switch.set_spin(spin);
+                switch.set_service_spin(spin);
+            }
+            None => switch.learn_spin(),
+        }
         // Before the generation is asked for.
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
