@@ -162,11 +162,9 @@ impl Config {
         config.fault_timeout = millis("PAGEMESH_FAULT_TIMEOUT_MS", config.fault_timeout)?;
         config.wait_timeout = millis("PAGEMESH_WAIT_TIMEOUT_MS", config.wait_timeout)?;
         config.pin_deadline = millis("PAGEMESH_PIN_MS", config.pin_deadline)?;
-        if let Some(text) = get("PAGEMESH_SPIN_US") {
-            if text.trim() != "auto" {
-                let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds, or auto")?;
-                config.spin = Some(Duration::from_micros(micros));
-            }
+        if let Some(text) = get("PAGEMESH_SPIN_US").filter(|text| text.trim() != "auto") {
+            let micros = number("PAGEMESH_SPIN_US", &text, "a number of microseconds, or auto")?;
+            config.spin = Some(Duration::from_micros(micros));
         }
         let name = "PAGEMESH_LEND_AFTER";
         if let Some(text) = get(name) {

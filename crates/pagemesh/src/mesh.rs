@@ -3,8 +3,8 @@
 use crate::pager::Chosen;
 use crate::runtime::{FaultTrace, Runtime};
 use crate::{
-    Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, LinkKind, Lock, NodeId, PinError,
-    Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
+    Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, LinkKind, Lock, NodeId,
+    PinError, Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
     Semaphore, Stats, SyncError,
 };
 use pagemesh_protocol::limits;

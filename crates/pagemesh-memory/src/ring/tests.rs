@@ -94,7 +94,7 @@ fn a_position_that_cannot_be_is_found_before_a_byte_is_touched() {
     assert_eq!(ring.read(&mut [0; 16]), Ok(10));
     position(&file, LANE_HEAD_BYTES).store(9, Ordering::SeqCst);
     assert!(ring.read(&mut [0; 16]).is_err(), "what was written cannot become less");
-    assert_eq!(ring.write(&[1; RING_BYTES_LEAST]), Ok(RING_BYTES_LEAST));
+    assert_eq!(ring.write(&vec![1; RING_BYTES_LEAST]), Ok(RING_BYTES_LEAST));
     position(&file, 128).store(RING_BYTES_LEAST as u64 + 1, Ordering::SeqCst);
     assert!(ring.write(&[1]).is_err(), "what was never written cannot be read");
 }
