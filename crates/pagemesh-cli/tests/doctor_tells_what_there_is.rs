@@ -171,6 +171,22 @@ fn where_it_is_refused_a_pager_that_was_asked_for_is_missed_in_one_sentence() {
 }
 
 #[test]
+fn s2dsm_says_so_too_before_it_waits_for_its_peer() {
+    let (folder, _) = public_copy();
+    let program = folder.path().join("s2dsm");
+    fs::copy(env!("CARGO_BIN_EXE_s2dsm"), &program).expect("there is room");
+    let mut s2dsm = unprivileged(&program);
+    // Nobody is there at either port, and nobody is looked for.
+    s2dsm.args(["1023", "1022"]).env("PAGEMESH_PAGER", "sigbus");
+    refuse_userfaultfd(&mut s2dsm);
+    let told = s2dsm.output().unwrap();
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(said.starts_with("s2dsm: PAGEMESH_PAGER is sigbus: ") && said.lines().count() == 1, "{said}");
+    assert!(told.stdout.is_empty(), "{told:?}");
+}
+
+#[test]
 fn its_lines_fit_on_a_terminal_and_commands_stay_whole() {
     let (_folder, program) = public_copy();
     let mut doctor = unprivileged(&program);

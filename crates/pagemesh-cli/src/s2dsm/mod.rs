@@ -20,6 +20,7 @@ pub mod pairing;
 pub mod screen;
 pub mod session;
 
+use crate::pager::{self, PagerError};
 use clap::Parser;
 use console::{Answer, Console, InputKind};
 use mesh_pages::{MeshPages, Sharing};
@@ -140,6 +141,9 @@ pub enum S2dsmError {
         /// The port.
         port: u16,
     },
+    /// Page faults cannot be resolved in the way that was asked for.
+    #[error(transparent)]
+    Pager(#[from] PagerError),
     /// No pair.
     #[error(transparent)]
     Pairing(#[from] PairingError),
@@ -176,6 +180,8 @@ pub fn run<R: BufRead, W: Write + Send>(
     kind: InputKind,
     output: W,
 ) -> Result<(), S2dsmError> {
+    // Before anybody waits for anybody.
+    pager::chosen(None)?;
     let screen = Screen::new(output);
     let part = find_peer(arguments, &screen)?;
     let first = matches!(part, Part::First(_));
