@@ -17,7 +17,7 @@
 //! | 24 | 8 | number |
 
 use crate::action::{PageOwner, RegionRefusal};
-use crate::ids::{Access, BarrierId, LockId, NodeId, PageAddress, RegionId, RequestId, Ticket, View};
+use crate::ids::{Access, BarrierId, NodeId, PageAddress, RegionId, RequestId, Ticket, View};
 use crate::limits::{REGION_NAME_BYTES, REGION_PAGES};
 use crate::message::Message;
 use crate::placement::{Placement, Protocol};
@@ -176,6 +176,7 @@ kinds! {
     ATOMIC_CANCEL = 145, ATOMIC_WITHDRAWN = 146,
     RANGE_ACQUIRE = 120, RANGE_GRANT = 121, RANGE_BUSY = 122, RANGE_RELEASE = 123, RANGE_BYTES = 124, RANGE_PART = 125,
     RANGE_MORE = 126, RANGE_WRITE = 127,
+    LOCK_FORWARD = 100, LOCK_QUERY = 101, LOCK_STATE = 102, LOCK_CUT = 103, LOCK_HELD = 104,
 }
 
 impl Message {
@@ -254,15 +255,6 @@ impl Message {
 
     fn sync_fields(&self) -> Fields {
         match *self {
-            Message::LockAcquire { lock, ticket } => named(kind::LOCK_ACQUIRE, lock.0, ticket),
-            Message::LockGrant { lock, ticket, died } => Fields {
-                detail: u8::from(died.is_some()),
-                node: died.map_or(0, NodeId::get),
-                ..named(kind::LOCK_GRANT, lock.0, ticket)
-            },
-            Message::LockRelease { lock, ticket } => named(kind::LOCK_RELEASE, lock.0, ticket),
-            Message::LockTry { lock, ticket } => named(kind::LOCK_TRY, lock.0, ticket),
-            Message::LockBusy { lock, ticket } => named(kind::LOCK_BUSY, lock.0, ticket),
             Message::BarrierArrive { barrier, ticket, participants } => {
                 Fields { number: participants as u64, ..named(kind::BARRIER_ARRIVE, barrier.0, ticket) }
             }
@@ -276,6 +268,16 @@ impl Message {
                 Fields { node: node.get(), ..named(kind::BARRIER_BROKEN, barrier.0, ticket) }
             }
             Message::SyncRefused { ticket } => named(kind::SYNC_REFUSED, 0, ticket),
+            Message::LockAcquire { .. }
+            | Message::LockTry { .. }
+            | Message::LockBusy { .. }
+            | Message::LockGrant { .. }
+            | Message::LockRelease { .. }
+            | Message::LockForward { .. }
+            | Message::LockQuery { .. }
+            | Message::LockState { .. }
+            | Message::LockCut { .. }
+            | Message::LockHeld { .. } => locks::fields(self),
             _ => self.region_fields(),
         }
     }
@@ -357,7 +359,10 @@ impl Message {
         }
         let message = match fields.kind {
             kind::PAGE_REQUEST..=kind::HOME_REPLY | kind::EVICT => decode_page(&fields)?,
-            kind::LOCK_ACQUIRE..=kind::LOCK_BUSY => decode_sync(&fields)?,
+            kind::LOCK_ACQUIRE..=kind::LOCK_TRY | kind::LOCK_BUSY | kind::LOCK_FORWARD..=kind::LOCK_HELD => {
+                locks::decode(&fields)?
+            }
+            kind::BARRIER_ARRIVE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
             kind::ATOMIC_REQUEST..=kind::ATOMIC_WITHDRAWN => atomics::decode(&fields, rest)?,
@@ -426,16 +431,8 @@ fn decode_page(f: &Fields) -> Result<Message, DecodeError> {
 }
 
 fn decode_sync(f: &Fields) -> Result<Message, DecodeError> {
-    let (lock, barrier, ticket) = (LockId(f.name), BarrierId(f.name), f.ticket());
+    let (barrier, ticket) = (BarrierId(f.name), f.ticket());
     Ok(match f.kind {
-        kind::LOCK_ACQUIRE => Message::LockAcquire { lock, ticket },
-        kind::LOCK_GRANT => {
-            let died = if f.flag()? { Some(f.node()?) } else { None };
-            Message::LockGrant { lock, ticket, died }
-        }
-        kind::LOCK_RELEASE => Message::LockRelease { lock, ticket },
-        kind::LOCK_TRY => Message::LockTry { lock, ticket },
-        kind::LOCK_BUSY => Message::LockBusy { lock, ticket },
         kind::BARRIER_ARRIVE => {
             let participants = u32::try_from(f.number)
                 .ok()
@@ -560,6 +557,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 }
 
 mod atomics;
+mod locks;
 mod objects;
 mod ranges;
 #[cfg(test)]

@@ -47,8 +47,13 @@ pub const REGIONS: usize = 256;
 pub const REGION_PAGES: u64 = 1 << 32;
 /// Bytes of a region's name.
 pub const REGION_NAME_BYTES: usize = 63;
-/// Locks in use (held, waited for, or left behind by a dead holder) at one home.
+/// Locks of one home that are in use: held, waited for, idle at the node that had them last, or left behind by a dead holder. And
+/// those that one node holds or waits for.
 pub const LOCKS: usize = 65_536;
+/// Locks that one node keeps to itself while nobody else wants them; for each beyond it gives one back, if it finds one.
+pub const IDLE_TOKENS: usize = LOCKS / 2;
+/// Locks of one home whose tokens are looked for at a time after a loss: so many questions go out at once to each node.
+pub const LOCKS_MENDED_AT_A_TIME: usize = 256;
 /// Reader-writer locks, semaphores and conditions, each, that a home can have in use before a table of them grows, which allocates.
 pub const OBJECTS_AT_HAND: usize = 1024;
 /// Times that reader-writer locks of one home can be held for reading.

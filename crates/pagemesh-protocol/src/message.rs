@@ -220,7 +220,7 @@ pub enum Message {
     LockAcquire {
         /// The lock.
         lock: LockId,
-        /// The waiting call, and from the grant on the proof of holding.
+        /// The sender's name for the request: that of the first of its calls that wait.
         ticket: Ticket,
     },
     /// To the lock's home: I want it, if it is free.
@@ -230,28 +230,76 @@ pub enum Message {
         /// As for an acquisition.
         ticket: Ticket,
     },
-    /// From the lock's home: it is not free.
+    /// To the lock's home, from who has or awaits the lock: there is nothing for one who tries.
+    LockHeld {
+        /// The lock.
+        lock: LockId,
+        /// The call that tries.
+        ticket: Ticket,
+        /// Its node.
+        node: NodeId,
+    },
+    /// From the lock's home to one who tries: it is not free.
     LockBusy {
         /// The lock.
         lock: LockId,
         /// The waiting call.
         ticket: Ticket,
     },
-    /// From the lock's home: you have it; with `died`, you are the first to have it after its holder died.
+    /// From who has the lock to the next in line: you have it; with `died`, you are the first to have it after the node that had it
+    /// was lost.
     LockGrant {
         /// The lock.
         lock: LockId,
-        /// The waiting call.
+        /// The request that this fulfils.
         ticket: Ticket,
-        /// The node that died with the lock.
+        /// The node that was lost with the lock.
         died: Option<NodeId>,
     },
-    /// To the lock's home: I no longer want or hold it.
+    /// To the lock's home: nobody here needs it.
     LockRelease {
         /// The lock.
         lock: LockId,
-        /// As in the request.
+        /// The request with which the sender got it.
         ticket: Ticket,
+        /// As it would stand in a grant.
+        died: Option<NodeId>,
+        /// For whom it is, if for anyone: a call that tries.
+        wanted: Option<(NodeId, Ticket)>,
+    },
+    /// From the lock's home to who was last in line: that one comes after you.
+    LockForward {
+        /// The lock.
+        lock: LockId,
+        /// The receiver's request.
+        ticket: Ticket,
+        /// Who comes next.
+        node: NodeId,
+        /// Its request.
+        wanted: Ticket,
+        /// Whether it waits for the lock; if not, it is to have it only when it is free.
+        waits: bool,
+    },
+    /// From the lock's home, after a loss: is the lock with you? Keep it until you hear who comes next.
+    LockQuery {
+        /// The lock.
+        lock: LockId,
+        /// The home's name for the question.
+        round: u64,
+    },
+    /// The answer.
+    LockState {
+        /// The lock.
+        lock: LockId,
+        /// The question's name.
+        round: u64,
+        /// The request under which the sender has the lock (true) or waits for it (false); `None` when it does neither.
+        state: Option<(Ticket, bool)>,
+    },
+    /// To the home of locks that the sender waits for: it has lost this node, so no lock can come from there.
+    LockCut {
+        /// The node that the sender has lost.
+        node: NodeId,
     },
     /// To the barrier's home: one more has arrived.
     BarrierArrive {
@@ -440,7 +488,7 @@ pub enum Message {
     RwAcquire {
         /// The lock.
         lock: RwLockId,
-        /// The waiting call, and from the grant on the proof of holding.
+        /// The sender's name for the request: that of the first of its calls that wait.
         ticket: Ticket,
         /// With other readers, or alone.
         access: Access,

@@ -40,6 +40,10 @@ fn home() -> Engine {
 fn calls_that_wait_for_locks_and_barriers_are_bounded() {
     let lock = lock_at(1, COUNT, 0);
     let load = flood(&mut home(), LIAR, |number| Message::LockAcquire { lock, ticket: fresh(number) });
+    assert_eq!((load.locks, load.lock_waiters), (1, 0), "a node asks once for all its calls");
+    let mut engine = home();
+    flood(&mut engine, 2, |number| Message::LockAcquire { lock, ticket: fresh(number) });
+    let load = flood(&mut engine, LIAR, |number| Message::LockTry { lock, ticket: fresh(number) });
     assert_eq!((load.locks, load.lock_waiters), (1, limits::TICKETS));
     let barrier = barrier_at(1, COUNT, 0);
     let load = flood(&mut home(), LIAR, |number| Message::BarrierArrive {
@@ -114,7 +118,8 @@ fn one_node_takes_no_other_nodes_place_in_a_line() {
     let mut out = Actions::new();
     let honest = Message::LockAcquire { lock, ticket: ticket(1) };
     assert_eq!(engine.on_message(node(2), View::FIRST, &honest, &mut out), Ok(()));
-    assert_eq!((out.len(), engine.load().lock_waiters), (0, limits::TICKETS + 1));
+    // It is told that the liar has the lock, and that is told who comes next.
+    assert_eq!((out.len(), engine.load().lock_waiters), (1, 1));
 }
 
 #[test]
@@ -198,6 +203,15 @@ fn answers_that_nobody_waits_for_are_forgotten() {
         |number| Message::Data { page: PAGE, request: RequestId(number), access: Read },
         |number| Message::HomeReply { page: PAGE, ticket: fresh(number), home: None },
         |number| Message::LockGrant { lock: LockId(number as u64), ticket: fresh(number), died: None },
+        |number| Message::LockRelease {
+            lock: lock_at(1, COUNT, 0),
+            ticket: fresh(number),
+            died: None,
+            wanted: Some((node(LIAR), fresh(number))),
+        },
+        |number| Message::LockState { lock: lock_at(1, COUNT, 0), round: number as u64, state: None },
+        |number| Message::LockHeld { lock: lock_at(1, COUNT, 0), ticket: fresh(number), node: node(0) },
+        |_| Message::LockCut { node: node(0) },
         |number| Message::RwGrant { lock: RwLockId(number as u64), ticket: fresh(number), died: None },
         |number| Message::SemaphoreGrant { semaphore: SemaphoreId(3), ticket: fresh(number) },
         |number| Message::ConditionWoken { condition: ConditionId(3), ticket: fresh(number) },

@@ -7,7 +7,7 @@ mod common;
 use common::mesh::{Mesh, Sent};
 use common::{PAGE, data, fetch, lock_at, node, number_at, report, request};
 use pagemesh_protocol::Access::{self, Read, Write};
-use pagemesh_protocol::{ConditionId, Message, PageState, Placement, RwLockId, SemaphoreId};
+use pagemesh_protocol::{ConditionId, Message, Outcome, PageState, Placement, RwLockId, SemaphoreId, Ticket};
 
 const HOME: u16 = 1;
 
@@ -184,33 +184,57 @@ fn a_lost_page_is_denied_for_two() {
 }
 
 #[test]
-fn a_lock_costs_two_to_take_and_one_to_give_back() {
+fn a_lock_costs_two_to_take_from_its_home_three_from_elsewhere_and_nothing_to_take_again() {
     let mut mesh = Mesh::new(4);
     let lock = lock_at(HOME, 4, 0);
-    let ticket = mesh.acquires(2, lock);
-    mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
-    mesh.releases(2, ticket, lock);
-    mesh.deliver_all();
-    assert_eq!(mesh.log.len(), 3);
-    mesh.forget();
-    let ticket = mesh.acquires(HOME, lock);
-    mesh.releases(HOME, ticket, lock);
-    mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (0, 1));
+    let mut costs = |number| {
+        mesh.forget();
+        let ticket = mesh.acquires(number, lock);
+        mesh.deliver_all();
+        mesh.releases(number, ticket, lock);
+        mesh.deliver_all();
+        assert_eq!(mesh.completed.len(), 1);
+        mesh.log.len()
+    };
+    assert_eq!(costs(2), 2);
+    assert_eq!([costs(2), costs(2)], [0, 0], "it stays where it was last");
+    assert_eq!(costs(3), 3);
+    assert_eq!(costs(3), 0);
+    assert_eq!([costs(HOME), costs(HOME)], [2, 0]);
+    assert_eq!(costs(2), 2, "the home itself had it");
 }
 
 #[test]
-fn a_lock_is_handed_over_for_two() {
+fn a_try_costs_four_where_the_lock_is_elsewhere() {
+    for held in [false, true] {
+        let mut mesh = Mesh::new(4);
+        let lock = lock_at(HOME, 4, 0);
+        let first = mesh.acquires(2, lock);
+        if !held {
+            mesh.releases(2, first, lock);
+        }
+        mesh.deliver_all();
+        mesh.releases(2, if held { Ticket::new(9, 9) } else { first }, lock);
+        mesh.forget();
+        mesh.calls(3, |engine, ticket, out| engine.on_lock_try(ticket, lock, out));
+        mesh.deliver_all();
+        let (_, _, outcome) = mesh.completed[0];
+        assert_eq!((mesh.log.len(), outcome == Outcome::Done), (4, !held));
+    }
+}
+
+#[test]
+fn a_lock_is_handed_over_for_one() {
     let mut mesh = Mesh::new(4);
     let lock = lock_at(HOME, 4, 0);
     let first = mesh.acquires(2, lock);
     mesh.acquires(3, lock);
+    mesh.acquires(0, lock);
     mesh.deliver_all();
     mesh.forget();
     mesh.releases(2, first, lock);
     mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (1, 1));
 }
 
 #[test]
@@ -241,7 +265,7 @@ fn a_unit_costs_two_to_give_and_two_to_take() {
 }
 
 #[test]
-fn a_wait_for_a_signal_costs_six_and_the_signal_one() {
+fn a_wait_for_a_signal_costs_three_and_the_signal_one() {
     let mut mesh = Mesh::new(4);
     let (condition, lock) = (ConditionId(number_at(HOME, 4, 0)), lock_at(0, 4, 0));
     let held = mesh.acquires(2, lock);
@@ -249,10 +273,10 @@ fn a_wait_for_a_signal_costs_six_and_the_signal_one() {
     mesh.forget();
     mesh.calls(2, |engine, ticket, out| engine.on_condition_wait(ticket, condition, (lock, held), out));
     mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (3, 0));
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 0));
     mesh.calls(3, |engine, _, out| engine.on_condition_notify(condition, false, out).expect("it lives"));
     mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (3 + 1 + 3, 1));
+    assert_eq!((mesh.log.len(), mesh.completed.len()), (2 + 1 + 1, 1), "nobody else had the lock");
 }
 
 #[test]

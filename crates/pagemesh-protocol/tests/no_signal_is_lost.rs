@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Subject, done, failed, lock_at, node, number_at, send, ticket};
+use common::{Subject, done, failed, lock_at, node, number_at, returned, send, ticket};
 use pagemesh_protocol::{Action, ConditionId, EngineConfig, Failure, LockId, Message, Outcome};
 
 /// Of the condition.
@@ -11,9 +11,11 @@ const HOME: u16 = 1;
 /// Of the lock.
 const LOCK_HOME: u16 = 3;
 
-/// Node 2, which is neither's home.
+/// Node 2, which is neither's home; it has the lock under slot 1, and the lock's home wants it back.
 fn waiter() -> Subject {
-    Subject::new(2, 5)
+    let mut subject = Subject::new(2, 5);
+    subject.holds_for_home(1, lock(), LOCK_HOME);
+    subject
 }
 
 fn home() -> Subject {
@@ -53,7 +55,7 @@ fn signal(all: bool) -> Message {
 }
 
 fn lock_release(slot: u16) -> Message {
-    Message::LockRelease { lock: lock(), ticket: ticket(slot) }
+    returned(lock(), slot)
 }
 
 fn lock_acquire(slot: u16) -> Message {
@@ -77,7 +79,9 @@ fn the_lock_goes_only_when_the_call_stands_in_the_queue_and_is_back_before_it_en
     let mut subject = waiting();
     assert_eq!(subject.hears(HOME, woken(2)), [send(LOCK_HOME, lock_acquire(2))]);
     assert_eq!(subject.hears(LOCK_HOME, lock_grant(2, None)), [done(2)]);
-    assert_eq!(subject.releases(2, lock()), [send(LOCK_HOME, lock_release(2))], "held under the new ticket");
+    subject.is_asked_for(2, lock(), LOCK_HOME);
+    assert_eq!(subject.releases(1, lock()), [], "held under the new ticket");
+    assert_eq!(subject.releases(2, lock()), [send(LOCK_HOME, lock_release(2))]);
     assert!(subject.engine.is_quiet());
 }
 
@@ -182,6 +186,7 @@ fn a_condition_whose_home_is_lost_fails_and_the_lock_is_not_held() {
     let mut asked = waiter();
     asked.awaits(2, condition(), lock(), 1);
     assert_eq!(asked.loses(HOME), [send(LOCK_HOME, lock_release(1)), failed(2, lost)]);
+    asked.holds_for_home(1, lock(), LOCK_HOME);
     let again = [send(LOCK_HOME, lock_release(1)), failed(3, lost)];
     assert_eq!(asked.awaits(3, condition(), lock(), 1), again);
 }

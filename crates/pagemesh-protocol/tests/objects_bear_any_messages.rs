@@ -26,7 +26,7 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
     let ticket = ticket(u16::from(slot) % SLOTS);
     let access = if flag { Access::Write } else { Access::Read };
     let died = flag.then(|| node(0));
-    match kind % 23 {
+    match kind % 31 {
         0 => Message::RwAcquire { lock, ticket, access, waits: slot < 128 },
         1 => Message::RwGrant { lock, ticket, died },
         2 => Message::RwBusy { lock, ticket },
@@ -48,7 +48,20 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
         18 => Message::ConditionCancel { condition, ticket },
         19 => Message::ConditionWithdrawn { condition, ticket },
         20 => Message::LockGrant { lock: mutex, ticket, died },
-        21 => Message::LockRelease { lock: mutex, ticket },
+        21 => Message::LockRelease {
+            lock: mutex,
+            ticket,
+            died,
+            wanted: (slot < 128).then_some((node(0), ticket)),
+        },
+        22 => Message::LockForward { lock: mutex, ticket, node: node(0), wanted: ticket, waits: flag },
+        23 => Message::LockQuery { lock: mutex, round: 1 },
+        24 => Message::LockState { lock: mutex, round: 1, state: Some((ticket, flag)) },
+        25 => Message::LockHeld { lock: mutex, ticket, node: node(0) },
+        26 => Message::LockCut { node: node(0) },
+        27 => Message::LockAcquire { lock: mutex, ticket },
+        28 => Message::LockTry { lock: mutex, ticket },
+        29 => Message::LockBusy { lock: mutex, ticket },
         _ => Message::SyncRefused { ticket },
     }
 }
@@ -56,7 +69,9 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
 /// What the application of this node does.
 fn call(subject: &mut Subject, kind: u8, which: u8, ticket: Ticket, out: &mut Actions) {
     let (engine, number) = (&mut subject.engine, number(which));
-    match kind % 6 {
+    match kind % 8 {
+        5 => engine.on_lock_acquire(ticket, LockId(number), out),
+        6 => engine.on_lock_try(ticket, LockId(number), out),
         0 => engine.on_rw_acquire(ticket, RwLockId(number), Access::Write, true, out),
         1 => engine.on_rw_acquire(ticket, RwLockId(number), Access::Read, true, out),
         2 => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
@@ -106,6 +121,10 @@ proptest! {
         }
         for place in 0..SLOTS {
             subject.engine.on_cancel(ticket(place), &mut out);
+        }
+        // Whom it has asked where a lock is, and who has not said so, is gone then.
+        for other in (0..COUNT).filter(|other| *other != THIS) {
+            subject.engine.on_peer_lost(node(other), &mut out);
         }
         prop_assert!(subject.engine.is_quiet());
     }

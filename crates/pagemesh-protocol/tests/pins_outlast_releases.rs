@@ -6,7 +6,8 @@
 mod common;
 
 use common::{
-    PAGE, REGION, Subject, barrier_at, data, done, failed, lock_at, node, request, send, send_page, ticket,
+    PAGE, REGION, Subject, barrier_at, data, done, failed, lock_at, node, request, returned, send, send_page,
+    ticket,
 };
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{
@@ -65,7 +66,7 @@ fn told_and_given_back(slot: u16, interval: u64) -> [Action; 3] {
     [
         send(OTHER, Message::Wrote { writer, interval, first: PAGE, count: 1 }),
         send(OTHER, Message::Told { writer, interval }),
-        send(OTHER, Message::LockRelease { lock: lock(), ticket: ticket(slot) }),
+        send(OTHER, returned(lock(), slot)),
     ]
 }
 
@@ -105,7 +106,7 @@ fn a_page_that_is_pinned_for_writing_stays_writable_over_releases() {
     for interval in 1..4 {
         let mut expected = vec![send_diff(interval, true)];
         expected.extend(told_and_given_back(5, interval));
-        assert_eq!(subject.releases(5, lock()), expected);
+        assert_eq!(subject.gives_to_home(5, lock(), OTHER), expected);
         assert_eq!(subject.state(), PageState::Modified);
         assert!(subject.holds(1));
     }
@@ -113,9 +114,9 @@ fn a_page_that_is_pinned_for_writing_stays_writable_over_releases() {
     assert_eq!(subject.state(), PageState::Modified, "what was written last is not at home yet");
     let mut expected = vec![Action::Protect(PAGE), send_diff(4, false)];
     expected.extend(told_and_given_back(5, 4));
-    assert_eq!(subject.releases(5, lock()), expected);
-    let nothing_new = [send(OTHER, Message::LockRelease { lock: lock(), ticket: ticket(5) })];
-    assert_eq!(subject.releases(5, lock()), nothing_new);
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER), expected);
+    let nothing_new = [send(OTHER, returned(lock(), 5))];
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER), nothing_new);
     assert!(subject.engine.is_quiet());
 }
 
@@ -124,7 +125,7 @@ fn a_page_that_is_pinned_for_reading_only_is_protected_by_a_release() {
     let mut subject = reader();
     subject.fault(2, Write);
     subject.pins(1, Read);
-    assert_eq!(subject.releases(5, lock())[..2], [Action::Protect(PAGE), send_diff(1, false)]);
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER)[..2], [Action::Protect(PAGE), send_diff(1, false)]);
     assert!(subject.holds(1), "it can still be read");
     assert_eq!(subject.unpins(1), None);
 }
@@ -146,7 +147,8 @@ fn a_notice_takes_a_pinned_page_and_what_was_written_goes_first() {
         [Action::Fill(PAGE), Action::MakeTwin(PAGE), Action::MapWrite(PAGE), done(2)]
     );
     assert_eq!((subject.unpins(1), subject.unpins(2)), (Some(PAGE), None));
-    assert_eq!(subject.releases(6, lock())[..2], [Action::Protect(PAGE), send_diff(2, false)]);
+    subject.is_asked_for(5, lock(), OTHER);
+    assert_eq!(subject.releases(5, lock())[..2], [Action::Protect(PAGE), send_diff(2, false)]);
     assert!(subject.engine.is_quiet());
 }
 
@@ -231,10 +233,10 @@ fn a_page_that_was_pinned_when_its_home_was_lost_keeps_its_bytes_until_the_pin_e
     subject.loses(HOME);
     assert!(subject.holds(1));
     let nobody_to_tell = |action: &Action| matches!(action, Action::SendDiff { .. } | Action::DropTwin(_));
-    assert!(!subject.releases(5, lock()).iter().any(nobody_to_tell));
+    assert!(!subject.gives_to_home(5, lock(), OTHER).iter().any(nobody_to_tell));
     assert_eq!(subject.state(), PageState::Modified);
     assert_eq!(subject.unpins(1), None);
-    assert_eq!(subject.releases(5, lock())[..2], [Action::Protect(PAGE), Action::DropTwin(PAGE)]);
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER)[..2], [Action::Protect(PAGE), Action::DropTwin(PAGE)]);
 }
 
 /// Twins of pinned pages do not count among those that end an interval, and those beside them still do.

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    INVALIDATE, INVALIDATE_ACK, PAGE, REGION, Subject, asked, barrier_at, data, deny, done, fetch, grant,
-    lock_at, node, recall, report, request, send, ticket, zero_grant,
+    INVALIDATE, INVALIDATE_ACK, PAGE, REGION, Subject, asked, barrier_at, data, deny, done, fetch, forwarded,
+    grant, lock_at, node, recall, report, request, returned, send, ticket, zero_grant,
 };
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{
@@ -238,13 +238,42 @@ fn a_node_may_have_only_so_many_requests_open() {
 }
 
 #[test]
+fn only_the_home_of_a_lock_says_who_comes_next_or_asks_for_it() {
+    let (lock, not_home) = (lock_at(HOME, COUNT, 0), "it is not the home of the lock");
+    let mut subject = Subject::new(THIS, COUNT);
+    subject.holds_for_home(1, lock, HOME);
+    assert_eq!(subject.refuses(3, forwarded(lock, 1, 3, 1)), not_home);
+    assert_eq!(subject.refuses(3, Message::LockQuery { lock, round: 1 }), not_home);
+    assert_eq!(subject.refuses(3, Message::LockBusy { lock, ticket: ticket(1) }), not_home);
+    let strange = "the next to have the lock is no other node of the mesh";
+    assert_eq!(subject.refuses(HOME, forwarded(lock, 1, THIS, 1)), strange);
+    assert_eq!(subject.refuses(HOME, forwarded(lock, 1, COUNT, 1)), strange);
+    for lost in [HOME, COUNT] {
+        let cut = Message::LockCut { node: node(lost) };
+        assert_eq!(subject.refuses(HOME, cut), "it cannot have lost such a node");
+    }
+}
+
+#[test]
+fn who_has_a_lock_or_waits_for_it_does_not_ask_for_it() {
+    let (lock, ticket) = (lock_at(HOME, COUNT, 0), ticket(1));
+    let mut subject = Subject::new(HOME, COUNT);
+    subject.hears(3, Message::LockAcquire { lock, ticket });
+    for message in [Message::LockAcquire { lock, ticket }, Message::LockTry { lock, ticket }] {
+        assert_eq!(subject.refuses(3, message), "it asks for a lock that it has or waits for");
+    }
+}
+
+#[test]
 fn only_the_home_of_a_lock_or_barrier_is_asked_for_it() {
     let not_home = "this node is not the home of the lock";
     let (lock, ticket) = (lock_at(HOME, COUNT, 0), ticket(1));
     let mut subject = Subject::new(THIS, COUNT);
     assert_eq!(subject.refuses(3, Message::LockAcquire { lock, ticket }), not_home);
     assert_eq!(subject.refuses(3, Message::LockTry { lock, ticket }), not_home);
-    assert_eq!(subject.refuses(3, Message::LockRelease { lock, ticket }), not_home);
+    assert_eq!(subject.refuses(3, returned(lock, 1)), not_home);
+    assert_eq!(subject.refuses(3, Message::LockHeld { lock, ticket, node: node(0) }), not_home);
+    assert_eq!(subject.refuses(3, Message::LockState { lock, round: 1, state: None }), not_home);
     let not_home = "this node is not the home of the barrier";
     let barrier = barrier_at(HOME, COUNT, 0);
     let arrive = Message::BarrierArrive { barrier, ticket, participants: 2 };
@@ -473,7 +502,9 @@ fn only_the_one_who_was_asked_answers() {
             Message::OwnerReply { .. } => {
                 subject.act(|engine, out| engine.on_owner_query(ticket(1), PAGE, out));
             }
-            Message::LockGrant { .. } | Message::LockBusy { .. } | Message::SyncRefused { .. } => {
+            // A lock comes from whoever had it before, which only the home knows.
+            Message::LockGrant { .. } => continue,
+            Message::LockBusy { .. } | Message::SyncRefused { .. } => {
                 subject.acquires(1, lock);
             }
             Message::RegionRefused { .. } | Message::RegionBroken { .. } => {
@@ -517,7 +548,14 @@ fn no_message_from_anyone_makes_an_engine_panic_or_lose_its_calls() {
         owner_query(),
         Message::LockAcquire { lock, ticket },
         Message::LockTry { lock, ticket },
-        Message::LockRelease { lock, ticket },
+        returned(lock, 1),
+        Message::LockRelease { lock, ticket, died: Some(node(4)), wanted: Some((node(4), ticket)) },
+        forwarded(lock, 1, 4, 1),
+        Message::LockForward { lock, ticket, node: node(4), wanted: ticket, waits: false },
+        Message::LockQuery { lock, round: 1 },
+        Message::LockState { lock, round: 1, state: Some((ticket, true)) },
+        Message::LockHeld { lock, ticket, node: node(4) },
+        Message::LockCut { node: node(4) },
         Message::BarrierArrive { barrier, ticket, participants: 3 },
         Message::BarrierCancel { barrier, ticket },
         Message::RegionOpen { ticket, create: true, spec },

@@ -399,14 +399,29 @@ fn the_bounds_are_those_of_the_engine() {
             format!("{}; more is a breach of the protocol", limits::REQUESTS_PER_PEER),
         ),
         (
-            "calls of one node that wait at one home for its locks, and as many for its barriers, reader-writer locks, semaphores and conditions",
+            "calls of one node that try for the locks of one home, and as many that wait for its barriers, reader-writer locks, semaphores and conditions",
             format!("{}; more is a breach of the protocol", limits::TICKETS),
         ),
         (
             "pages that others give back and one home takes, at a time",
             format!("{}; further hints are let go", limits::EVICTIONS),
         ),
-        ("locks in use at one home", format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000)),
+        (
+            "locks in use at one home, idle ones at other nodes too; and those that one node holds or waits for",
+            format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000),
+        ),
+        (
+            "idle locks that one node keeps",
+            format!(
+                "{},{}; for one more it gives one back",
+                limits::IDLE_TOKENS / 1000,
+                limits::IDLE_TOKENS % 1000
+            ),
+        ),
+        (
+            "locks of one home that are looked for at a time after a loss",
+            limits::LOCKS_MENDED_AT_A_TIME.to_string(),
+        ),
         (
             "reader-writer locks, semaphores and conditions in use at one home, each",
             format!("{},{}", limits::LOCKS / 1000, limits::LOCKS % 1000),

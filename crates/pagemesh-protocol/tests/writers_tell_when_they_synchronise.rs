@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    PAGE, REGION, Subject, barrier_at, data, done, failed, grant, lock_at, node, request, send, send_page,
-    ticket, zero_grant,
+    PAGE, REGION, Subject, barrier_at, data, done, failed, grant, lock_at, node, request, returned, send,
+    send_page, ticket, zero_grant,
 };
 use pagemesh_protocol::{
     Access, Action, Failure, LockId, Message, PageAddress, PageState, Placement, Protocol, RequestId, limits,
@@ -70,28 +70,21 @@ fn giving_back_a_lock_sends_diffs_and_a_notice() {
     let mut subject = writing();
     let other = lock(OTHER);
     assert_eq!(
-        subject.releases(5, other),
+        subject.gives_to_home(5, other, OTHER),
         [
             Action::Protect(PAGE),
             send_diff(PAGE, 1, true),
             send(OTHER, wrote(THIS, 1, PAGE, 1)),
             send(OTHER, told(THIS, 1)),
-            send(OTHER, Message::LockRelease { lock: other, ticket: ticket(5) }),
+            send(OTHER, returned(other, 5)),
         ]
     );
     // Nothing was written since: nothing is said but to a home that has not heard of it.
-    assert_eq!(
-        subject.releases(5, other),
-        [send(OTHER, Message::LockRelease { lock: other, ticket: ticket(5) })]
-    );
+    assert_eq!(subject.gives_to_home(5, other, OTHER), [send(OTHER, returned(other, 5))]);
     let here = lock(HOME);
     assert_eq!(
-        subject.releases(5, here),
-        [
-            send(HOME, wrote(THIS, 1, PAGE, 1)),
-            send(HOME, told(THIS, 1)),
-            send(HOME, Message::LockRelease { lock: here, ticket: ticket(5) }),
-        ]
+        subject.gives_to_home(5, here, HOME),
+        [send(HOME, wrote(THIS, 1, PAGE, 1)), send(HOME, told(THIS, 1)), send(HOME, returned(here, 5)),]
     );
 }
 

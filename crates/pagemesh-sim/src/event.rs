@@ -26,6 +26,7 @@ pub(crate) enum Event {
     OwnerQuery { ticket: Ticket, page: PageAddress },
     HomeQuery { ticket: Ticket, page: PageAddress },
     LockAcquire { ticket: Ticket, lock: LockId },
+    LockTry { ticket: Ticket, lock: LockId },
     LockRelease { ticket: Ticket, lock: LockId },
     BarrierArrive { ticket: Ticket, barrier: BarrierId, participants: u32 },
     RegionOpen { ticket: Ticket, create: bool, spec: RegionSpec },

@@ -1,21 +1,33 @@
-//! Knows the order in which locks and barriers have to be passed: a model of each home, fed with what the home hears.
+//! Knows the order in which locks and barriers have to be passed: a model of what each node hears.
+//!
+//! A lock goes to the calls of one node in the order in which they came; and once a node has heard who comes next, only calls
+//! that waited there by then are served before the lock goes to that one.
 
 use crate::breach::Breach;
 use crate::event::{Event, Wanted};
 use pagemesh_protocol::{BarrierId, LockId, Message, NodeId, PageAddress, Ticket, barrier_home, lock_home};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// A waiting call of some node.
 type Applicant = (NodeId, Ticket);
 
+/// What one node was told about a lock that it has, or waits for.
+#[derive(Clone, Debug)]
+struct Turn {
+    /// The name of its request.
+    name: Ticket,
+    /// Who comes next, and how many calls there were when it was told so: later ones of this node come after that.
+    next: Option<(Applicant, u64)>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct LockModel {
-    holder: Option<Applicant>,
-    queue: VecDeque<Applicant>,
-    /// The holder died and nobody was there to be told.
-    orphaned: bool,
-    /// Those who are given the lock with the news that its holder died.
-    told: Vec<Applicant>,
+    /// Calls that wait, in the order in which they came, numbered.
+    waiting: Vec<(Applicant, u64)>,
+    /// Requests that homes have heard and nobody has fulfilled.
+    asked: Vec<Applicant>,
+    /// By node. What a home tells its own node passes no link, and is not here.
+    turns: BTreeMap<NodeId, Turn>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +41,8 @@ struct BarrierModel {
 pub(crate) struct Referee {
     nodes: u16,
     locks: BTreeMap<LockId, LockModel>,
+    /// Calls for locks so far.
+    calls: u64,
     barriers: BTreeMap<BarrierId, BarrierModel>,
     /// Threads that hold a lock, as the application sees it.
     held: BTreeMap<LockId, usize>,
@@ -49,6 +63,7 @@ impl Referee {
         Referee {
             nodes,
             locks: BTreeMap::new(),
+            calls: 0,
             barriers: BTreeMap::new(),
             held: BTreeMap::new(),
             counters: vec![0; locks],
@@ -63,19 +78,16 @@ impl Referee {
     pub(crate) fn hears(&mut self, at: NodeId, event: &Event, cancelled: Option<Wanted>) {
         match *event {
             Event::Message { from, message, .. } => self.hears_message(at, from, &message),
-            Event::LockAcquire { ticket, lock } => {
-                self.hears_message(at, at, &Message::LockAcquire { lock, ticket });
-            }
-            Event::LockRelease { ticket, lock } => {
-                self.hears_message(at, at, &Message::LockRelease { lock, ticket });
+            Event::LockAcquire { ticket, lock } | Event::LockTry { ticket, lock } => {
+                self.calls += 1;
+                let number = self.calls;
+                self.locks.entry(lock).or_default().waiting.push(((at, ticket), number));
             }
             Event::BarrierArrive { ticket, barrier, participants } => {
                 self.hears_message(at, at, &Message::BarrierArrive { barrier, ticket, participants });
             }
             Event::Cancel { ticket } => match cancelled {
-                Some(Wanted::Lock(lock)) => {
-                    self.hears_message(at, at, &Message::LockRelease { lock, ticket });
-                }
+                Some(Wanted::Lock(lock)) => self.waits_no_more(lock, (at, ticket)),
                 Some(Wanted::Barrier(barrier)) => {
                     self.hears_message(at, at, &Message::BarrierCancel { barrier, ticket });
                 }
@@ -88,20 +100,20 @@ impl Referee {
 
     fn hears_message(&mut self, at: NodeId, from: NodeId, message: &Message) {
         match *message {
-            Message::LockAcquire { lock, ticket } if lock_home(lock, self.nodes) == at => {
-                let model = self.locks.entry(lock).or_default();
-                if std::mem::take(&mut model.orphaned) {
-                    model.told.push((from, ticket));
-                } else {
-                    model.queue.push_back((from, ticket));
+            Message::LockAcquire { lock, ticket } => {
+                self.locks.entry(lock).or_default().asked.push((from, ticket));
+            }
+            Message::LockForward { lock, ticket, node, wanted, waits: true } => {
+                let (turns, calls) = (&mut self.locks.entry(lock).or_default().turns, self.calls);
+                if let Some(turn) = turns.get_mut(&at).filter(|turn| turn.name == ticket)
+                    && turn.next.is_none_or(|(next, _)| next != (node, wanted))
+                {
+                    turn.next = Some(((node, wanted), calls));
                 }
             }
-            Message::LockRelease { lock, ticket } if lock_home(lock, self.nodes) == at => {
-                let model = self.locks.entry(lock).or_default();
-                if model.holder == Some((from, ticket)) {
-                    model.holder = None;
-                } else {
-                    model.queue.retain(|waiting| *waiting != (from, ticket));
+            Message::LockQuery { lock, .. } => {
+                if let Some(turn) = self.locks.entry(lock).or_default().turns.get_mut(&at) {
+                    turn.next = None;
                 }
             }
             Message::BarrierArrive { barrier, ticket, participants }
@@ -123,14 +135,9 @@ impl Referee {
 
     fn hears_loss(&mut self, at: NodeId, lost: NodeId) {
         for (lock, model) in &mut self.locks {
-            if lock_home(*lock, self.nodes) == at {
-                model.queue.retain(|(node, _)| *node != lost);
-                if model.holder.is_some_and(|(node, _)| node == lost) {
-                    model.holder = None;
-                    let told = model.queue.pop_front();
-                    model.orphaned = told.is_none();
-                    model.told.extend(told);
-                }
+            model.asked.retain(|(node, _)| *node != lost);
+            if lock_home(*lock, self.nodes) == lost {
+                model.turns.remove(&at);
             }
         }
         for (barrier, model) in &mut self.barriers {
@@ -140,35 +147,53 @@ impl Referee {
         }
     }
 
-    /// The home of `lock` grants it, with the news that the holder died if it did.
-    pub(crate) fn granted(
-        &mut self,
-        lock: LockId,
-        applicant: Applicant,
-        died: Option<NodeId>,
-    ) -> Result<(), Breach> {
+    /// Node `at` says something about a lock to another.
+    pub(crate) fn says(&mut self, at: NodeId, to: NodeId, message: &Message) -> Result<(), Breach> {
+        match *message {
+            Message::LockAcquire { lock, ticket } | Message::LockTry { lock, ticket } => {
+                let turn = Turn { name: ticket, next: None };
+                self.locks.entry(lock).or_default().turns.insert(at, turn);
+            }
+            Message::LockRelease { lock, .. } => {
+                self.locks.entry(lock).or_default().turns.remove(&at);
+            }
+            Message::LockGrant { lock, ticket, .. } => {
+                let home = lock_home(lock, self.nodes);
+                let model = self.locks.entry(lock).or_default();
+                model.asked.retain(|asked| *asked != (to, ticket));
+                let told = model.turns.remove(&at).and_then(|turn| turn.next);
+                if at != home && told.is_none_or(|(next, _)| next != (to, ticket)) {
+                    let next = told.map(|(next, _)| next);
+                    return Err(Breach::Lock(format!(
+                        "{at:?} sends {lock:?} to {to:?}, {ticket:?}; it was told {next:?}"
+                    )));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn waits_no_more(&mut self, lock: LockId, applicant: Applicant) {
+        self.locks.entry(lock).or_default().waiting.retain(|(waits, _)| *waits != applicant);
+    }
+
+    /// A call has the lock, or has failed.
+    pub(crate) fn ends(&mut self, lock: LockId, applicant: Applicant, has: bool) -> Result<(), Breach> {
         let model = self.locks.entry(lock).or_default();
-        if died.is_some() {
-            let Some(place) = model.told.iter().position(|told| *told == applicant) else {
-                return Err(Breach::Lock(format!("{applicant:?} is told without reason that {lock:?} died")));
-            };
-            model.told.swap_remove(place);
-        }
-        if let Some(holder) = model.holder {
-            return Err(Breach::Lock(format!("{lock:?} is granted to {applicant:?}, held by {holder:?}")));
-        }
-        if died.is_some() {
-            model.holder = Some(applicant);
+        let Some(place) = model.waiting.iter().position(|(waits, _)| *waits == applicant) else {
             return Ok(());
+        };
+        let (_, number) = model.waiting.remove(place);
+        let earlier = model.waiting[..place].iter().find(|((node, _), _)| *node == applicant.0);
+        if let Some((first, _)) = earlier.filter(|_| has) {
+            return Err(Breach::Lock(format!("{lock:?} goes to {applicant:?}, but {first:?} was first")));
         }
-        match model.queue.pop_front() {
-            Some(first) if first == applicant => {
-                model.holder = Some(applicant);
-                Ok(())
+        match model.turns.get(&applicant.0).and_then(|turn| turn.next) {
+            Some((next, calls)) if has && number > calls => {
+                Err(Breach::Lock(format!("{lock:?} goes to {applicant:?}, which came after {next:?}")))
             }
-            first => {
-                Err(Breach::Lock(format!("{lock:?} is granted to {applicant:?}, but {first:?} was first")))
-            }
+            _ => Ok(()),
         }
     }
 
@@ -188,17 +213,16 @@ impl Referee {
     /// A home had no room for the applicant, or its barrier cannot be full any more.
     pub(crate) fn refused(&mut self, applicant: Applicant) {
         for model in self.locks.values_mut() {
-            model.queue.retain(|waiting| *waiting != applicant);
-            model.told.retain(|waiting| *waiting != applicant);
+            model.asked.retain(|asked| *asked != applicant);
         }
         for model in self.barriers.values_mut() {
             model.arrived.retain(|waiting| *waiting != applicant);
         }
     }
 
-    /// The next in the queue of `lock`, for planting a second grant.
+    /// Whose request for `lock` was heard first and is not fulfilled, for planting a second grant.
     pub(crate) fn next_waiting(&self, lock: LockId) -> Option<Applicant> {
-        self.locks.get(&lock)?.queue.front().copied()
+        self.locks.get(&lock)?.asked.first().copied()
     }
 
     /// Thread `thread` now has `lock`; one that is not `trusted` may have two holders.

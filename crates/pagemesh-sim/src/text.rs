@@ -20,6 +20,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::OwnerQuery { ticket, .. } => format!("OwnerQuery({ticket:?})"),
         Event::HomeQuery { ticket, .. } => format!("HomeQuery({ticket:?})"),
         Event::LockAcquire { ticket, lock } => format!("LockAcquire({:x}, {ticket:?})", lock.0),
+        Event::LockTry { ticket, lock } => format!("LockTry({:x}, {ticket:?})", lock.0),
         Event::LockRelease { ticket, lock } => format!("LockRelease({:x}, {ticket:?})", lock.0),
         Event::BarrierArrive { ticket, barrier, participants } => {
             format!("BarrierArrive({}, of {participants}, {ticket:?})", barrier.0)
@@ -97,7 +98,9 @@ fn text(message: &Message) -> String {
         Message::HomeNamed { request, home, .. } => format!("HomeNamed(#{}, n{home})", request.0),
         Message::LockAcquire { lock, ticket } => format!("LockAcquire({:x}, {ticket:?})", lock.0),
         Message::LockGrant { lock, ticket, died: None } => format!("LockGrant({:x}, {ticket:?})", lock.0),
-        Message::LockRelease { lock, ticket } => format!("LockRelease({:x}, {ticket:?})", lock.0),
+        Message::LockForward { lock, ticket, node, wanted, waits } => {
+            format!("LockForward({:x}, {ticket:?}, to {node:?} {wanted:?}, waits {waits})", lock.0)
+        }
         Message::BarrierArrive { barrier, ticket, participants } => {
             format!("BarrierArrive({}, of {participants}, {ticket:?})", barrier.0)
         }

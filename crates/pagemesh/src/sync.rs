@@ -9,8 +9,9 @@ use std::time::Duration;
 
 /// A mutual-exclusion lock, named by a number: the same number is the same lock on every node. It needs no creation.
 ///
-/// Takers wait in the order in which their requests reach the lock's home. A thread that takes a lock that it holds waits for
-/// itself until the time runs out.
+/// The lock stays on the node that used it last: taking it again there sends nothing. Nodes have it in the order in which their
+/// requests reach the lock's home, threads of one node in the order in which they came; a node that waits has it before
+/// threads of the other that came later. A thread that takes a lock that it holds waits for itself until the time runs out.
 #[derive(Clone)]
 pub struct Lock {
     runtime: Arc<Runtime>,

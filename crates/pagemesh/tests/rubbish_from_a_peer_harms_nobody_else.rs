@@ -70,7 +70,7 @@ fn rubbish() -> Vec<(&'static str, Vec<u8>)> {
             "an answer to another's question",
             first(Message::OwnerReply { page, ticket, owner: PageOwner::Nobody }),
         ),
-        ("a lock grant from no home", first(Message::LockGrant { lock, ticket, died: None })),
+        ("a question about a lock from no home", first(Message::LockQuery { lock, round: 1 })),
         ("a barrier release from no home", first(Message::BarrierRelease { barrier, ticket })),
         ("a region made up by no coordinator", first(Message::RegionDrop { region: RegionId(0), round: 0 })),
     ]

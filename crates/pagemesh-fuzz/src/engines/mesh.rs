@@ -460,7 +460,7 @@ impl Mesh {
         for node in self.living() {
             assert!(node.engine.is_quiet(), "{:?}: {:?}", node.engine.node(), node.engine.load());
             let load = node.engine.load();
-            assert_eq!((load.lock_waiters, load.barriers, load.barrier_waiters), (0, 0, 0), "{load:?}");
+            assert_eq!((load.token_waiters, load.barriers, load.barrier_waiters), (0, 0, 0), "{load:?}");
             assert_eq!((load.readers, load.rwlock_waiters, load.semaphore_waiters), (0, 0, 0), "{load:?}");
             assert_eq!((load.conditions, load.condition_waiters), (0, 0), "{load:?}");
         }

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | 1 | ConditionWait to the condition's home, which queues the call |
 //! | 2 | ConditionQueued from there |
-//! | 3 | LockRelease to the lock's home, with what this node wrote |
+//! | 3 | none, or what giving the lock back takes (`tokens.rs`) |
 //! | 4 | ConditionWoken, when it is signalled |
-//! | 5 | LockAcquire to the lock's home, LockGrant from there: the call is over and holds the lock |
+//! | 5 | none, or what taking the lock takes: the call is over and holds the lock |
 //!
 //! A call whose time is over says ConditionCancel and waits for what comes: ConditionWithdrawn, or the ConditionWoken that
 //! crossed it. So no signal is lost on a call that gave up. One that finds nobody at the node goes back as a signal, for the next in

@@ -17,10 +17,14 @@ pub struct Load {
     pub awaiting_diffs: usize,
     /// Demands for copies of this node that wait until threads have used them.
     pub demands: usize,
-    /// Locks of this home that are held, or left behind by a dead holder.
+    /// Locks of this home that are in use: some node has or had the token, or was lost with it.
     pub locks: usize,
-    /// Calls that wait for those locks.
+    /// Requests for those locks that are not known to be fulfilled, but for the oldest of each.
     pub lock_waiters: usize,
+    /// Locks whose tokens this node has, or asked for.
+    pub tokens: usize,
+    /// Calls of this node that wait for those.
+    pub token_waiters: usize,
     /// Barriers of this home at which somebody waits.
     pub barriers: usize,
     /// Calls that wait at those barriers.
@@ -64,6 +68,7 @@ impl Engine {
     /// How full the tables of this engine are.
     pub fn load(&self) -> Load {
         let (locks, lock_waiters) = self.locks.load();
+        let (tokens, token_waiters) = self.tokens.load();
         let (barriers, barrier_waiters) = self.barriers.load();
         let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
         let (semaphores, semaphore_waiters) = self.semaphores.load();
@@ -78,6 +83,8 @@ impl Engine {
             demands: self.uses.demands_in_all(),
             locks,
             lock_waiters,
+            tokens,
+            token_waiters,
             barriers,
             barrier_waiters,
             rwlocks,

@@ -20,6 +20,7 @@ mod holder;
 mod home;
 mod lending;
 mod load;
+mod lock_mending;
 mod locks;
 mod migration;
 mod notices;
@@ -36,6 +37,7 @@ mod semaphores;
 mod stamps;
 mod tales;
 mod tickets;
+mod tokens;
 mod uses;
 #[cfg(feature = "verification")]
 mod verification;
@@ -125,6 +127,7 @@ pub struct Engine {
     release: release::Release,
     pins: pins::Pins,
     locks: locks::Locks,
+    tokens: tokens::Tokens,
     barriers: barriers::Barriers,
     rwlocks: rwlocks::RwLocks,
     semaphores: semaphores::Semaphores,
@@ -159,6 +162,7 @@ impl Engine {
             release: release::Release::new(config),
             pins: pins::Pins::new(config),
             locks: locks::Locks::new(config),
+            tokens: tokens::Tokens::new(config),
             barriers: barriers::Barriers::new(config),
             rwlocks: rwlocks::RwLocks::new(config),
             semaphores: semaphores::Semaphores::new(config),
@@ -229,6 +233,7 @@ impl Engine {
             && self.uses.is_quiet()
             && self.release.is_quiet()
             && self.pins.is_empty()
+            && self.locks.mends.is_quiet()
             && self.loopback.is_empty()
     }
 
@@ -322,6 +327,12 @@ impl Engine {
     /// A thread gives back the lock that it was granted under `ticket`.
     pub fn on_lock_release(&mut self, ticket: Ticket, lock: LockId, out: &mut Actions) {
         self.lock_release(ticket, lock, out);
+        self.settle(out);
+    }
+
+    /// This node is about to go without waiting for the others: what it has and does not need goes back to where others find it.
+    pub fn on_farewell(&mut self, out: &mut Actions) {
+        self.return_idle_tokens(out);
         self.settle(out);
     }
 
@@ -489,19 +500,6 @@ impl Engine {
 
     fn handle_sync(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
         match *message {
-            Message::LockAcquire { lock, ticket } => self.lock_wanted(from, lock, ticket, true, out),
-            Message::LockTry { lock, ticket } => self.lock_wanted(from, lock, ticket, false, out),
-            Message::LockRelease { lock, ticket } => self.lock_released(from, lock, ticket, out),
-            Message::LockGrant { lock, ticket, died } => {
-                let outcome = died.map_or(Outcome::Done, Outcome::OwnerDied);
-                let home = lock_home(lock, self.config.nodes);
-                self.conclude_acquire(from, home, ticket, Wait::Lock(lock), outcome, out)
-            }
-            Message::LockBusy { lock, ticket } => {
-                let home = lock_home(lock, self.config.nodes);
-                let outcome = Outcome::Failed(Failure::Busy);
-                self.conclude(from, Some(home), ticket, Wait::Lock(lock), outcome, out)
-            }
             Message::BarrierArrive { barrier, ticket, participants } => {
                 self.barrier_arrived(from, barrier, ticket, participants, out)
             }
@@ -540,7 +538,7 @@ impl Engine {
                 let outcome = Outcome::Failed(Failure::PeerLost(node));
                 self.conclude(from, Some(NodeId::COORDINATOR), ticket, Wait::Region, outcome, out)
             }
-            _ => self.handle_object(from, message, out),
+            _ => self.handle_lock(from, message, out),
         }
     }
 

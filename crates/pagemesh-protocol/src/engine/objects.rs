@@ -111,6 +111,9 @@ impl Engine {
 
     /// A home has no room for one more object.
     pub(super) fn sync_refused(&mut self, from: NodeId, ticket: Ticket, out: &mut Actions) -> Handled {
+        if self.lock_refused(from, ticket, out) {
+            return Ok(());
+        }
         let wait = self.tickets.wait(ticket);
         let Some(home) = self.home_of_wait(wait) else { return Ok(()) };
         let failure = Failure::Limit(match wait {

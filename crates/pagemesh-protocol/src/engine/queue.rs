@@ -80,8 +80,12 @@ impl<T: Waiter> Arena<T> {
         queue.first.map(|first| self.links[first as usize].item)
     }
 
+    /// Who is last.
+    pub(super) fn last(&self, queue: Queue) -> Option<T> {
+        queue.last.map(|last| self.links[last as usize].item)
+    }
+
     /// Who waits in one queue, in order.
-    #[cfg(feature = "verification")]
     pub(super) fn iter(&self, queue: Queue) -> impl Iterator<Item = T> {
         let mut next = queue.first;
         std::iter::from_fn(move || {

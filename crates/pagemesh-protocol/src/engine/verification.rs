@@ -8,8 +8,11 @@
 
 use super::Engine;
 use super::coherence::Request;
+use super::lock_mending::Member;
+use super::locks::Caller;
 use super::pages::Region;
 use super::queue::{Arena, Queue, Waiter};
+use super::tokens::Possession;
 use super::uses::Want;
 use crate::ids::{NodeId, PageAddress, RegionId, RequestId, Ticket};
 use std::hash::{Hash, Hasher};
@@ -44,7 +47,8 @@ impl Engine {
             uses,
             release,
             pins,
-            locks,
+            locks: _,
+            tokens: _,
             barriers,
             rwlocks,
             semaphores,
@@ -75,19 +79,33 @@ impl Engine {
         let mut in_use = uses.in_use.clone();
         in_use.sort_unstable();
         (in_use, &uses.demands).hash(hasher);
-        let mut held: Vec<_> = locks.used.iter().collect();
-        held.sort_unstable_by_key(|(lock, _)| **lock);
-        for (lock, used) in held {
-            (true, lock, used.holder).hash(hasher);
-            hash_queue(&locks.queued, used.queue, hasher);
-        }
-        false.hash(hasher);
+        self.hash_locks(hasher);
         let mut entered: Vec<_> = barriers.used.iter().collect();
         entered.sort_unstable_by_key(|(barrier, _)| **barrier);
         for (barrier, used) in entered {
             (true, barrier, used.participants, used.arrived).hash(hasher);
             hash_queue(&barriers.queued, used.queue, hasher);
         }
+    }
+
+    fn hash_locks(&self, hasher: &mut impl Hasher) {
+        let (locks, tokens) = (&self.locks, &self.tokens);
+        let mut asked: Vec<_> = locks.used.iter().collect();
+        asked.sort_unstable_by_key(|(lock, _)| **lock);
+        for (lock, used) in asked {
+            (true, lock, used.before, used.died, used.suspended).hash(hasher);
+            hash_queue(&locks.queued, used.chain, hasher);
+        }
+        let mends = &locks.mends;
+        (false, &locks.tries, &mends.under_way, &mends.to_do, &mends.tries, &mends.cut).hash(hasher);
+        (&tokens.lost, &tokens.told).hash(hasher);
+        let mut here: Vec<_> = tokens.all.iter().map(|(_, token)| token).collect();
+        here.sort_unstable_by_key(|token| token.lock);
+        for token in here {
+            (true, token.lock, token.name, token.possession, token.died, token.next).hash(hasher);
+            hash_queue(&tokens.waiting, token.waiting, hasher);
+        }
+        false.hash(hasher);
     }
 
     fn hash_pages(&self, id: RegionId, region: &Region, hasher: &mut impl Hasher) {
@@ -134,11 +152,26 @@ impl Engine {
             visit(Name::Call(node, ticket));
         }
         for lock in self.locks.used.values() {
-            if let super::locks::Holder::Caller(holder) = lock.holder {
-                visit(Name::Call(holder.node, holder.ticket));
+            for asked in self.locks.queued.iter(lock.chain) {
+                visit(Name::Call(asked.node, asked.ticket));
             }
-            for queued in self.locks.queued.iter(lock.queue) {
-                visit(Name::Call(queued.node, queued.ticket));
+        }
+        for mend in self.locks.mends.under_way.values() {
+            for Member { caller: Caller { node, ticket }, .. } in &mend.members {
+                visit(Name::Call(*node, *ticket));
+            }
+        }
+        let tries = self.locks.tries.iter().map(|tries| tries.caller);
+        for Caller { node, ticket } in tries.chain(self.locks.mends.tries.iter().map(|(_, caller)| *caller)) {
+            visit(Name::Call(node, ticket));
+        }
+        for (_, token) in &self.tokens.all {
+            visit(Name::Call(node, token.name));
+            if let Possession::Held(holder) = token.possession {
+                visit(Name::Call(node, holder));
+            }
+            if let Some(next) = token.next {
+                visit(Name::Call(next.caller.node, next.caller.ticket));
             }
         }
         for barrier in self.barriers.used.values() {

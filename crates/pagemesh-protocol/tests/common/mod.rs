@@ -41,6 +41,17 @@ pub(crate) fn asked(name: &str, placement: Placement) -> RegionSpec {
     }
 }
 
+/// Who got the lock under `slot` is told that node `next` wants it, under the ticket of `wanted`.
+pub(crate) fn forwarded(lock: LockId, slot: u16, next: u16, wanted: u16) -> Message {
+    let (node, wanted) = (node(next), ticket(wanted));
+    Message::LockForward { lock, ticket: ticket(slot), node, wanted, waits: true }
+}
+
+/// Who got the lock under `slot` gives it to its home, for nobody in particular.
+pub(crate) fn returned(lock: LockId, slot: u16) -> Message {
+    Message::LockRelease { lock, ticket: ticket(slot), died: None, wanted: None }
+}
+
 /// The lock with the `nth` lowest number among those whose home is node `home` of `count`.
 pub(crate) fn lock_at(home: u16, count: u16, nth: usize) -> LockId {
     let mut locks = (0..).map(LockId).filter(|lock| lock_home(*lock, count) == node(home));
@@ -255,6 +266,24 @@ impl Subject {
 
     pub(crate) fn releases(&mut self, slot: u16, lock: LockId) -> Actions {
         self.act(|engine, out| engine.on_lock_release(ticket(slot), lock, out))
+    }
+
+    /// Has a lock of which its home, node `home`, said that it is wanted back.
+    pub(crate) fn holds_for_home(&mut self, slot: u16, lock: LockId, home: u16) {
+        self.acquires(slot, lock);
+        self.hears(home, Message::LockGrant { lock, ticket: ticket(slot), died: None });
+        self.is_asked_for(slot, lock, home);
+    }
+
+    /// The home of a lock that is held, node `home`, says that it is wanted back.
+    pub(crate) fn is_asked_for(&mut self, slot: u16, lock: LockId, home: u16) {
+        assert_eq!(self.hears(home, forwarded(lock, slot, home, 1000)), []);
+    }
+
+    /// Gives a lock back that is wanted by its home, node `home`.
+    pub(crate) fn gives_to_home(&mut self, slot: u16, lock: LockId, home: u16) -> Actions {
+        self.holds_for_home(slot, lock, home);
+        self.releases(slot, lock)
     }
 
     pub(crate) fn wants(&mut self, slot: u16, lock: RwLockId, access: Access) -> Actions {

@@ -71,9 +71,14 @@ impl Names {
             Message::Fetch { request, requester, .. } => Name::Request(requester, request),
             Message::AtomicForward { requester, ticket, .. }
             | Message::AtomicDone { requester, ticket, .. } => call(requester, ticket),
+            Message::LockForward { ticket, node, wanted, .. } => {
+                self.add(call(node, wanted));
+                call(to, ticket)
+            }
             Message::AtomicRequest { ticket, .. }
             | Message::HomeQuery { ticket, .. }
             | Message::AtomicCancel { ticket, .. }
+            | Message::LockState { state: Some((ticket, _)), .. }
             | Message::LockAcquire { ticket, .. }
             | Message::LockRelease { ticket, .. }
             | Message::BarrierArrive { ticket, .. }
@@ -87,7 +92,12 @@ impl Names {
             | Message::BarrierMismatch { ticket, .. }
             | Message::BarrierBroken { ticket, .. }
             | Message::SyncRefused { ticket } => call(to, ticket),
-            Message::Invalidate { .. } | Message::InvalidateAck { .. } | Message::Evict { .. } => return,
+            Message::Invalidate { .. }
+            | Message::InvalidateAck { .. }
+            | Message::Evict { .. }
+            | Message::LockQuery { .. }
+            | Message::LockCut { .. }
+            | Message::LockState { .. } => return,
             other => unreachable!("nobody sends {other:?} here"),
         };
         self.add(name);

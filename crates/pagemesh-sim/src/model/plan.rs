@@ -145,11 +145,6 @@ impl Plan {
         fitting.expect("a hash of all numbers meets every home")
     }
 
-    /// The index of a lock.
-    pub(super) fn lock_index(&self, lock: LockId) -> Option<usize> {
-        (0..self.locks.len()).find(|index| self.lock(*index) == lock)
-    }
-
     /// Threads of the whole mesh: so many make the barrier full.
     pub(super) fn participants(&self) -> u32 {
         self.nodes as u32 * self.threads as u32

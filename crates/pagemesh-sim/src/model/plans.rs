@@ -33,6 +33,9 @@ pub fn small_plans() -> Vec<Plan> {
             .any_may_die(),
     );
     plans.push(Plan::new(3, 1).of(Migration, AT_FIRST).lock_at_first().operations(1).any_may_die());
+    plans.push(
+        Plan::new(2, 1).of(Migration, AT_FIRST).threads(2).lock_at_first().operations(1).without_evictions(),
+    );
     plans.push(Plan::new(2, 2).of(WriteInvalidate, AT_FIRST).with_prefetch());
     plans.push(Plan::new(2, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die().with_barrier());
     plans.push(Plan::new(3, 1).of(WriteInvalidate, Placement::FirstTouch).any_may_die());
@@ -87,6 +90,7 @@ pub fn hunting_plans() -> Vec<Plan> {
         Plan::new(2, 1).threads(2),
         Plan::new(3, 1).of(migration, AT_FIRST).lock_at_first().operations(1),
         Plan::new(2, 1).lock_at_first().with_cancel().operations(2),
+        Plan::new(2, 1).threads(2).lock_at_first().operations(1).without_evictions(),
         Plan::new(2, 1).of(migration, AT_FIRST).lock_at_first().any_may_die(),
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).any_may_die(),
         // Bytes that come late take many events; what else may happen would bury them.

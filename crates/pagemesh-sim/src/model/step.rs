@@ -56,7 +56,7 @@ impl<'a> Step<'a> {
         request: RequestId,
     ) -> Result<(), Breach> {
         self.local.engine.set_next_request(request);
-        self.local.hear(self.plan, event, parcel);
+        self.local.hear(event, parcel);
         let mut out = Actions::new();
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(event, parcel, &mut out)));
         told.unwrap_or_else(|panic| Err(Breach::Panic(crate::run::panic_text(panic.as_ref()))))?;
@@ -66,7 +66,7 @@ impl<'a> Step<'a> {
         );
         self.local.end_turns(&out);
         for action in &out {
-            self.local.check_turn(self.plan, action)?;
+            self.local.check_turn(action)?;
             self.perform(action)?;
         }
         self.check()

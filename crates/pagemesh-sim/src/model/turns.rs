@@ -1,19 +1,20 @@
 //! Who was heard first is served first: what a home has heard and not yet answered, by the checker's own book.
 //!
-//! A home's requests to itself pass no link and are not in the book; those of other nodes may not pass each other.
+//! A home's requests for pages to itself pass no link and are not in the book; those of other nodes may not pass each other. Of a lock it
+//! is the calls of one node that may not pass each other.
 
 use super::local::{Event, Local, Operation, page_of};
 use super::plan::Plan;
 use super::step::Parcel;
 use crate::breach::Breach;
-use pagemesh_protocol::{Action, LockId, Message, NodeId, Outcome, Ticket, lock_home};
+use pagemesh_protocol::{Action, Message, NodeId, Outcome, Ticket};
 
 /// What one home has heard and not answered, oldest first.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Turns {
     /// By page.
     pages: Vec<Vec<NodeId>>,
-    /// By lock.
+    /// Calls of this node, by lock.
     locks: Vec<Vec<(NodeId, Ticket)>>,
 }
 
@@ -43,18 +44,14 @@ impl Turns {
 
 impl Local {
     /// Keeps in mind whose request this node is about to hear.
-    pub(super) fn hear(&mut self, plan: &Plan, event: Event, parcel: Option<Parcel>) {
+    pub(super) fn hear(&mut self, event: Event, parcel: Option<Parcel>) {
         let here = self.engine.node();
         match (event, parcel.map(|parcel| parcel.message)) {
             (Event::Deliver { from, .. }, Some(message)) => {
-                self.hear_message(plan, NodeId::new(from as u16), &message);
+                self.hear_message(NodeId::new(from as u16), &message);
             }
             (Event::Begin { thread, operation: Operation::Lock(lock), generation, .. }, _) => {
-                let message = Message::LockAcquire {
-                    lock: plan.lock(lock as usize),
-                    ticket: Ticket::new(thread as u16, generation),
-                };
-                self.hear_message(plan, here, &message);
+                self.turns.locks[lock as usize].push((here, Ticket::new(thread as u16, generation)));
             }
             (Event::Cancel { thread }, _) => {
                 let ticket = self.ticket(thread);
@@ -65,37 +62,25 @@ impl Local {
             (Event::Lost { node }, _) => {
                 let lost = NodeId::new(node as u16);
                 self.turns.pages.iter_mut().for_each(|waiting| waiting.retain(|node| *node != lost));
-                self.turns.locks.iter_mut().for_each(|waiting| waiting.retain(|caller| caller.0 != lost));
             }
             _ => {}
         }
     }
 
-    fn hear_message(&mut self, plan: &Plan, from: NodeId, message: &Message) {
+    fn hear_message(&mut self, from: NodeId, message: &Message) {
         let here = self.engine.node();
-        let homes = |lock: LockId| plan.lock_index(lock).filter(|_| lock_home(lock, plan.nodes) == here);
         match *message {
             Message::PageRequest { page, .. } => self.turns.pages[page.page as usize].push(from),
             // Who took this node for the home is owed no answer.
             Message::HomeNamed { page, home, .. } if home != here => {
                 self.turns.pages[page.page as usize].clear();
             }
-            Message::LockAcquire { lock, ticket } => {
-                if let Some(lock) = homes(lock) {
-                    self.turns.locks[lock].push((from, ticket));
-                }
-            }
-            Message::LockRelease { lock, ticket } => {
-                if let Some(lock) = homes(lock) {
-                    self.turns.locks[lock].retain(|caller| *caller != (from, ticket));
-                }
-            }
             _ => {}
         }
     }
 
     /// Checks that what this node does as a home is done for the one whose turn it is.
-    pub(super) fn check_turn(&mut self, plan: &Plan, action: &Action) -> Result<(), Breach> {
+    pub(super) fn check_turn(&mut self, action: &Action) -> Result<(), Breach> {
         let here = self.engine.node();
         match *action {
             Action::Send { to, message, .. } => match message {
@@ -107,9 +92,6 @@ impl Local {
                 }
                 Message::Fetch { requester, .. } if requester != here => {
                     page_of(&message).map_or(Ok(()), |page| self.turns.serve_page(page, requester))
-                }
-                Message::LockGrant { lock, ticket, .. } => {
-                    plan.lock_index(lock).map_or(Ok(()), |lock| self.turns.serve_lock(lock, (to, ticket)))
                 }
                 _ => Ok(()),
             },

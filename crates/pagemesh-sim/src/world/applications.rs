@@ -14,8 +14,15 @@ use pagemesh_protocol::{
 const PATIENCE: u64 = 6;
 /// A wait that only a deadline can end: longer than anything that ends by itself.
 const DEADLINE_US: u64 = 3_000_000;
+/// One in so many calls of locks does not wait.
+const TRIED_OF: u16 = 8;
 /// Calls of a node that nobody waits for: some tickets are left for its threads.
 const BACKGROUND_CALLS: usize = 32;
+
+/// Whether the call of a lock under this ticket is one that does not wait.
+pub(super) fn only_tries(ticket: Ticket) -> bool {
+    (ticket.slot + ticket.generation).is_multiple_of(TRIED_OF)
+}
 
 impl World {
     /// One step of a thread that is not waiting.
@@ -48,7 +55,12 @@ impl World {
             Step::Lock(lock) => {
                 let lock = self.lock(lock);
                 let ticket = self.begin(index, Wanted::Lock(lock), false);
-                self.feed(at, Event::LockAcquire { ticket, lock })
+                let event = if only_tries(ticket) {
+                    Event::LockTry { ticket, lock }
+                } else {
+                    Event::LockAcquire { ticket, lock }
+                };
+                self.feed(at, event)
             }
             Step::Unlock(lock) => self.unlock(index, lock),
             Step::Barrier { barrier, participants, timed } => {
@@ -150,7 +162,8 @@ impl World {
             Some(self.time + self.schedule.below(span))
         } else {
             // A home may trust two nodes that have lost each other, and wait for ever for what one should send the other.
-            (timed || may_cancel && self.config.has_cuts()).then_some(self.time + DEADLINE_US)
+            let may_hang = may_cancel && !matches!(wanted, Wanted::Lock(_));
+            (timed || may_hang && self.config.has_cuts()).then_some(self.time + DEADLINE_US)
         };
         self.threads[index].activity = Activity::Waiting { ticket, deadline };
         ticket

@@ -1,6 +1,7 @@
 //! A call ends: is that what it waited for, and may it fail?
 
 use super::World;
+use super::applications::only_tries;
 use crate::breach::Breach;
 use crate::event::{Caller, Wanted};
 use crate::history::Deed;
@@ -8,9 +9,7 @@ use crate::node::Call;
 use crate::program::{COMMON_BARRIER, Step};
 use crate::sabotage::Sabotage;
 use crate::thread::Activity;
-use pagemesh_protocol::{
-    Failure, Outcome, PageOwner, PageState, RegionRefusal, Ticket, barrier_home, lock_home,
-};
+use pagemesh_protocol::{Failure, Outcome, PageOwner, PageState, RegionRefusal, Ticket, barrier_home};
 
 impl World {
     pub(super) fn complete(&mut self, at: usize, ticket: Ticket, outcome: Outcome) -> Result<(), Breach> {
@@ -59,20 +58,13 @@ impl World {
         let id = self.nodes[at].id;
         let applicant = (id, call.ticket);
         match (call.wanted, outcome) {
-            (Wanted::Lock(lock), Outcome::Done) if lock_home(lock, self.config.nodes) == id => {
-                self.referee.granted(lock, applicant, None)
-            }
-            (Wanted::Lock(lock), Outcome::OwnerDied(node)) if lock_home(lock, self.config.nodes) == id => {
-                self.referee.granted(lock, applicant, Some(node))
+            (Wanted::Lock(lock), outcome) => {
+                self.referee.ends(lock, applicant, !matches!(outcome, Outcome::Failed(_)))
             }
             (Wanted::Barrier(barrier), Outcome::Done) if barrier_home(barrier, self.config.nodes) == id => {
                 self.referee.released(barrier, applicant)
             }
             // Of others' refusals the referee hears what the home sends.
-            (Wanted::Lock(lock), Outcome::Failed(_)) if lock_home(lock, self.config.nodes) == id => {
-                self.referee.refused(applicant);
-                Ok(())
-            }
             (Wanted::Barrier(barrier), Outcome::Failed(_))
                 if barrier_home(barrier, self.config.nodes) == id =>
             {
@@ -142,6 +134,7 @@ impl World {
                     .any(|node| node.alive && node.engine.page_state(page) != PageState::Invalid);
                 dead(node) && !(settled && copies && self.severed.is_empty())
             }
+            Failure::Busy => matches!(call.wanted, Wanted::Lock(_)) && only_tries(call.ticket),
             Failure::Limit(_) => matches!(call.wanted, Wanted::Lock(_)) && self.config.lock_bound == 1,
             Failure::Withdrawn => {
                 self.check_operated(at, call.ticket, None)?;

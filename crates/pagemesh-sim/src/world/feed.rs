@@ -92,6 +92,7 @@ impl World {
             Event::HomeQuery { ticket, page } => engine.on_home_query(ticket, page, out),
             Event::OwnerQuery { ticket, page } => engine.on_owner_query(ticket, page, out),
             Event::LockAcquire { ticket, lock } => engine.on_lock_acquire(ticket, lock, out),
+            Event::LockTry { ticket, lock } => engine.on_lock_try(ticket, lock, out),
             Event::LockRelease { ticket, lock } => engine.on_lock_release(ticket, lock, out),
             Event::BarrierArrive { ticket, barrier, participants } => {
                 engine.on_barrier_arrive(ticket, barrier, participants, out);

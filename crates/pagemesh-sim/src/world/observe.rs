@@ -42,11 +42,9 @@ impl World {
 
     /// Lets the referee see what a home answers.
     pub(super) fn observe_sync(&mut self, at: usize, to: NodeId, message: &Message) -> Result<(), Breach> {
+        self.referee.says(self.nodes[at].id, to, message)?;
         match *message {
-            Message::LockGrant { lock, ticket, died } => {
-                self.referee.granted(lock, (to, ticket), died)?;
-                self.plant_second_grant(at, lock);
-            }
+            Message::LockGrant { lock, .. } => self.plant_second_grant(at, lock),
             Message::BarrierRelease { barrier, ticket } => {
                 self.referee.released(barrier, (to, ticket))?;
             }

@@ -545,6 +545,8 @@ impl Runtime {
             if shard.is_closed() {
                 return;
             }
+            // What others can use; then the goodbye.
+            shard.run(self, Load::Nothing, Engine::on_farewell);
             for peer in shard.engine.live().without(self.node).iter() {
                 shard::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);
             }

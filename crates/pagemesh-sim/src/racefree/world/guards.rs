@@ -8,6 +8,9 @@ use pagemesh_protocol::{
     Ticket,
 };
 
+/// One in so many calls of a mutex does not wait.
+const TRIED_OF: u16 = 8;
+
 /// Each lock has one condition, of the same number.
 fn condition(lock: usize) -> ConditionId {
     ConditionId(lock as u64)
@@ -22,6 +25,9 @@ fn begin(
 ) {
     let number = lock as u64;
     match kind {
+        Kind::Mutex if ticket.generation.is_multiple_of(TRIED_OF) => {
+            engine.on_lock_try(ticket, LockId(number), out);
+        }
         Kind::Mutex => engine.on_lock_acquire(ticket, LockId(number), out),
         Kind::ReadersAndWriters => engine.on_rw_acquire(ticket, RwLockId(number), access, true, out),
         Kind::Semaphore => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
