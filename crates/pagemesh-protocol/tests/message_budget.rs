@@ -5,9 +5,11 @@
 mod common;
 
 use common::mesh::{Mesh, Sent};
-use common::{PAGE, data, fetch, lock_at, node, number_at, report, request};
+use common::{PAGE, REGION, data, fetch, lock_at, node, number_at, report, request};
 use pagemesh_protocol::Access::{self, Read, Write};
-use pagemesh_protocol::{ConditionId, Message, Outcome, PageState, Placement, RwLockId, SemaphoreId, Ticket};
+use pagemesh_protocol::{
+    ByteRange, ConditionId, Message, Outcome, PageState, Placement, Protocol, RwLockId, SemaphoreId, Ticket,
+};
 
 const HOME: u16 = 1;
 
@@ -247,6 +249,43 @@ fn a_reader_writer_lock_costs_as_a_lock() {
     mesh.calls(2, |engine, _, out| engine.on_rw_release(ticket, lock, out));
     mesh.deliver_all();
     assert_eq!(mesh.log.len(), 3);
+}
+
+/// Messages for a range of `pages` pages that node 2 locks for reading and gives back, when node 3 wrote all of it before, and again when
+/// nobody did; and for node 3's giving back.
+fn range_costs(pages: u64) -> [usize; 3] {
+    let mut mesh = Mesh::following(Protocol::Entry, 4, Placement::Single(node(HOME)));
+    let range = ByteRange::new(REGION, 0, pages * 4096);
+    let mut lock = |number: u16, access| {
+        mesh.forget();
+        let ticket = mesh
+            .calls(number, |engine, ticket, out| engine.on_range_acquire(ticket, range, access, true, out));
+        mesh.deliver_all();
+        let locked = mesh.log.len();
+        mesh.calls(number, |engine, _, out| {
+            for page in 0..if access == Write { pages } else { 0 } {
+                let piece = ByteRange::new(REGION, page * 4096, (page + 1) * 4096);
+                engine.on_range_write(ticket, piece, out).expect("the master lives");
+            }
+            engine.on_range_release(ticket, range, out).expect("the master lives");
+        });
+        mesh.deliver_all();
+        (locked, mesh.log.len() - locked)
+    };
+    let (free, written) = lock(3, Write);
+    assert_eq!(free, 2, "nobody wrote before");
+    let (news, given_back) = lock(2, Read);
+    assert_eq!(given_back, 1);
+    [news, lock(2, Read).0, written]
+}
+
+#[test]
+fn a_range_costs_as_a_lock_and_a_message_for_each_page_with_news() {
+    assert_eq!(range_costs(1), [2 + 1, 2, 1 + 1]);
+    assert_eq!(range_costs(8), [2 + 8, 2, 1 + 8]);
+    assert_eq!(range_costs(9), [2 + 9 + 2, 2, 1 + 9]);
+    assert_eq!(range_costs(16), [2 + 16 + 2, 2, 1 + 16]);
+    assert_eq!(range_costs(17), [2 + 17 + 4, 2, 1 + 17]);
 }
 
 #[test]

@@ -105,6 +105,11 @@ impl Mesh {
                     self.log.push(sent);
                     self.flying.push_back(sent);
                 }
+                Action::SendBytes { to, message, .. } => {
+                    let sent = Sent { from, to, message, payload: None };
+                    self.log.push(sent);
+                    self.flying.push_back(sent);
+                }
                 Action::Complete { ticket, outcome } => self.completed.push((from, ticket, outcome)),
                 Action::Atomic { page, operation, requester, ticket, answer } => {
                     self.operations += 1;
