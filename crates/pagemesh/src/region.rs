@@ -143,7 +143,7 @@ impl Region {
     }
 
     /// Gets `pages` to this node for reading, many requests at a time: what is to be read soon is then here. A hint: other nodes
-    /// may take the pages away again at once.
+    /// may take the pages away again at once. In an entry region it brings nothing; locked ranges do.
     ///
     /// # Errors
     /// When a page cannot be had.
@@ -168,7 +168,7 @@ impl Region {
     /// Gives this node's copies of `pages` back to their homes: what is not needed here for a while is then where others look first, and
     /// the homes answer for it when this node goes. The next access gets a page as its first one did.
     ///
-    /// A hint. Copies that are in use or pinned stay, and so do those of which this node is the home or whose home is lost. Pages of a
+    /// A hint. Copies that are in use or pinned stay, and so do those of which this node is the home or whose home is lost, and all of a [`Protocol::Entry`] region. Pages of a
     /// [`Protocol::Release`] region go before this returns; what was written to any of them is then sent home with all else that this node wrote. Other pages go soon
     /// after, unless their home has something else to do with them. A home takes 1024 pages at a time, and lets more go by.
     /// No memory is freed by it: behind the region's address range the page stays, unused, until it comes again.

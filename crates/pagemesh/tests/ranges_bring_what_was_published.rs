@@ -5,8 +5,8 @@ mod cluster;
 
 use cluster::{Node, PATIENCE, everywhere, play, run, start};
 use pagemesh::{
-    Access, Config, DepartureKind, Heap, HeapError, Mesh, Mutex, NodeId, Once, Placement, Protocol,
-    RangeError, Region, RegionError, RegionOptions, RwLock, SyncError,
+    Access, Config, DepartureKind, Heap, HeapError, Mesh, Mutex, NodeId, Once, PageState, Placement,
+    Protocol, RangeError, Region, RegionError, RegionOptions, RwLock, SyncError,
 };
 use std::time::Duration;
 
@@ -362,6 +362,12 @@ fn what_cannot_be_is_refused_with_words() {
         });
     });
     guard.unlock().unwrap();
+    // Its pages are there for system calls, and stay.
+    let pin = entry.pin(0..8192, Access::Write).unwrap();
+    entry.evict(0..2);
+    assert!((0..2).all(|page| entry.page_state(page) == PageState::Modified));
+    assert!(pin.release().is_ok());
+    assert_eq!((entry.page_home(1).unwrap(), entry.page_owner(1).unwrap()), (Some(MASTER), Some(MASTER)));
     assert!(not_held(100..200), "once");
     let out = |bytes| matches!(entry.lock_read(bytes), Err(RangeError::OutOfBounds { .. }));
     #[expect(clippy::reversed_empty_ranges, reason = "this is what is to be refused")]
