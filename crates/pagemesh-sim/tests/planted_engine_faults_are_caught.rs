@@ -8,10 +8,12 @@ use std::path::Path;
 
 /// Seeds within which the simulator is to catch what it can.
 const SEEDS: u64 = 200;
-/// Seeds of programs without data races within which they are to catch what nothing else does.
+/// Seeds of programs without data races within which they are to catch what is about them.
 const RACE_FREE_SEEDS: u64 = 3000;
 /// States within which the model checker is.
 const STATES: usize = 30_000;
+/// The same for meshes with release regions.
+const INTERVAL_STATES: usize = 100_000;
 
 /// How many seeds it took, and what was noticed.
 fn simulate(planted: Planted) -> Option<(u64, String)> {
@@ -27,11 +29,39 @@ fn play(planted: Planted, most: u64) -> Option<(u64, String)> {
 
 /// In which mesh it was found, after how many states, and how many events it takes.
 fn model_check(planted: Planted) -> Option<(String, usize, usize, String)> {
-    model::hunting_plans().into_iter().find_map(|plan| {
-        let mesh = plan.to_string();
-        let broken = model::check(&plan.planted(planted), STATES).err()?;
-        Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
-    })
+    match modelled(planted) {
+        Modelled::Copies => model::hunting_plans().into_iter().find_map(|plan| {
+            let mesh = plan.to_string();
+            let broken = model::check(&plan.planted(planted), STATES).err()?;
+            Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
+        }),
+        Modelled::Intervals => model::hunting_interval_plans().into_iter().find_map(|plan| {
+            let mesh = plan.to_string();
+            let broken = model::check_intervals(&plan.planted(planted), INTERVAL_STATES).err()?;
+            Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
+        }),
+        Modelled::Nowhere => None,
+    }
+}
+
+/// In which meshes of the model checker there is what a fault is in.
+#[derive(PartialEq, Eq)]
+enum Modelled {
+    Copies,
+    Intervals,
+    /// The newer objects of synchronisation.
+    Nowhere,
+}
+
+fn modelled(planted: Planted) -> Modelled {
+    let place = |fault: Planted| Planted::ALL.iter().position(|planted| *planted == fault);
+    if place(planted) < place(Planted::LoseDiff) {
+        Modelled::Copies
+    } else if place(planted) < place(Planted::WriterBesideReaders) {
+        Modelled::Intervals
+    } else {
+        Modelled::Nowhere
+    }
 }
 
 struct Caught {
@@ -43,10 +73,9 @@ struct Caught {
 
 impl Caught {
     fn hunt(planted: Planted) -> Caught {
-        let checked = if is_modelled(planted) { model_check(planted) } else { None };
-        let simulated = simulate(planted);
-        let elsewhere = simulated.is_some() || checked.is_some();
-        let played = play(planted, if elsewhere { SEEDS } else { RACE_FREE_SEEDS });
+        let (simulated, checked) = (simulate(planted), model_check(planted));
+        let coherence = modelled(planted) == Modelled::Copies;
+        let played = play(planted, if coherence { SEEDS } else { RACE_FREE_SEEDS });
         Caught { planted, simulated, played, checked }
     }
 
@@ -68,12 +97,6 @@ impl Caught {
             noticed.unwrap_or("nothing".into())
         )
     }
-}
-
-/// Whether the model checker's meshes have what the fault is in: neither release regions nor objects beside locks and barriers.
-fn is_modelled(planted: Planted) -> bool {
-    let place = |fault: Planted| Planted::ALL.iter().position(|planted| *planted == fault);
-    place(planted) < place(Planted::AtomicUntold)
 }
 
 /// What a program without data races has noticed, without the numbers of the one case.
@@ -106,10 +129,20 @@ fn every_fault_that_is_planted_in_the_engine_is_caught() {
         |caught: &&Caught| caught.simulated.is_none() && caught.played.is_none() && caught.checked.is_none();
     let missed: Vec<Planted> = caught.iter().filter(unseen).map(|caught| caught.planted).collect();
     assert!(missed.is_empty(), "nothing noticed {missed:?}");
-    // What the checker sees does not depend on luck; opening regions is not modelled, nor what words hold.
-    let unmodelled = caught.iter().filter(|caught| is_modelled(caught.planted) && caught.checked.is_none());
+    // What the checker sees does not depend on luck. Opening regions is not modelled, nor what words hold; nor are threads of one node that
+    // acquire while others fetch, nor programs long enough that notices are settled before their diffs have come.
+    let unmodelled = caught
+        .iter()
+        .filter(|caught| modelled(caught.planted) != Modelled::Nowhere && caught.checked.is_none());
     let unmodelled: Vec<Planted> = unmodelled.map(|caught| caught.planted).collect();
-    assert_eq!(unmodelled, [Planted::AtomicTwice, Planted::KeepOldAddress, Planted::RegionReadyEarly]);
+    let excused = [
+        Planted::AtomicTwice,
+        Planted::KeepOldAddress,
+        Planted::RegionReadyEarly,
+        Planted::ForgetAwaitedDiffs,
+        Planted::UseOutdatedData,
+    ];
+    assert_eq!(unmodelled, excused);
 }
 
 #[test]

@@ -45,7 +45,7 @@ use crate::message::Message;
 use std::collections::BTreeMap;
 
 /// How far the home is with a page that is not at home, or may not be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Stage {
     /// The node has not said whether it takes it.
     Offered,
@@ -55,7 +55,7 @@ enum Stage {
     CalledIn,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 struct Loan {
     to: NodeId,
     stage: Stage,
@@ -90,7 +90,7 @@ impl Habit {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lending {
     /// Pages of this home that are not at home, or may not be.
     lent: BTreeMap<PageAddress, Loan>,

@@ -15,7 +15,7 @@ use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Neighbouring pages of one region.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) struct PageRun {
     pub(super) first: PageAddress,
     pub(super) count: u64,
@@ -45,7 +45,7 @@ impl PageRun {
 }
 
 /// The last interval in which one writer wrote each page.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Written {
     /// Runs that do not overlap, by their first page, with their intervals.
     by_page: BTreeMap<PageAddress, (u64, u64)>,
@@ -126,7 +126,7 @@ impl Written {
 }
 
 /// What this node has to do with one peer's knowledge. All are lower bounds, a number a writer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Peer {
     /// What the peer will have been told of each writer when the next message comes to it.
     knows: Vec<u64>,
@@ -142,7 +142,7 @@ struct Peer {
 }
 
 /// What goes to a peer before a message that passes on a lock or opens a barrier.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Tale {
     /// The writer wrote these pages, last in this interval.
     Wrote { writer: NodeId, interval: u64, run: PageRun },
@@ -153,7 +153,7 @@ pub(super) enum Tale {
 }
 
 /// What this node knows of who wrote what, and what it knows of who knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Notices {
     node: NodeId,
     /// Of each writer, the interval up to which this node has been told everything.

@@ -193,7 +193,6 @@ impl Planted {
         Planted::AtomicTwice,
         Planted::KeepOldAddress,
         Planted::RegionReadyEarly,
-        Planted::AtomicUntold,
         Planted::LoseDiff,
         Planted::MissNotice,
         Planted::TellNothing,
@@ -214,6 +213,7 @@ impl Planted {
         Planted::KeepReturnedUnit,
         Planted::LoseSignal,
         Planted::WakeTwo,
+        Planted::AtomicUntold,
     ];
 }
 

@@ -66,7 +66,7 @@ pub(super) const NOT_RELEASE: &str = "the page's protocol knows no intervals";
 pub(super) const NO_SUCH_INTERVAL: &str = "it speaks of an interval that cannot be";
 
 /// What a requester's time demands of a home.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 struct Need {
     from: NodeId,
     request: RequestId,
@@ -75,7 +75,7 @@ struct Need {
 }
 
 /// A request that waits until diffs have come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) struct Waiting {
     pub(super) page: PageAddress,
     pub(super) request: Request,
@@ -92,7 +92,7 @@ enum Answer {
     Waits,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Release {
     pub(super) notices: Notices,
     /// Pages that this node wrote in the interval that is under way; some may stand here twice.
@@ -123,12 +123,6 @@ impl Release {
             lending: Lending::default(),
             tales: Vec::new(),
         }
-    }
-
-    /// Whether no page of a release region was ever written or told of.
-    #[cfg(feature = "verification")]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.is_quiet() && self.dirty.is_empty() && self.notices.held() == 0
     }
 
     /// Page requests that wait for diffs.

@@ -15,6 +15,7 @@ use super::queue::{Arena, Queue, Waiter};
 use super::tokens::Possession;
 use super::uses::Want;
 use crate::ids::{NodeId, PageAddress, RegionId, RequestId, Ticket};
+use crate::placement::Protocol;
 use std::hash::{Hash, Hasher};
 
 /// A name that an engine has in mind.
@@ -34,7 +35,7 @@ impl Engine {
     /// Every field is named here, so that a new one cannot be forgotten.
     ///
     /// # Panics
-    /// When a reader-writer lock, a semaphore, a condition or a range is in use, when a page is pinned, or one of a release region was written or told of: nothing here looks at those.
+    /// When a reader-writer lock, a semaphore, a condition or a range is in use, or when a page is pinned: nothing here looks at those.
     pub fn hash_behaviour(&self, hasher: &mut impl Hasher) {
         let Engine {
             config: _,
@@ -62,7 +63,11 @@ impl Engine {
         assert_eq!(entry.load(), (0, 0, 0), "ranges are not modelled");
         let objects = (rwlocks.load(), semaphores.load(), conditions.load());
         assert_eq!(objects, ((0, 0, 0), (0, 0), (0, 0)), "these objects are not modelled");
-        assert!(release.is_untouched() && pins.is_empty(), "intervals and pins are not modelled");
+        assert!(pins.is_empty(), "pins are not modelled");
+        let is_release = |region: &Region| region.spec.protocol == Protocol::Release;
+        if pages.regions.iter().flatten().any(is_release) {
+            release.hash(hasher);
+        }
         (view, live, leaving, agreements, &coherence.open).hash(hasher);
         for (ticket, wait) in tickets.waiting() {
             (ticket, wait).hash(hasher);
@@ -115,13 +120,17 @@ impl Engine {
             (home, local.state, local.pending.is_some()).hash(hasher);
             if let Some(index) = local.pending {
                 let pending = self.coherence.pending[index as usize];
-                (pending.asked, pending.claims, pending.request, pending.access, pending.first).hash(hasher);
+                let asked = (pending.asked, pending.claims, pending.request, pending.access);
+                (asked, pending.first, pending.outdated, pending.outdated_elsewhere).hash(hasher);
             }
             if home.is_some_and(|home| home != self.config.node) {
                 continue;
             }
             let entry = self.pages.entry(page);
             (entry.state, entry.holders, entry.busy.is_some()).hash(hasher);
+            if region.spec.protocol == Protocol::Release {
+                self.pages.habit(page).hash(hasher);
+            }
             if let Some(index) = entry.busy {
                 let transaction = self.coherence.transactions[index as usize];
                 (transaction.request, transaction.phase).hash(hasher);

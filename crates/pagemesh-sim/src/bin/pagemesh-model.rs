@@ -5,7 +5,7 @@
 use anyhow::anyhow;
 use clap::Parser;
 use pagemesh_protocol::Planted;
-use pagemesh_sim::model::{self, Plan};
+use pagemesh_sim::model::{self, Explored, IntervalPlan, Plan};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -35,6 +35,12 @@ fn main() -> anyhow::Result<ExitCode> {
         (None, false) => model::small_plans(),
     };
     plans.retain(|plan| plan.to_string().contains(&arguments.only));
+    let mut intervals = match (&arguments.planted, arguments.full) {
+        (Some(name), _) => with_fault(name)?,
+        (None, true) => model::full_interval_plans(),
+        (None, false) => model::small_interval_plans(),
+    };
+    intervals.retain(|plan| plan.to_string().contains(&arguments.only));
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -42,15 +48,16 @@ fn main() -> anyhow::Result<ExitCode> {
     )?;
     for plan in plans {
         match model::check(&plan, arguments.bound) {
-            Ok(found) => {
-                let all = if found.complete { "" } else { " (not all)" };
-                let seconds = found.time.as_secs_f64();
-                writeln!(
-                    out,
-                    "| {plan} | {}{all} | {} | {} | {} | {seconds:.1} |",
-                    found.states, found.transitions, found.depth, found.locals
-                )?;
+            Ok(found) => writeln!(out, "{}", row(&plan.to_string(), &found))?,
+            Err(broken) => {
+                writeln!(out, "{broken}")?;
+                return Ok(ExitCode::FAILURE);
             }
+        }
+    }
+    for plan in intervals {
+        match model::check_intervals(&plan, arguments.bound) {
+            Ok(found) => writeln!(out, "{}", row(&plan.to_string(), &found))?,
             Err(broken) => {
                 writeln!(out, "{broken}")?;
                 return Ok(ExitCode::FAILURE);
@@ -60,14 +67,32 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn row(mesh: &str, found: &Explored) -> String {
+    let all = if found.complete { "" } else { " (not all)" };
+    let Explored { states, transitions, depth, locals, .. } = found;
+    format!(
+        "| {mesh} | {states}{all} | {transitions} | {depth} | {locals} | {:.1} |",
+        found.time.as_secs_f64()
+    )
+}
+
 fn plans_with(name: &str) -> anyhow::Result<Vec<Plan>> {
+    let fault = fault(name)?;
+    Ok(model::hunting_plans().into_iter().map(|plan| plan.planted(fault)).collect())
+}
+
+fn with_fault(name: &str) -> anyhow::Result<Vec<IntervalPlan>> {
+    let fault = fault(name)?;
+    Ok(model::hunting_interval_plans().into_iter().map(|plan| plan.planted(fault)).collect())
+}
+
+fn fault(name: &str) -> anyhow::Result<Planted> {
     let known = || Planted::ALL.into_iter().map(|fault| format!("{fault:?}"));
     let fault = Planted::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
-    let fault = fault.ok_or_else(|| {
+    fault.ok_or_else(|| {
         anyhow!(
             "{name} is no fault that can be planted; there are {}",
             known().collect::<Vec<_>>().join(", ")
         )
-    })?;
-    Ok(model::hunting_plans().into_iter().map(|plan| plan.planted(fault)).collect())
+    })
 }

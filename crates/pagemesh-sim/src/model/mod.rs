@@ -15,9 +15,11 @@
 //! bytes are either the latest or not, so the states are finitely many although threads go on for ever.
 //!
 //! What is not modelled: regions of both protocols at once, opening and closing regions, more than one death, questions for
-//! owners and homes, and giving up at barriers. The seeded simulator has all of these.
+//! owners and homes, and giving up at barriers. The seeded simulator has all of these. Release regions have a checker of their own:
+//! [`check_intervals`].
 
 mod checks;
+mod intervals;
 mod local;
 mod names;
 mod plan;
@@ -28,6 +30,10 @@ mod store;
 mod trace;
 mod turns;
 
+pub use intervals::{
+    BrokenInterval, IntervalPlan, check_intervals, full_interval_plans, hunting_interval_plans,
+    small_interval_plans,
+};
 pub use plan::Plan;
 pub use plans::{full_plans, hunting_plans, small_plans};
 

@@ -44,11 +44,11 @@ impl Hasher for Mixer {
     }
 }
 
-type Table<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
+pub(super) type Table<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
 
 /// Writes down what it is fed.
 #[derive(Default)]
-struct Recorder(Vec<u8>);
+pub(super) struct Recorder(pub(super) Vec<u8>);
 
 impl Hasher for Recorder {
     fn finish(&self) -> u64 {

@@ -1,0 +1,105 @@
+//! The same for release regions: every run of a small mesh whose programs have no data races.
+//!
+//! [`check_intervals`] lets the threads of a few real engines take locks, read and write cells, give copies back and meet at a barrier, in
+//! every order, while messages arrive in every order. Cells are guarded as [`IntervalPlan`] tells, so each read has one right
+//! answer: the last write by the checker's own book, whatever twins, diffs and notices do. Nobody passes a barrier before all have come,
+//! rights are what the engine says, twins are made before the application can write, and when nothing can happen any more nobody waits.
+//!
+//! Intervals are numbered without end, so the operations of a thread are bounded, and with them the states. Nobody dies here,
+//! nothing is pinned, and nobody gives up; programs without data races in the simulator have all of that.
+
+mod local;
+mod plan;
+mod search;
+
+pub use plan::{IntervalPlan, full_interval_plans, hunting_interval_plans, small_interval_plans};
+
+use super::Explored;
+use crate::breach::Breach;
+use local::Local;
+use pagemesh_protocol::{Action, NodeId, Protocol, RegionName, RegionSpec, Ticket, View, limits};
+use search::Search;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+/// A guarantee of a release region that does not hold.
+#[derive(Clone, Debug)]
+pub struct BrokenInterval {
+    /// What was checked.
+    pub plan: IntervalPlan,
+    /// What did not hold.
+    pub breach: Breach,
+    /// A shortest way to it, one line an event.
+    pub trace: Vec<String>,
+    /// States that were looked at before.
+    pub states: usize,
+}
+
+impl fmt::Display for BrokenInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.plan, self.breach)?;
+        writeln!(f, "the shortest way there has {} events:", self.trace.len())?;
+        write!(f, "{}", self.trace.join("\n"))
+    }
+}
+
+impl std::error::Error for BrokenInterval {}
+
+/// Looks at every state that `plan` can come to, but no more than `bound`.
+///
+/// # Errors
+/// When a guarantee does not hold in one of them.
+///
+/// # Panics
+/// When the plan is larger than the checker's tables.
+pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Box<BrokenInterval>> {
+    plan.check();
+    let began = Instant::now();
+    let mut search = Search::new(plan, start(plan));
+    match search.run(bound) {
+        Ok((depth, complete)) => Ok(Explored {
+            states: search.states.len(),
+            transitions: search.transitions,
+            depth,
+            locals: search.node_states(),
+            complete,
+            bytes: search.states.bytes(),
+            time: began.elapsed(),
+        }),
+        Err(found) => {
+            let (trace, states) = (search.trace(&found), search.states.len());
+            Err(Box::new(BrokenInterval { plan: plan.clone(), breach: found.breach, trace, states }))
+        }
+    }
+}
+
+/// The nodes once the region is mapped on all of them and its opener has been told.
+fn start(plan: &IntervalPlan) -> Vec<Local> {
+    let mut nodes: Vec<Local> = (0..plan.nodes).map(|node| Local::new(plan, NodeId::new(node))).collect();
+    let name = RegionName::new("checked").expect("it is short");
+    let (pages, placement, address) = (plan.pages, plan.placement, limits::REGION_BASE);
+    let spec = RegionSpec { name, pages, placement, protocol: Protocol::Release, address };
+    let (mut under_way, mut out) = (VecDeque::new(), Vec::new());
+    nodes[0].engine.on_region_open(Ticket::new(0, 1), true, spec, &mut out);
+    under_way.extend(out.drain(..).map(|action| (0, action)));
+    while let Some((at, action)) = under_way.pop_front() {
+        let to = match action {
+            Action::Send { to, message, .. } => {
+                let (from, engine) = (NodeId::new(at as u16), &mut nodes[to.index()].engine);
+                engine
+                    .on_message(from, View::FIRST, &message, &mut out)
+                    .expect("engines keep to their protocol");
+                to.index()
+            }
+            Action::MapRegion { region, round, .. } => {
+                nodes[at].engine.on_region_mapped(region, round, true, &mut out);
+                at
+            }
+            _ => at,
+        };
+        under_way.extend(out.drain(..).map(|action| (to, action)));
+    }
+    assert!(nodes.iter().all(|node| node.engine.region(local::REGION).is_some()), "it is mapped everywhere");
+    nodes
+}

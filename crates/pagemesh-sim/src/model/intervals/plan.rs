@@ -1,0 +1,190 @@
+//! What is checked of release regions: how large the mesh is, and what its threads may do.
+
+use super::super::plan::{LOCKS, plural};
+use pagemesh_protocol::{Access, LockId, NodeId, Placement, Planted, lock_home};
+use std::fmt;
+
+/// Nodes of a checked mesh, at most.
+pub(super) const NODES: usize = 3;
+/// Pages, at most.
+pub(super) const PAGES: usize = 2;
+/// Cells of a page, at most: one for each lock, and one for each node.
+pub(super) const CELLS: usize = 2 + NODES;
+
+/// A mesh with a release region, of one thread a node, whose every run is looked at.
+///
+/// Every page has a cell for each lock, which only the lock's holder touches, and, where there is a barrier, one for each node: before
+/// the first arrival, and between any even one and the next, only that node touches it, and in between everyone reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntervalPlan {
+    /// Nodes, 2 or 3.
+    pub nodes: u16,
+    /// Pages of the one region, 1 or 2.
+    pub pages: u64,
+    /// Their homes.
+    pub placement: Placement,
+    /// Locks, at most 2, whose home is node 0.
+    pub locks: usize,
+    /// Whether threads meet at a barrier.
+    pub barrier: bool,
+    /// Whether nodes give copies back.
+    pub evict: bool,
+    /// How many operations each thread makes; giving a lock back is none.
+    pub operations: u8,
+    /// A fault to plant in every engine.
+    pub planted: Option<Planted>,
+}
+
+impl IntervalPlan {
+    /// Nodes and pages, whose homes are all at node 0, one lock, and so many operations a thread.
+    pub fn new(nodes: u16, pages: u64, operations: u8) -> IntervalPlan {
+        let placement = Placement::Single(NodeId::new(0));
+        IntervalPlan {
+            nodes,
+            pages,
+            placement,
+            locks: 1,
+            barrier: false,
+            evict: false,
+            operations,
+            planted: None,
+        }
+    }
+
+    /// With this placement.
+    #[must_use]
+    pub fn of(self, placement: Placement) -> IntervalPlan {
+        IntervalPlan { placement, ..self }
+    }
+
+    /// With so many locks.
+    #[must_use]
+    pub fn locks(self, locks: usize) -> IntervalPlan {
+        IntervalPlan { locks, ..self }
+    }
+
+    /// With a barrier.
+    #[must_use]
+    pub fn with_barrier(self) -> IntervalPlan {
+        IntervalPlan { barrier: true, ..self }
+    }
+
+    /// With copies that are given back.
+    #[must_use]
+    pub fn with_evictions(self) -> IntervalPlan {
+        IntervalPlan { evict: true, ..self }
+    }
+
+    /// With a fault in every engine.
+    #[must_use]
+    pub fn planted(self, fault: Planted) -> IntervalPlan {
+        IntervalPlan { planted: Some(fault), ..self }
+    }
+
+    pub(super) fn cells(&self) -> usize {
+        self.locks + if self.barrier { self.nodes as usize } else { 0 }
+    }
+
+    /// Whether a thread of `node` that holds `held` and has passed the barrier `phase` times may touch this cell of a page.
+    pub(super) fn allows(
+        &self,
+        node: NodeId,
+        held: Option<u8>,
+        phase: u8,
+        cell: usize,
+        access: Access,
+    ) -> bool {
+        if cell < self.locks {
+            held == Some(cell as u8)
+        } else if phase.is_multiple_of(2) {
+            cell - self.locks == node.index()
+        } else {
+            access == Access::Read
+        }
+    }
+
+    /// The name of the lock with this index, whose home is node 0.
+    pub(super) fn lock(&self, index: u8) -> LockId {
+        let all = (index as u64..).step_by(LOCKS).map(LockId);
+        let mut fitting = all.filter(|lock| lock_home(*lock, self.nodes) == NodeId::new(0));
+        fitting.next().expect("a hash of all numbers meets every home")
+    }
+
+    /// # Panics
+    /// When it is larger than the checker's tables.
+    pub(super) fn check(&self) {
+        assert!((2..=NODES).contains(&(self.nodes as usize)), "{self:?}: 2 to {NODES} nodes");
+        assert!((1..=PAGES as u64).contains(&self.pages), "{self:?}: 1 to {PAGES} pages");
+        assert!(self.locks <= 2, "{self:?}: at most 2 locks");
+    }
+}
+
+impl fmt::Display for IntervalPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let IntervalPlan { nodes, pages, locks, operations, .. } = self;
+        write!(f, "{nodes} nodes x {pages} {}, release", plural(*pages, "page"))?;
+        match self.placement {
+            Placement::Cyclic => write!(f, ", cyclic")?,
+            Placement::Block => write!(f, ", block")?,
+            Placement::Single(home) => write!(f, ", all at {home:?}")?,
+            _ => write!(f, ", first-touch")?,
+        }
+        if *locks > 0 {
+            write!(f, ", {locks} {}", plural(*locks as u64, "lock"))?;
+        }
+        for (has, what) in [(self.barrier, "barrier"), (self.evict, "evictions")] {
+            if has {
+                write!(f, ", {what}")?;
+            }
+        }
+        write!(f, ", {operations} {} a thread", plural(*operations as u64, "operation"))?;
+        self.planted.map_or(Ok(()), |fault| write!(f, ", with {fault:?}"))
+    }
+}
+
+/// Neither the home of the locks nor that of the barrier, where there are three nodes: diffs and notices go different ways.
+const ELSEWHERE: Placement = Placement::Single(NodeId::new(2));
+
+/// Meshes that are checked with every run of the tests.
+pub fn small_interval_plans() -> Vec<IntervalPlan> {
+    let other_home = Placement::Single(NodeId::new(1));
+    vec![
+        IntervalPlan::new(2, 2, 4),
+        IntervalPlan::new(2, 2, 4).of(Placement::Cyclic).with_evictions(),
+        IntervalPlan::new(2, 1, 4).locks(2),
+        IntervalPlan::new(2, 1, 5).of(Placement::FirstTouch).with_evictions(),
+        IntervalPlan::new(2, 1, 4).of(other_home).locks(0).with_barrier(),
+        IntervalPlan::new(2, 1, 3).with_barrier(),
+        IntervalPlan::new(3, 1, 3),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE),
+    ]
+}
+
+/// Those, and meshes that take minutes.
+pub fn full_interval_plans() -> Vec<IntervalPlan> {
+    let mut plans = small_interval_plans();
+    plans.extend([
+        IntervalPlan::new(2, 1, 4).with_barrier(),
+        IntervalPlan::new(2, 2, 5).with_evictions(),
+        IntervalPlan::new(2, 2, 5).of(Placement::FirstTouch),
+        IntervalPlan::new(2, 2, 4).locks(2).of(Placement::Cyclic).with_evictions(),
+        IntervalPlan::new(2, 2, 5).locks(0).with_barrier(),
+        IntervalPlan::new(3, 1, 4),
+        IntervalPlan::new(3, 1, 4).of(ELSEWHERE),
+        IntervalPlan::new(3, 1, 3).of(Placement::FirstTouch).with_evictions(),
+        IntervalPlan::new(3, 2, 3).of(ELSEWHERE),
+    ]);
+    plans
+}
+
+/// Meshes in which planted faults are looked for, the smallest first.
+pub fn hunting_interval_plans() -> Vec<IntervalPlan> {
+    vec![
+        IntervalPlan::new(2, 1, 3),
+        IntervalPlan::new(2, 2, 4),
+        IntervalPlan::new(2, 1, 4).locks(0).with_barrier(),
+        IntervalPlan::new(2, 1, 4).with_barrier(),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE),
+        IntervalPlan::new(3, 2, 3).of(ELSEWHERE),
+    ]
+}
