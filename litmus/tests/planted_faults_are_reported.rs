@@ -7,7 +7,7 @@ use pagemesh_litmus::history::{
     Action, Event, History, Loss, LossKind, ThreadName, Violation, World, unique_value,
 };
 
-const WORLD: World = World { nodes: 3, regions: 2 };
+const WORLD: World = World { nodes: 3, regions: 2, released: 1 };
 const WORD: u32 = 4;
 const COUNTER: u32 = 6;
 
@@ -355,6 +355,66 @@ fn small_history(random: &mut Random) -> Vec<Event> {
         events.push(Event { by, sequence, call_ns, return_ns, settled: true, action, loss: None });
     }
     events
+}
+
+/// A word of the release region, which lock 0 protects, and one that belongs to a writer until the next barrier.
+const PROTECTED: u32 = 51;
+const PHASED: u32 = 48;
+
+/// Each node in its turn takes lock 0, finds in [`PROTECTED`] what `found` says of the values written before, and writes a new one.
+fn passed_on(found: impl Fn(&[u64]) -> u64) -> Script {
+    let (mut script, mut values) = (Script::default(), vec![0]);
+    for node in [0, 1, 2, 0] {
+        script.add(node, Action::Acquire { lock: 0 });
+        script.read(node, PROTECTED, found(&values));
+        values.push(script.write(node, PROTECTED));
+        script.add(node, Action::Release { lock: 0 });
+    }
+    script
+}
+
+#[test]
+fn a_lock_that_does_not_bring_what_its_last_holder_wrote_is_reported() {
+    let last = |values: &[u64]| values[values.len() - 1];
+    assert_eq!(passed_on(last).check(None), []);
+    // A diff that was lost, and a notice that was missed: the copy is as before.
+    let lost = passed_on(|values| if values.len() == 3 { values[1] } else { last(values) });
+    let stale = passed_on(|values| if values.len() == 4 { values[1] } else { last(values) });
+    for script in [lost, stale] {
+        assert!(matches!(script.violation(), Violation::NoOrder { word: PROTECTED, .. }));
+    }
+    // A diff that was applied again, later.
+    let mut again = passed_on(last);
+    let first = again.events[2].action.wrote().expect("the first turn writes");
+    again.add(1, Action::Acquire { lock: 0 });
+    again.read(1, PROTECTED, first);
+    assert!(matches!(again.violation(), Violation::NoOrder { word: PROTECTED, .. }));
+}
+
+#[test]
+fn a_barrier_that_does_not_bring_what_was_written_before_is_reported() {
+    for lost in [false, true] {
+        let mut script = Script::default();
+        let mut value = 0;
+        for barrier in 1..5 {
+            let old = std::mem::replace(&mut value, script.write(barrier as u16 % 3, PHASED));
+            for node in 0..3 {
+                script.add(node, Action::Barrier { barrier: 2 * barrier });
+            }
+            // All meet at one time.
+            let met = script.events.len() - 3;
+            script.events[met..].iter_mut().for_each(|event| event.call_ns = script.now_ns - 30);
+            script.events[met..].iter_mut().for_each(|event| event.return_ns = script.now_ns);
+            for node in 0..3 {
+                script.read(node, PHASED, if lost && barrier == 3 && node == 2 { old } else { value });
+            }
+        }
+        if lost {
+            assert!(matches!(script.violation(), Violation::NoOrder { word: PHASED, .. }));
+        } else {
+            assert_eq!(script.check(None), []);
+        }
+    }
 }
 
 #[test]

@@ -113,6 +113,15 @@ fn what_random_programs_saw_can_have_happened() {
 }
 
 #[test]
+fn what_programs_without_data_races_saw_in_release_regions_can_have_happened() {
+    for (seed, pager) in pagers().into_iter().enumerate() {
+        let found =
+            pagemesh(&format!("history --seconds 1 --pager {pager} --seed {seed} --protocol release"));
+        assert!(communications(&found) > 100, "{found:?}");
+    }
+}
+
+#[test]
 fn it_can_have_happened_also_where_a_node_was_killed() {
     for (seed, pager) in pagers().into_iter().enumerate() {
         for victim in [0, 2] {
@@ -141,6 +150,7 @@ fn what_cannot_be_run_is_refused_in_words() {
     for (arguments, said) in [
         ("litmus NOSUCH", "there is no test \"NOSUCH\""),
         ("history --kill 3 -n 3", "there is no node 3 to kill among 3"),
+        ("history --kill 1 --protocol release", "may be lost"),
     ] {
         let found = pagemesh(arguments);
         assert_eq!(found.code, Some(1), "{found:?}");

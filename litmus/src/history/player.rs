@@ -22,7 +22,8 @@ const DEPARTURE: Duration = Duration::from_secs(30);
 /// What to play.
 #[derive(Debug, Clone)]
 pub struct HistoryRun {
-    /// The protocols of the regions that the programs use.
+    /// The protocols of the regions that the programs use. A release region is used without data races; with a node that is to be
+    /// killed, not at all: what that node wrote last may be lost there, or in part.
     pub protocols: Vec<Protocol>,
     /// Threads of each node.
     pub threads: u16,
@@ -39,7 +40,16 @@ pub struct HistoryRun {
 impl HistoryRun {
     /// The words that are used on `nodes` nodes.
     pub fn world(&self, nodes: usize) -> World {
-        World { nodes, regions: self.protocols.len() }
+        let released = self.used().filter(|protocol| *protocol == Protocol::Release).count();
+        World { nodes, regions: self.used().count() - released, released }
+    }
+
+    /// The protocols of the regions in their order: those of release regions come last.
+    fn used(&self) -> impl Iterator<Item = Protocol> {
+        let is_release = |protocol: &&Protocol| **protocol == Protocol::Release;
+        let others = self.protocols.iter().filter(move |protocol| !is_release(protocol));
+        let released = self.protocols.iter().filter(is_release).filter(|_| self.kill.is_none());
+        others.chain(released).copied()
     }
 }
 
@@ -50,10 +60,12 @@ impl HistoryRun {
 pub fn play(mesh: &Mesh, run: &HistoryRun, report: impl Write + Send) -> Result<()> {
     let world = run.world(mesh.nodes());
     let mut words = Vec::new();
-    for (number, protocol) in run.protocols.iter().enumerate() {
-        words.push(open(mesh, &format!("history {number}"), world.region_bytes(), *protocol)?);
+    for (number, protocol) in run.used().enumerate() {
+        words.push(open(mesh, &format!("history {number}"), world.region_bytes(), protocol)?);
     }
-    let will_protocol = run.protocols.first().copied().context("a history needs a protocol")?;
+    let first = run.used().next().context("a history needs a protocol")?;
+    // A release region would not tell of a will that was never released.
+    let will_protocol = if first == Protocol::Release { Protocol::WriteInvalidate } else { first };
     words.push(open(mesh, "history will", mesh.nodes() * 4096, will_protocol)?);
     let stop = open(mesh, "history stop", 4096, Protocol::WriteInvalidate)?;
     mesh.barrier(u64::MAX).wait()?;
@@ -125,6 +137,7 @@ impl<'stage, W: Write> Performer<'stage, '_, W> {
         let Stage { run, world, .. } = *self.stage;
         let mut program = Program::new(world, run.seed, self.by);
         for phase in 1.. {
+            program.enter(phase);
             for _ in 0..PHASE_STEPS {
                 let (step, fenced) = program.next_step();
                 self.perform(step, fenced)?;

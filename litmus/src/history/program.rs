@@ -27,14 +27,16 @@ pub struct Place {
     pub byte: usize,
 }
 
-/// The words of a run: those of each region, and after them the last will of the node that is killed, one on a page of its own
+/// The words of a run: those of each region, first of those that serve any program, then of those that serve programs without data races; and after them the last will of the node that is killed, one on a page of its own
 /// for every node, which is home of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct World {
     /// Nodes.
     pub nodes: usize,
-    /// Regions that the programs use.
+    /// Regions that the programs use in any way.
     pub regions: usize,
+    /// Release regions, of which each word is used only under its lock, or by one writer or by readers until the next barrier.
+    pub released: usize,
 }
 
 impl World {
@@ -45,7 +47,11 @@ impl World {
 
     /// Words that programs use.
     pub const fn words(self) -> u32 {
-        self.regions as u32 * PAGES * PAGE_WORDS
+        self.pages() * PAGE_WORDS
+    }
+
+    const fn pages(self) -> u32 {
+        (self.regions + self.released) as u32 * PAGES
     }
 
     /// The word of the will whose page has its home at `node`.
@@ -57,7 +63,7 @@ impl World {
     pub const fn place(self, word: u32) -> Place {
         if word >= self.words() {
             let page = (word - self.words()) as usize;
-            return Place { region: self.regions, page, byte: page * 4096 };
+            return Place { region: self.regions + self.released, page, byte: page * 4096 };
         }
         let (all_pages, slot) = (word / PAGE_WORDS, (word % PAGE_WORDS) as usize);
         let (region, page) = ((all_pages / PAGES) as usize, (all_pages % PAGES) as usize);
@@ -79,9 +85,20 @@ impl World {
 
     /// A word that `lock` protects.
     fn any_protected(self, random: &mut Random, lock: u32) -> u32 {
-        let pages = self.regions as u32 * PAGES;
-        let page = (random.below((pages / LOCKS) as usize) as u32) * LOCKS + lock;
+        let page = (random.below((self.pages() / LOCKS) as usize) as u32) * LOCKS + lock;
         page * PAGE_WORDS + 3
+    }
+
+    /// A word of a release region that belongs to one writer, or to readers, until the next barrier.
+    fn any_phased(self, random: &mut Random) -> u32 {
+        let first = self.regions as u32 * PAGES;
+        let page = first + random.below(self.released * PAGES as usize) as u32;
+        page * PAGE_WORDS + random.below(PAGE_WORDS as usize - 1) as u32
+    }
+
+    /// Who alone uses such a word in an even phase.
+    const fn writer(self, word: u32, phase: u32) -> ThreadName {
+        ThreadName { node: ((word + phase / 2) as usize % self.nodes) as u16, thread: 0 }
     }
 }
 
@@ -110,18 +127,28 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub struct Program {
     world: World,
+    by: ThreadName,
+    phase: u32,
     random: Random,
 }
 
 impl Program {
     /// The program of a thread.
     pub fn new(world: World, seed: u64, by: ThreadName) -> Program {
-        Program { world, random: Random::part(seed, &[by.node.into(), by.thread.into()]) }
+        Program { world, by, phase: 0, random: Random::part(seed, &[by.node.into(), by.thread.into()]) }
+    }
+
+    /// All threads have met at a barrier, or begin: this phase lasts until they meet again.
+    pub fn enter(&mut self, phase: u32) {
+        self.phase = phase;
     }
 
     /// The next step, and whether a fence follows each of its accesses.
     pub fn next_step(&mut self) -> (Step, bool) {
-        let Program { world, random } = self;
+        let Program { world, random, .. } = self;
+        if world.released > 0 && (world.regions == 0 || random.once_in(3)) {
+            return self.next_without_races();
+        }
         let step = match random.below(100) {
             0..30 => Step::Read(world.any_free(random)),
             30..38 => Step::Read(world.any_counter(random)),
@@ -130,26 +157,48 @@ impl Program {
             66..72 => Step::CompareExchange(world.any_free(random)),
             72..80 => Step::Increment(world.any_counter(random)),
             80..83 => Step::Fence,
-            83..93 => {
-                let lock = random.below(LOCKS as usize) as u32;
-                let accesses = 1 + random.below(4);
-                let access = |_| (world.any_protected(random, lock), random.once_in(2));
-                Step::Locked(lock, (0..accesses).map(access).collect())
-            }
+            83..93 => locked(*world, random),
             _ => Step::Pause(random.below(30_000) as u64),
+        };
+        (step, self.random.once_in(2))
+    }
+
+    /// A step that release regions serve.
+    fn next_without_races(&mut self) -> (Step, bool) {
+        let Program { world, by, phase, ref mut random } = *self;
+        let word = world.any_phased(random);
+        let writes = phase.is_multiple_of(2);
+        let step = match random.below(100) {
+            0..60 if !writes => Step::Read(word),
+            0..60 if world.writer(word, phase) == by => {
+                if random.once_in(3) {
+                    Step::Read(word)
+                } else {
+                    Step::Write(word)
+                }
+            }
+            90.. => Step::Pause(random.below(30_000) as u64),
+            _ => locked(world, random),
         };
         (step, self.random.once_in(2))
     }
 }
 
+fn locked(world: World, random: &mut Random) -> Step {
+    let lock = random.below(LOCKS as usize) as u32;
+    let accesses = 1 + random.below(4);
+    let access = |_| (world.any_protected(random, lock), random.once_in(2));
+    Step::Locked(lock, (0..accesses).map(access).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn a_seed_gives_each_thread_one_program() {
-        let world = World { nodes: 3, regions: 2 };
+        let world = World { nodes: 3, regions: 2, released: 1 };
         let steps = |seed, node, thread| {
             let mut program = Program::new(world, seed, ThreadName { node, thread });
             (0..200).map(|_| program.next_step()).collect::<Vec<_>>()
@@ -161,7 +210,7 @@ mod tests {
 
     #[test]
     fn words_have_places_and_uses_of_their_own() {
-        let world = World { nodes: 4, regions: 2 };
+        let world = World { nodes: 4, regions: 2, released: 0 };
         let places: BTreeSet<(usize, usize)> =
             (0..world.words() + 4).map(|word| world.place(word)).map(|at| (at.region, at.byte)).collect();
         assert_eq!(places.len(), world.words() as usize + 4);
@@ -184,5 +233,53 @@ mod tests {
             }
         }
         assert!(uses.iter().all(|uses| uses.len() == 1), "{uses:?}");
+    }
+    /// A word of a release region that two threads use at once, one of them to write it, would be promised nothing.
+    #[test]
+    fn programs_on_release_regions_have_no_data_races() {
+        for regions in [0, 2] {
+            let world = World { nodes: 3, regions, released: 2 };
+            let first = regions as u32 * PAGES * PAGE_WORDS;
+            let names = (0..3).flat_map(|node| (0..2).map(move |thread| ThreadName { node, thread }));
+            let mut programs: Vec<_> = names.map(|by| (by, Program::new(world, 7, by))).collect();
+            let (mut written, mut read) = (0, 0);
+            for phase in 1..200 {
+                let mut writers: BTreeMap<u32, BTreeSet<ThreadName>> = BTreeMap::new();
+                let mut users = writers.clone();
+                for (by, program) in &mut programs {
+                    program.enter(phase);
+                    for _ in 0..60 {
+                        let (word, writes) = match program.next_step().0 {
+                            Step::Read(word) => (word, false),
+                            Step::Write(word) => (word, true),
+                            Step::Swap(word) | Step::CompareExchange(word) | Step::Increment(word) => {
+                                assert!(word < first, "an atomic on a release region");
+                                continue;
+                            }
+                            Step::Locked(lock, accesses) => {
+                                let its =
+                                    |word: u32| word % PAGE_WORDS == 3 && word / PAGE_WORDS % LOCKS == lock;
+                                assert!(accesses.iter().all(|(word, _)| its(*word)));
+                                continue;
+                            }
+                            Step::Fence | Step::Pause(_) => continue,
+                        };
+                        if word < first {
+                            continue;
+                        }
+                        assert!(word % PAGE_WORDS != 3 && word < world.words());
+                        users.entry(word).or_default().insert(*by);
+                        if writes {
+                            writers.entry(word).or_default().insert(*by);
+                        }
+                        (written, read) = (written + u32::from(writes), read + u32::from(!writes));
+                    }
+                }
+                for (word, writers) in writers {
+                    assert!(writers.len() == 1 && users[&word] == writers, "word {word} in phase {phase}");
+                }
+            }
+            assert!(written > 500 && read > 500, "{written} writes, {read} reads");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! `pagemesh history`: random programs on the nodes of a mesh, and a check of everything that they saw.
 
 use super::reports::{self, Reports};
-use super::{PROTOCOLS, PagerName, ProtocolName, chosen_pager};
+use super::{PagerName, chosen_pager};
 use crate::run::{Launch, NodeEnd, NodeFailure, Outcome, Output, launch};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
-use pagemesh::{Config, Mesh, SyncError};
+use pagemesh::{Config, Mesh, Protocol, SyncError};
 use pagemesh_litmus::history::{History, HistoryRun, play};
 use std::env;
 use std::io::BufWriter;
@@ -19,6 +19,24 @@ const SHOWN: usize = 10;
 
 /// What kill(2) sends for `--kill`.
 const SIGKILL: i32 = signal_hook::consts::SIGKILL;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RegionProtocol {
+    WriteInvalidate,
+    Migration,
+    /// Used without data races
+    Release,
+}
+
+impl RegionProtocol {
+    const fn protocol(self) -> Protocol {
+        match self {
+            RegionProtocol::WriteInvalidate => Protocol::WriteInvalidate,
+            RegionProtocol::Migration => Protocol::Migration,
+            RegionProtocol::Release => Protocol::Release,
+        }
+    }
+}
 
 /// What follows `pagemesh history`.
 #[derive(Debug, clap::Args)]
@@ -59,17 +77,18 @@ struct What {
     seed: u64,
     /// Use only this protocol [default: all, side by side]
     #[arg(long)]
-    protocol: Option<ProtocolName>,
-    /// Let this node kill itself in the middle
+    protocol: Option<RegionProtocol>,
+    /// Let this node kill itself in the middle; without release regions
     #[arg(long, value_name = "NODE")]
     kill: Option<u16>,
 }
 
 impl What {
     fn run(&self) -> HistoryRun {
-        let protocols = self.protocol.map_or(PROTOCOLS.to_vec(), |protocol| vec![protocol]);
+        let all = RegionProtocol::value_variants().to_vec();
+        let protocols = self.protocol.map_or(all, |protocol| vec![protocol]);
         HistoryRun {
-            protocols: protocols.into_iter().map(ProtocolName::protocol).collect(),
+            protocols: protocols.into_iter().map(RegionProtocol::protocol).collect(),
             threads: self.threads,
             time: Duration::from_secs(self.seconds.into()),
             operations: self.operations,
@@ -83,6 +102,11 @@ pub(super) fn start(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
     let What { kill, seed, threads, .. } = arguments.what;
     if let Some(node) = kill.filter(|node| *node >= arguments.nodes) {
         bail!("there is no node {node} to kill among {}; name one from 0", arguments.nodes);
+    }
+    if kill.is_some() && arguments.what.protocol == Some(RegionProtocol::Release) {
+        bail!(
+            "what a killed node wrote last to a release region may be lost: leave --kill away, or name another --protocol"
+        );
     }
     let (pager, environment) = chosen_pager(arguments.pager)?;
     let reports = Reports::new(arguments.nodes)?;
