@@ -319,6 +319,32 @@ fn an_idle_lock_goes_back_when_there_is_no_room_for_another() {
 }
 
 #[test]
+fn a_lock_that_nobody_wants_is_taken_and_kept_with_nothing_to_perform() {
+    let (mut subject, proof) = (taker(), Ticket::new(u16::MAX, 7));
+    assert!(!subject.engine.on_lock_retake(proof, lock()), "it is not here");
+    subject.acquires(1, lock());
+    assert!(!subject.engine.on_lock_retake(proof, lock()), "it is on its way");
+    subject.hears(HOME, granted(1));
+    assert!(!subject.engine.on_lock_retake(proof, lock()), "it is held");
+    assert!(!subject.engine.on_lock_keep(proof, lock()), "by another call");
+    assert!(subject.engine.on_lock_keep(ticket(1), lock()));
+    assert!(subject.engine.on_lock_retake(proof, lock()));
+    assert_eq!(subject.acquires(2, lock()), []);
+    assert!(!subject.engine.on_lock_keep(proof, lock()), "a call waits");
+    let released = subject.act(|engine, out| engine.on_lock_release(proof, lock(), out));
+    assert_eq!(released, [done(2)]);
+    subject.hears(HOME, forwarded(lock(), 1, 3, 7));
+    assert!(!subject.engine.on_lock_keep(ticket(2), lock()), "another node waits");
+    assert_eq!(subject.releases(2, lock()), [send(3, granted(7))]);
+    let mut heir = taker();
+    heir.acquires(1, lock());
+    heir.cancel(1);
+    let news = Message::LockGrant { lock: lock(), ticket: ticket(1), died: Some(node(3)) };
+    heir.hears(HOME, news);
+    assert!(!heir.engine.on_lock_retake(proof, lock()), "somebody has to be told");
+}
+
+#[test]
 fn who_goes_gives_back_what_it_does_not_need() {
     let mut subject = taker();
     let other = lock_at(HOME, 4, 1);

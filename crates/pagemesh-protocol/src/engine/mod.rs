@@ -330,6 +330,19 @@ impl Engine {
         self.settle(out);
     }
 
+    /// As [`on_lock_try`](Engine::on_lock_try), for a lock that this node was the last to have and that nobody wants: true, and the lock is
+    /// held under `ticket`, which needs not be one of a call. There is nothing to perform. False when it takes more than that, and
+    /// nothing has changed.
+    pub fn on_lock_retake(&mut self, ticket: Ticket, lock: LockId) -> bool {
+        self.retake_lock(ticket, lock)
+    }
+
+    /// As [`on_lock_release`](Engine::on_lock_release), for a lock that nobody waits for: true. There is nothing to perform. False when
+    /// somebody waits, and nothing has changed.
+    pub fn on_lock_keep(&mut self, ticket: Ticket, lock: LockId) -> bool {
+        self.keep_lock(ticket, lock)
+    }
+
     /// This node is about to go without waiting for the others: what it has and does not need goes back to where others find it.
     pub fn on_farewell(&mut self, out: &mut Actions) {
         self.return_idle_tokens(out);

@@ -163,6 +163,23 @@ impl Engine {
         self.take_lock(ticket, lock, false, out);
     }
 
+    /// Takes a lock whose token lies idle here, with no news; false, with nothing changed, when it does not.
+    pub(super) fn retake_lock(&mut self, ticket: Ticket, lock: LockId) -> bool {
+        let idle = |token: &&mut Token| token.possession == Possession::Idle && token.died.is_none();
+        let found = self.tokens.get_mut(lock).filter(idle);
+        found.map(|token| token.possession = Possession::Held(ticket)).is_some()
+    }
+
+    /// Gives a lock back that nobody waits for; false, with nothing changed, when somebody does.
+    pub(super) fn keep_lock(&mut self, ticket: Ticket, lock: LockId) -> bool {
+        let unwanted = |token: &&mut Token| {
+            let held = token.possession == Possession::Held(ticket);
+            held && token.next.is_none() && token.waiting.is_empty()
+        };
+        let found = self.tokens.get_mut(lock).filter(unwanted);
+        found.map(|token| token.possession = Possession::Idle).is_some()
+    }
+
     fn take_lock(&mut self, ticket: Ticket, lock: LockId, waits: bool, out: &mut Actions) {
         self.tickets.begin(ticket, Wait::Lock(lock));
         let newest_first = self.planted(Planted::LockNewestFirst);

@@ -431,16 +431,46 @@ impl Runtime {
 
     /// Waits for the lock, by default as long as is configured.
     pub(crate) fn lock(&self, id: LockId, timeout: Option<Duration>) -> Result<Held, SyncError> {
+        if let Some(held) = self.retake(id) {
+            return Ok(held);
+        }
         let mut held = Ticket::new(0, 0);
         let got = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
             held = ticket;
             engine.on_lock_acquire(ticket, id, out);
         });
-        self.held(format!("lock {}", id.0), held, got)
+        self.held(|| format!("lock {}", id.0), held, got)
+    }
+
+    /// Takes a lock that this node was the last to have and that nobody wants: without a call, since nothing is to be waited for.
+    fn retake(&self, id: LockId) -> Option<Held> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = lock(&self.shard);
+        let ticket = shard.next_retake();
+        if shard.is_closed() || !shard.engine.on_lock_retake(ticket, id) {
+            return None;
+        }
+        drop(shard);
+        count(&self.counters.lock_acquires);
+        Some(Held { ticket, left_by: None })
+    }
+
+    /// Gives a lock back that nobody waits for.
+    fn keep(&self, id: LockId, ticket: Ticket) -> bool {
+        if self.is_inherited() {
+            return false;
+        }
+        let mut shard = lock(&self.shard);
+        !shard.is_closed() && shard.engine.on_lock_keep(ticket, id)
     }
 
     /// Takes the lock if nobody has it; `None` when somebody has.
     pub(crate) fn try_lock(&self, id: LockId) -> Result<Option<Held>, SyncError> {
+        if let Some(held) = self.retake(id) {
+            return Ok(Some(held));
+        }
         let mut held = Ticket::new(0, 0);
         let got = self.call(self.fault_timeout, |engine, ticket, out| {
             held = ticket;
@@ -448,17 +478,17 @@ impl Runtime {
         });
         match got {
             Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
-            got => self.held(format!("lock {}", id.0), held, got).map(Some),
+            got => self.held(|| format!("lock {}", id.0), held, got).map(Some),
         }
     }
 
     fn held(
         &self,
-        what: String,
+        what: impl FnOnce() -> String,
         ticket: Ticket,
         got: Result<Outcome, CallFailure>,
     ) -> Result<Held, SyncError> {
-        let outcome = got.map_err(|failed| failed.into_sync_error(self, what))?;
+        let outcome = got.map_err(|failed| failed.into_sync_error(self, what()))?;
         count(&self.counters.lock_acquires);
         let left_by = match outcome {
             Outcome::OwnerDied(node) => Some(Departure { node, how: self.departure_kind(node) }),
@@ -468,6 +498,9 @@ impl Runtime {
     }
 
     pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
+        if self.keep(id, ticket) {
+            return;
+        }
         self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_lock_release(ticket, id, out)).is_some() {
             self.switch.flush();

@@ -40,7 +40,7 @@ impl Runtime {
             held = ticket;
             engine.on_rw_acquire(ticket, id, access, true, out);
         });
-        self.held(about_rw(id), held, got)
+        self.held(|| about_rw(id), held, got)
     }
 
     /// Takes the lock if nobody is in the way; `None` when somebody is.
@@ -52,7 +52,7 @@ impl Runtime {
         });
         match got {
             Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
-            got => self.held(about_rw(id), held, got).map(Some),
+            got => self.held(|| about_rw(id), held, got).map(Some),
         }
     }
 
@@ -139,7 +139,7 @@ impl Runtime {
         }
         let failed = match self.await_signal(&call, deadline) {
             Ok(outcome) => {
-                let held = self.held(format!("lock {}", lock.0), ticket, Ok(outcome)).ok();
+                let held = self.held(|| format!("lock {}", lock.0), ticket, Ok(outcome)).ok();
                 return Woken { failed: None, held };
             }
             Err(CallFailure::Failed(Failure::NotSignalled)) => CallFailure::TimedOut(timeout),

@@ -9,7 +9,7 @@ use pagemesh_memory::{
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
-    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, View,
+    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, Ticket, View,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -34,6 +34,8 @@ pub(super) struct Shard {
     actions: Actions,
     twins: Twins,
     closed: bool,
+    /// Counts locks that were taken again without a call.
+    retakes: u16,
     /// Whose faults the mappings report; not counted, since the runtime owns the mappings.
     runtime: Weak<Runtime>,
 }
@@ -49,8 +51,15 @@ impl Shard {
             actions: Vec::with_capacity(ACTIONS),
             twins: Twins::default(),
             closed: false,
+            retakes: 0,
             runtime,
         }
+    }
+
+    /// What proves that a lock is held which was taken without a call. It has no slot, so no call has the same.
+    pub(super) fn next_retake(&mut self) -> Ticket {
+        self.retakes = self.retakes.wrapping_add(1);
+        Ticket::new(u16::MAX, self.retakes)
     }
 
     pub(super) fn is_closed(&self) -> bool {
