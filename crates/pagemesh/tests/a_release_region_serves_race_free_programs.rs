@@ -214,3 +214,97 @@ fn regions_of_all_protocols_are_ordered_by_one_lock() {
         run(TEST, NODES);
     });
 }
+
+/// Regions of all protocols, with threads of all nodes that meet at barriers and take the same locks.
+#[test]
+fn regions_of_all_protocols_are_ordered_by_the_same_locks_and_barriers() {
+    const TEST: &str = "regions_of_all_protocols_are_ordered_by_the_same_locks_and_barriers";
+    const THREADS: usize = 2;
+    const ALL: usize = NODES * THREADS;
+    const ROUNDS: u64 = 15;
+    play(TEST, |mesh| {
+        let protocols = [Protocol::Release, Protocol::WriteInvalidate, Protocol::Migration];
+        let shared = protocols.map(|protocol| {
+            let options = RegionOptions::new(2 * 4096).protocol(protocol);
+            mesh.region(&format!("{protocol:?}"), options).unwrap().slice::<u64>(0, 1024).unwrap()
+        });
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (mesh, shared) = (&mesh, &shared);
+                scope.spawn(move || {
+                    let own = mesh.node().index() * THREADS + thread;
+                    let barrier = mesh.barrier_of(9, ALL as u32);
+                    for round in 1..=ROUNDS {
+                        for words in shared {
+                            words.set(own, round * 100 + own as u64).unwrap();
+                        }
+                        barrier.wait().unwrap();
+                        for words in shared {
+                            for other in 0..ALL {
+                                let found = words.get(other).unwrap();
+                                assert_eq!(found, round * 100 + other as u64, "round {round}");
+                            }
+                        }
+                        // Every region counts under the same lock, on its other page.
+                        let guard = mesh.lock(4).acquire().unwrap();
+                        let counts: Vec<u64> = shared.iter().map(|words| words.get(600).unwrap()).collect();
+                        assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+                        for words in shared {
+                            words.set(600, counts[0] + 1).unwrap();
+                        }
+                        drop(guard);
+                        barrier.wait().unwrap();
+                    }
+                });
+            }
+        });
+        for words in &shared {
+            assert_eq!(words.get(600).unwrap(), ROUNDS * ALL as u64);
+        }
+        mesh.barrier(1).wait().unwrap();
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// Threads of each node write bytes of the same words, while others release and acquire.
+#[test]
+fn bytes_of_one_word_by_threads_of_four_nodes_are_all_kept() {
+    const TEST: &str = "bytes_of_one_word_by_threads_of_four_nodes_are_all_kept";
+    const THREADS: usize = 2;
+    const ALL: usize = NODES * THREADS;
+    const ROUNDS: u8 = 10;
+    play(TEST, |mesh| {
+        let shared = bytes(&mesh, "threads", 2 * 4096, Placement::Cyclic);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (mesh, shared) = (&mesh, &shared);
+                scope.spawn(move || {
+                    let own = mesh.node().index() * THREADS + thread;
+                    for round in 1..=ROUNDS {
+                        for place in (own..2 * 4096).step_by(ALL) {
+                            shared.set(place, round * 8 + own as u8).unwrap();
+                            // The threads of a node release at different times, and so end each other's intervals.
+                            if place % 1024 == own {
+                                drop(mesh.lock(own as u64 % 3).acquire().unwrap());
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        mesh.barrier(1).wait().unwrap();
+        let mut all = vec![0; 2 * 4096];
+        shared.read(0, &mut all).unwrap();
+        for (place, byte) in all.iter().enumerate() {
+            assert_eq!(*byte as usize, ROUNDS as usize * 8 + place % ALL, "byte {place}");
+        }
+        mesh.barrier(1).wait().unwrap();
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}

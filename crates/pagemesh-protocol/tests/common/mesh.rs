@@ -5,7 +5,7 @@ use pagemesh_protocol::{
     Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, BarrierId, Engine, EngineConfig,
     LockId, Message, NodeId, Outcome, PageAddress, PageState, Placement, Protocol, RegionSpec, Ticket,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Waiting calls of each node at a time.
 const SLOTS: u16 = 64;
@@ -36,6 +36,8 @@ pub(crate) struct Mesh {
     /// The one who was lost.
     victim: Option<NodeId>,
     calls: u16,
+    /// Pages of which a node keeps a twin.
+    pub(crate) twins: BTreeSet<(NodeId, PageAddress)>,
 }
 
 impl Mesh {
@@ -55,6 +57,7 @@ impl Mesh {
             completed: Vec::new(),
             victim: None,
             calls: 0,
+            twins: BTreeSet::new(),
         }
     }
 
@@ -80,7 +83,7 @@ impl Mesh {
     }
 
     fn ticket(&mut self) -> Ticket {
-        self.calls += 1;
+        self.calls = self.calls.wrapping_add(1);
         Ticket::new(self.calls % SLOTS, self.calls / SLOTS)
     }
 
@@ -100,10 +103,19 @@ impl Mesh {
                     self.log.push(sent);
                     self.flying.push_back(sent);
                 }
-                Action::SendDiff { to, message, page, .. } => {
+                Action::SendDiff { to, message, page, keep_twin } => {
                     let sent = Sent { from, to, message, payload: Some(page) };
                     self.log.push(sent);
                     self.flying.push_back(sent);
+                    if !keep_twin {
+                        assert!(self.twins.remove(&(from, page)), "a diff is made from a twin");
+                    }
+                }
+                Action::MakeTwin(page) | Action::TwinWhileWritten(page) => {
+                    assert!(self.twins.insert((from, page)), "a page has one twin");
+                }
+                Action::DropTwin(page) | Action::Adopt(page) => {
+                    self.twins.remove(&(from, page));
                 }
                 Action::SendBytes { to, message, .. } => {
                     let sent = Sent { from, to, message, payload: None };
