@@ -5,8 +5,11 @@ pub const NODES: usize = 1024;
 /// Waiting calls of one node at a time; a further thread waits for a free ticket. So no more calls of a node wait at one home for
 /// its locks, nor for its barriers: more is a breach of the protocol.
 pub const TICKETS: usize = 1024;
-/// Page requests that one node may have outstanding at one home: each holds at least one ticket.
-pub const REQUESTS_PER_PEER: u32 = TICKETS as u32;
+/// Page requests that a node has outstanding when it makes one more of its own accord.
+pub const REFETCHES: usize = 256;
+/// Page requests that one node may have outstanding at one home: each holds at least one ticket, but for those that it makes of its own
+/// accord.
+pub const REQUESTS_PER_PEER: u32 = (TICKETS + REFETCHES) as u32;
 /// Pages that are given back by others and that a home takes at a time, and transactions beside which it does: hints beyond them are let go. So a
 /// home's own requests are for waiting calls and these.
 pub const EVICTIONS: usize = TICKETS;

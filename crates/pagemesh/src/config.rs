@@ -55,6 +55,7 @@ pub struct Config {
     pub(crate) pager: Option<PagerKind>,
     pub(crate) lend_after: u32,
     pub(crate) transport: Option<Transport>,
+    pub(crate) foresight: bool,
 }
 
 impl Config {
@@ -85,6 +86,7 @@ impl Config {
             pager: None,
             lend_after: limits::LEND_AFTER,
             transport: None,
+            foresight: true,
         }
     }
 
@@ -95,8 +97,8 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_SERVICE_NICE`,
-    /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_FORESIGHT`,
+    /// `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -130,8 +132,8 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER` and `PAGEMESH_SERVICE_NICE`, where they are set; `PAGEMESH_PAGER` and
-    /// `PAGEMESH_TRANSPORT` are looked at too.
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_FORESIGHT` and `PAGEMESH_SERVICE_NICE`, where they are set;
+    /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -184,6 +186,15 @@ impl Config {
             }
             config.service_nice = Some(nice);
         }
+        let name = "PAGEMESH_FORESIGHT";
+        config.foresight = match get(name).as_deref() {
+            None => config.foresight,
+            Some("yes") => true,
+            Some("no") => false,
+            Some(found) => {
+                return Err(ConfigError::Invalid { name, found: found.to_owned(), wanted: "yes or no" });
+            }
+        };
         pager_setting(get(PAGER))?;
         transport_setting(get(TRANSPORT).as_deref())?;
         Ok(config)
@@ -285,6 +296,14 @@ impl Config {
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Config {
         self.transport = Some(transport);
+        self
+    }
+
+    /// In release regions, whether this node expects of its threads what they did before (yes): then pages that they use in each round are
+    /// fetched together after a barrier or a lock, before they ask, and pages that they write each time are writable at once.
+    #[must_use]
+    pub fn foresight(mut self, foresight: bool) -> Config {
+        self.foresight = foresight;
         self
     }
 

@@ -86,6 +86,10 @@ counters! {
     diffs_sent,
     /// Bytes of these diffs.
     diff_bytes,
+    /// Pages of release regions that this node asked for when they were taken, before a thread asked, because threads did each time.
+    pages_foreseen,
+    /// Times that a page of this home stayed writable at a barrier, because threads had written it after each.
+    writes_foreseen,
     /// Pages of other homes that this node keeps, or kept, since it alone writes them.
     pages_borrowed,
     /// Those of them that it has given back.

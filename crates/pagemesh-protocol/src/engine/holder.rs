@@ -43,6 +43,11 @@ impl Engine {
             return;
         }
         self.tickets.begin(ticket, Wait::Page { page, access, purpose, next: None });
+        let mut access = access;
+        if self.is_release(page) && local.pending.is_none() {
+            self.foresee_use(page);
+            access = self.expected_access(page, access);
+        }
         self.join_or_request(page, access, ticket.slot, out);
     }
 

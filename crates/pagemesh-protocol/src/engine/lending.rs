@@ -401,7 +401,7 @@ impl Engine {
         let local = self.pages.local(page).expect("it is kept here");
         if local.state == PageState::Modified && self.release.lending.owns_alone(page) {
             // What was written without being kept in mind goes with the copy; what is written from now on must be told.
-            if self.is_in_use(page) || self.is_written_on(page) {
+            if self.is_in_use(page) || self.is_written_on(page) || self.release.is_dirty(page) {
                 self.release.note_dirty(page);
             } else {
                 out.push(Action::Protect(page));

@@ -16,6 +16,7 @@ mod directory;
 mod entry;
 mod evict;
 mod first_touch;
+mod foresight;
 mod holder;
 mod home;
 mod lending;
@@ -79,6 +80,8 @@ pub struct EngineConfig {
     /// Diffs of a page by one node alone after which this node, as the page's home, lends it the page, at most
     /// [`limits::LEND_AFTER_MOST`]; with 0 it lends and borrows nothing.
     pub lend_after: u32,
+    /// Whether this node expects of its threads in release regions what they did before, and fetches pages before they ask.
+    pub foresees: bool,
 }
 
 impl EngineConfig {
@@ -92,6 +95,7 @@ impl EngineConfig {
             barriers: limits::BARRIERS,
             pins: limits::PINS,
             lend_after: limits::LEND_AFTER,
+            foresees: true,
         }
     }
 }
@@ -391,6 +395,11 @@ impl Engine {
     pub fn on_peer_lost(&mut self, node: NodeId, out: &mut Actions) {
         self.peer_lost(node, out);
         self.settle(out);
+    }
+
+    /// The diff of `page` that was sent last was empty. To be told or not.
+    pub fn on_unchanged(&mut self, page: PageAddress) {
+        self.unchanged(page);
     }
 
     /// A message came from another node.

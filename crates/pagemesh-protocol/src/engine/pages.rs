@@ -71,6 +71,8 @@ pub(super) struct Region {
     homes: Sparse<u16>,
     /// With the release protocol, who has written the pages of this home lately; `lending.rs` says how.
     habits: Sparse<u32>,
+    /// With the release protocol, what is expected of this node's threads; `foresight.rs` says how.
+    expected: Sparse<u32>,
     /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
     relied_on: bool,
     /// Its pages exist here. At the coordinator they do only when all have mapped the region: nobody was given it before, and what
@@ -96,12 +98,14 @@ impl Pages {
         }
         let entries = spec.placement.entries(spec.pages, self.nodes);
         let settled_late = spec.placement == Placement::FirstTouch;
+        let release_pages = if spec.protocol == Protocol::Release { spec.pages } else { 0 };
         self.regions[region.index()] = Some(Region {
             spec,
             local: Sparse::new(spec.pages),
             directory: Directory::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
-            habits: Sparse::new(if spec.protocol == Protocol::Release { spec.pages } else { 0 }),
+            habits: Sparse::new(release_pages),
+            expected: Sparse::new(release_pages),
             relied_on: false,
             is_open,
         });
@@ -189,6 +193,15 @@ impl Pages {
 
     pub(super) fn set_habit(&mut self, page: PageAddress, habit: u32) {
         self.region_mut(page).habits.set(page.page, habit);
+    }
+
+    /// What is expected of this node's threads about `page`.
+    pub(super) fn expected(&self, page: PageAddress) -> u32 {
+        self.region(page).expect("the page was checked when the event came in").expected.get(page.page)
+    }
+
+    pub(super) fn set_expected(&mut self, page: PageAddress, expected: u32) {
+        self.region_mut(page).expected.set(page.page, expected);
     }
 
     /// Pages of `run` that this node has a copy of or has asked for.

@@ -51,6 +51,7 @@
 //! that a home sends has all that the home said before that it wrote there.
 
 use super::coherence::Request;
+use super::foresight::Foresight;
 use super::lending::{Lending, Passage};
 use super::notices::{Notices, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
@@ -107,6 +108,7 @@ pub(super) struct Release {
     needs: Vec<Need>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) lending: Lending,
+    pub(super) foresight: Foresight,
     pub(super) tales: Vec<Tale>,
 }
 
@@ -121,6 +123,7 @@ impl Release {
             needs: Vec::new(),
             waiting: Vec::new(),
             lending: Lending::default(),
+            foresight: Foresight::default(),
             tales: Vec::new(),
         }
     }
@@ -149,6 +152,11 @@ impl Release {
         }
     }
 
+    /// Whether a notice of the page goes out when the interval ends.
+    pub(super) fn is_dirty(&self, page: PageAddress) -> bool {
+        self.dirty.contains(&page)
+    }
+
     /// Forgets that a page of another home was written; false when it was not.
     pub(super) fn forget_dirty(&mut self, page: PageAddress) -> bool {
         let before = self.dirty.len();
@@ -166,7 +174,7 @@ impl Engine {
     }
 
     /// Whether what this node writes to the page is in its place at once, so that it has no twin and needs no diff.
-    fn writes_in_place(&self, page: PageAddress) -> bool {
+    pub(super) fn writes_in_place(&self, page: PageAddress) -> bool {
         self.is_home_of(page) || self.release.lending.owns(page)
     }
 
@@ -183,6 +191,7 @@ impl Engine {
         if !self.live.contains(home) {
             return Err(Failure::PeerLost(home));
         }
+        self.foresee_writing(page);
         self.mark_dirty(page, out);
         out.push(Action::Unprotect(page));
         if self.planted(Planted::TwinAfterWriting) {
@@ -195,6 +204,9 @@ impl Engine {
 
     /// Keeps in mind that `page`, which is here and which nobody can write yet, will be written.
     fn mark_dirty(&mut self, page: PageAddress, out: &mut Actions) {
+        if self.writes_in_place(page) {
+            self.foresee_writing_in_place(page);
+        }
         if self.is_home_of(page) {
             self.touch(page);
             self.note_own_use(page);
@@ -250,6 +262,15 @@ impl Engine {
 
     /// A release: what this node wrote since the last one goes to the homes, and becomes a notice.
     pub(super) fn end_interval(&mut self, out: &mut Actions) {
+        self.end_interval_and(false, out);
+    }
+
+    /// As `end_interval`, at a barrier: another interval follows, which is as long.
+    pub(super) fn end_round(&mut self, out: &mut Actions) {
+        self.end_interval_and(true, out);
+    }
+
+    fn end_interval_and(&mut self, round: bool, out: &mut Actions) {
         if self.release.dirty.is_empty() && self.release.lending.owed.is_empty() {
             return;
         }
@@ -273,7 +294,8 @@ impl Engine {
         for page in &pages {
             self.forget_copies(*page);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
-            if self.is_written_on(*page) {
+            let stays = round && local.state == PageState::Modified && self.writes_in_place(*page);
+            if self.is_written_on(*page) || stays && self.stays_writable(*page) {
                 self.release.dirty.push(*page);
                 self.release.twins += usize::from(!self.is_home_of(*page));
             } else if local.state == PageState::Modified {
@@ -350,13 +372,20 @@ impl Engine {
             // What threads of this node wrote and have not released must not go with the copy.
             self.end_interval(out);
         }
+        let mut dropped = Vec::new();
         for (writer, interval, page) in held {
             if !self.is_home_of(page) || self.release.flushed[writer.index()] < interval {
+                if self.page_state(page) != PageState::Invalid {
+                    dropped.push(page);
+                }
                 // What a home has said of its own writes, it said before what it sends now.
                 let is_reflected = self.pages.home(page) == Ok(Some(writer))
                     && self.release.notices.told_by_itself(writer) >= interval;
                 self.drop_stale(page, is_reflected, out);
             }
+        }
+        if !dropped.is_empty() {
+            self.fetch_again(&dropped, out);
         }
     }
 
@@ -488,7 +517,9 @@ impl Engine {
         let local = self.pages.local(page).expect("checked when the request came");
         let untold = self.planted(Planted::HomeWritesUntold);
         if node != own && local.state == PageState::Modified && self.is_alone_with(page) && !untold {
-            if self.is_in_use(page) || self.is_written_on(page) {
+            if self.release.is_dirty(page) {
+                // It was left writable, and is told of.
+            } else if self.is_in_use(page) || self.is_written_on(page) {
                 // A thread is about to write that asked for it, or the kernel does.
                 self.release.dirty.push(page);
             } else {

@@ -66,6 +66,7 @@ impl Engine {
         assert!(pins.is_empty(), "pins are not modelled");
         let is_release = |region: &Region| region.spec.protocol == Protocol::Release;
         if pages.regions.iter().flatten().any(is_release) {
+            assert!(!self.config.foresees, "foresight is not modelled");
             release.hash(hasher);
         }
         (view, live, leaving, agreements, &coherence.open).hash(hasher);

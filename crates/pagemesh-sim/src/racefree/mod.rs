@@ -39,6 +39,10 @@ pub struct RaceFreeReport {
     pub lent: u64,
     /// Pages that came back.
     pub returned: u64,
+    /// Pages that were fetched before a thread asked for them.
+    pub foreseen: u64,
+    /// Times that a page was left writable at a barrier.
+    pub left_writable: u64,
     /// Reads that were compared.
     pub reads: u64,
     /// Accesses that failed because a node was lost.
@@ -63,6 +67,8 @@ impl RaceFreeReport {
         self.diffs += other.diffs;
         self.lent += other.lent;
         self.returned += other.returned;
+        self.foreseen += other.foreseen;
+        self.left_writable += other.left_writable;
         self.reads += other.reads;
         self.losses += other.losses;
         self.atomics += other.atomics;

@@ -139,6 +139,8 @@ pub(super) struct Plan {
     pub(super) thread_weight: u64,
     /// Diffs by one node alone after which a page is lent to it; 0 never.
     pub(super) lend_after: u32,
+    /// Whether nodes fetch what they expect to be wanted.
+    pub(super) foresees: bool,
 }
 
 impl Plan {
@@ -170,7 +172,7 @@ impl Plan {
             regions,
             locks,
             signals: if random.chance(40) { 40 } else { 0 },
-            rounds: random.between(1, 4),
+            rounds: if random.chance(10) { random.between(5, 10) } else { random.between(1, 4) },
             sections: random.below(6),
             accesses: random.between(1, 8),
             evictions: [0, 10, 50][random.index(3)],
@@ -180,6 +182,7 @@ impl Plan {
             weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
             thread_weight: [2, 16, 64][random.index(3)],
             lend_after: [0, 1, 1, 2][random.index(4)],
+            foresees: random.chance(75),
         }
     }
 }

@@ -101,6 +101,7 @@ impl World {
                 locks: 64,
                 barriers: 8,
                 lend_after: plan.lend_after,
+                foresees: plan.foresees,
                 ..bounds
             });
             if let Some(Fault::Engine(planted)) = fault {
@@ -142,6 +143,11 @@ impl World {
         // An assertion of an engine that fails is a finding like others.
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(format!("panic: {}", crate::run::panic_text(panic.as_ref()))));
+        for node in &self.nodes {
+            let (fetched, left_writable) = node.engine.foreseen();
+            self.report.foreseen += fetched;
+            self.report.left_writable += left_writable;
+        }
         result.map(|()| self.report).map_err(|what| (what, self.trace.unwrap_or_default()))
     }
 
@@ -294,6 +300,9 @@ impl World {
                 }
                 Action::SendDiff { to, message, page, keep_twin } => {
                     let load = self.make_diff(node, page, keep_twin)?;
+                    if load == Load::Diff(Changes::new()) {
+                        self.nodes[node].engine.on_unchanged(page);
+                    }
                     self.report.diffs += 1;
                     self.send(node, to, message, load);
                 }

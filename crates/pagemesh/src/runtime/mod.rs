@@ -156,7 +156,8 @@ impl Runtime {
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
         let bounds = EngineConfig::new(node, config.nodes);
-        let engine = Engine::new(EngineConfig { lend_after: config.lend_after, ..bounds });
+        let engine =
+            Engine::new(EngineConfig { lend_after: config.lend_after, foresees: config.foresight, ..bounds });
         let runtime = Arc::new_cyclic(|this| Runtime {
             process: std::process::id(),
             generation: process_generation(),

@@ -9,13 +9,17 @@ use pagemesh_memory::{
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
-    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, Ticket, View,
+    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, Ticket,
+    View,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Room for the actions of one event: an invalidation of 63 sharers fits.
 const ACTIONS: usize = 256;
+
+/// Empty diffs of one event of which the engine is told.
+const UNCHANGED: usize = 256;
 
 /// What came with the message that is being handled.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Shard {
     mappings: Vec<Option<Arc<Mapping>>>,
     actions: Actions,
     twins: Twins,
+    /// Pages whose diffs turned out to be empty while actions were performed.
+    unchanged: Vec<PageAddress>,
     closed: bool,
     /// Counts locks that were taken again without a call.
     retakes: u16,
@@ -50,6 +56,7 @@ impl Shard {
             mappings: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
             twins: Twins::default(),
+            unchanged: Vec::with_capacity(UNCHANGED),
             closed: false,
             retakes: 0,
             runtime,
@@ -96,12 +103,21 @@ impl Shard {
         event: impl FnOnce(&mut Engine, &mut Actions) -> R,
     ) -> R {
         let mut actions = std::mem::take(&mut self.actions);
+        let foreseen = self.engine.foreseen();
         let result = event(&mut self.engine, &mut actions);
         loop {
             let mapped = self.perform_all(runtime, load, &actions);
             actions.clear();
             let Some((region, round, mapped)) = mapped else { break };
             self.engine.on_region_mapped(region, round, mapped, &mut actions);
+        }
+        for page in self.unchanged.drain(..) {
+            self.engine.on_unchanged(page);
+        }
+        let (fetched, left_writable) = self.engine.foreseen();
+        if (fetched, left_writable) != foreseen {
+            runtime.counters.pages_foreseen.fetch_add(fetched - foreseen.0, Ordering::Relaxed);
+            runtime.counters.writes_foreseen.fetch_add(left_writable - foreseen.1, Ordering::Relaxed);
         }
         self.actions = actions;
         result
@@ -230,6 +246,9 @@ impl Shard {
         let message_length = message.encode(self.engine.view(), &mut bytes);
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
         let diff = self.twins.take_diff(page, keep_twin, mapping.service());
+        if diff.is_empty() && self.unchanged.len() < UNCHANGED {
+            self.unchanged.push(page);
+        }
         count(&runtime.counters.diffs_sent);
         runtime.counters.diff_bytes.fetch_add(diff.len() as u64, Ordering::Relaxed);
         // A link that has ended is reported to whoever receives, and from there to the engine.

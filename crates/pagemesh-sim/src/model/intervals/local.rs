@@ -103,9 +103,15 @@ pub(super) struct Local {
 impl Local {
     pub(super) fn new(plan: &IntervalPlan, node: NodeId) -> Local {
         let bounds = EngineConfig::new(node, plan.nodes);
-        // Lending is not modelled.
-        let mut engine =
-            Engine::new(EngineConfig { tickets: 2, locks: 2, barriers: 1, lend_after: 0, ..bounds });
+        // Neither lending nor foresight is modelled.
+        let mut engine = Engine::new(EngineConfig {
+            tickets: 2,
+            locks: 2,
+            barriers: 1,
+            lend_after: 0,
+            foresees: false,
+            ..bounds
+        });
         if let Some(fault) = plan.planted {
             engine.plant(fault);
         }
