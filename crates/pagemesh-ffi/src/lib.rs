@@ -13,6 +13,7 @@
 //! * `heap`: `dsm_malloc` on top of two regions.
 //! * [`blocks`]: `dsm_alloc`, blocks of any size in a region.
 //! * [`atomics`]: words that are changed where their pages are.
+//! * [`broadcast`]: private bytes of one node for all.
 //! * `mutexes`, `rwlocks`: locks whose owners are threads.
 //! * [`ranges`]: locked ranges of entry regions.
 //! * `objects`: reader-writer locks, semaphores and condition variables.
@@ -21,6 +22,7 @@
 
 pub mod atomics;
 pub mod blocks;
+pub mod broadcast;
 pub mod error;
 pub mod interpose;
 pub mod logging;

@@ -56,6 +56,11 @@ fn in_a_barrier() {
 }
 
 #[test]
+fn in_a_broadcast() {
+    kill_one("broadcast");
+}
+
+#[test]
 fn in_a_wait_for_a_lock() {
     kill_one("lock");
 }

@@ -80,6 +80,13 @@ pub enum Action {
         /// Who is told.
         answer: AtomicAnswer,
     },
+    /// Keep the payload of the message being handled: it lies at this offset of what is passed on in this round.
+    TakePiece {
+        /// The round; what is kept of an older one is over.
+        round: u64,
+        /// Where the bytes lie.
+        offset: u32,
+    },
     /// Copy the payload of the message being handled into the service view of this page, which nobody can access.
     Fill(PageAddress),
     /// Zero this page in the service view; nobody can access it.
@@ -168,6 +175,8 @@ pub enum Outcome {
     },
     /// The atomic operation is done; the word was this before.
     Word(u64),
+    /// All nodes have met, with the same claim, for the so-manieth time.
+    Met(u64),
     /// The answer to the question who owns a page.
     Owner(PageOwner),
     /// The answer to the question who is the home of a page; `None` while nobody has touched it.
@@ -212,6 +221,13 @@ pub enum Failure {
     SemaphoreMismatch {
         /// That value.
         first: u32,
+    },
+    /// The nodes have met with different claims.
+    ClaimsDiffer {
+        /// The node that the first to come had claimed.
+        root: NodeId,
+        /// The number that it had claimed.
+        number: u64,
     },
     /// The wait for a condition was given up, and nobody had signalled it.
     NotSignalled,

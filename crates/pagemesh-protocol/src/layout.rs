@@ -177,6 +177,7 @@ kinds! {
     RANGE_ACQUIRE = 120, RANGE_GRANT = 121, RANGE_BUSY = 122, RANGE_RELEASE = 123, RANGE_BYTES = 124, RANGE_PART = 125,
     RANGE_MORE = 126, RANGE_WRITE = 127,
     LOCK_FORWARD = 100, LOCK_QUERY = 101, LOCK_STATE = 102, LOCK_CUT = 103, LOCK_HELD = 104,
+    MEETING_ARRIVE = 147, MEETING_OVER = 148, PIECE = 149,
 }
 
 impl Message {
@@ -365,7 +366,7 @@ impl Message {
             kind::BARRIER_ARRIVE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN => objects::decode(&fields)?,
-            kind::ATOMIC_REQUEST..=kind::ATOMIC_WITHDRAWN => atomics::decode(&fields, rest)?,
+            kind::ATOMIC_REQUEST..=kind::PIECE => atomics::decode(&fields, rest)?,
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
             _ => decode_region(&fields, rest)?,
         };

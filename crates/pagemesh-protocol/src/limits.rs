@@ -40,6 +40,10 @@ pub const NOTICES: usize = 1 << 22;
 pub const NEEDS_PER_PEER: usize = 16 * TICKETS;
 /// Intervals of one node: more than a node that releases every nanosecond ends in a century.
 pub const INTERVALS: u64 = 1 << 62;
+/// Bytes that one node passes on to all others between two meetings.
+pub const PIECES_BYTES: usize = 1 << 20;
+/// Bytes of one piece of them.
+pub const PIECE_BYTES: usize = 4096;
 /// Pages that one node can have pinned at a time, each as often as it is pinned: 32 MiB, or 16 MiB twice.
 pub const PINS: usize = 8192;
 /// Messages of a node to itself that wait for their turn without an allocation.

@@ -19,6 +19,30 @@ pub enum Payload {
     Diff,
     /// The bytes of a range: so many.
     Bytes(usize),
+    /// Some bytes that are no page's.
+    Piece,
+}
+
+/// How a meeting of all nodes ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum MeetingEnd {
+    /// All came with the same claim.
+    Agreed {
+        /// How many meetings have ended so, with this one.
+        round: u64,
+    },
+    /// They did not.
+    Differs {
+        /// The node that the first to come had claimed.
+        root: NodeId,
+        /// The number that it had claimed.
+        number: u64,
+    },
+    /// They cannot all come.
+    Broken {
+        /// The lost node.
+        lost: NodeId,
+    },
 }
 
 /// What one node says to another.
@@ -215,6 +239,33 @@ pub enum Message {
         page: PageAddress,
         /// The call.
         ticket: Ticket,
+    },
+    /// To the coordinator: this call comes to the meeting of all nodes with this claim; or leaves it.
+    MeetingArrive {
+        /// The waiting call.
+        ticket: Ticket,
+        /// The node that it claims.
+        root: NodeId,
+        /// The number that it claims.
+        number: u64,
+        /// Whether it no longer waits.
+        leaves: bool,
+    },
+    /// From the coordinator: the meeting is over.
+    MeetingOver {
+        /// The waiting call.
+        ticket: Ticket,
+        /// How.
+        end: MeetingEnd,
+    },
+    /// To everyone, after a meeting: some bytes (in the payload).
+    Piece {
+        /// The meeting's round.
+        round: u64,
+        /// Where they lie in what is passed on.
+        offset: u32,
+        /// Whether these are the last.
+        last: bool,
     },
     /// To the lock's home: I want it.
     LockAcquire {
@@ -738,6 +789,7 @@ impl Message {
             Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
                 Payload::Bytes(range.bytes as usize)
             }
+            Message::Piece { .. } => Payload::Piece,
             _ => Payload::None,
         }
     }

@@ -6,9 +6,9 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, ByteRange, ConditionId, LockId, Message, PageAddress,
-    PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId, RwLockId,
-    SemaphoreId, Ticket, View,
+    Access, AtomicChange, AtomicOperation, BarrierId, ByteRange, ConditionId, LockId, MeetingEnd, Message,
+    PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId,
+    RwLockId, SemaphoreId, Ticket, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +61,9 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::AtomicDeny { page, ticket, lost_with: node },
         Message::AtomicCancel { page, ticket },
         Message::AtomicWithdrawn { page, ticket },
+        Message::MeetingArrive { ticket, root: node, number: NUMBER, leaves: true },
+        Message::MeetingOver { ticket, end: MeetingEnd::Differs { root: node, number: NUMBER } },
+        Message::Piece { round: NUMBER, offset: 0x0102_0304, last: true },
         Message::LockAcquire { lock, ticket },
         Message::LockGrant { lock, ticket, died: Some(node) },
         Message::LockRelease { lock, ticket, died: Some(node), wanted: Some((node, ticket)) },

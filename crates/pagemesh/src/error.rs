@@ -465,6 +465,20 @@ pub enum SyncError {
         /// What this call said.
         this: u32,
     },
+    /// The nodes came to a broadcast with different roots or sizes, or one of them could not take part; or one was in an earlier part of it.
+    #[error(
+        "a broadcast of {bytes} bytes from node {root}: the first to come was in one of {first_bytes} bytes from node {first_root}, and not all came to the same; give the same root and size on every node"
+    )]
+    BroadcastMismatch {
+        /// The root that this node gave.
+        root: NodeId,
+        /// The size that this node gave.
+        bytes: u64,
+        /// The root that the first to come gave.
+        first_root: NodeId,
+        /// The size that it gave, or what was left of it.
+        first_bytes: u64,
+    },
     /// It took too long.
     #[error("{what}: still waiting after {after:?}")]
     TimedOut {

@@ -1,7 +1,7 @@
 //! The mesh, as one of its nodes sees it.
 
 use crate::pager::Chosen;
-use crate::runtime::{FaultTrace, Runtime};
+use crate::runtime::{FaultTrace, Part, Runtime};
 use crate::{
     Access, AtomicError, Barrier, Condvar, Config, DepartureKind, JoinError, LinkKind, Lock, NodeId,
     PinError, Placement, Protocol, RangeError, RangeGuard, ReadWriteLock, Region, RegionError, RegionOptions,
@@ -170,6 +170,36 @@ impl Mesh {
         let region = self.runtime.region_at(address, 8).filter(|_| address.is_multiple_of(8));
         let region = region.ok_or(AtomicError::Address { address })?;
         region.change_word(address - region.base(), change)
+    }
+
+    /// Passes `bytes`, which are private memory, on to all other nodes, each of which is in [`receive_broadcast`](Mesh::receive_broadcast) from this
+    /// node with as many bytes. One thread of every node takes part; a second of one node waits for its turn. Nobody returns before all have
+    /// called, and memory is ordered as by a barrier. The bytes move once to every node, in pieces of 4096, and no page moves.
+    ///
+    /// # Errors
+    /// On all nodes, when they do not agree on root and size, or when a node is lost before all have met; when a node does not come within the
+    /// configured wait. A node that is lost while the bytes are on their way is reported to those who still wait for it.
+    pub fn broadcast(&self, bytes: &[u8]) -> Result<(), SyncError> {
+        self.runtime.broadcast(Part::From(bytes))
+    }
+
+    /// Takes part in a [`broadcast`](Mesh::broadcast) of node `root`: its bytes are in `bytes` afterwards. When this node is the root, nothing
+    /// is changed, and it is the same.
+    ///
+    /// # Errors
+    /// As for [`broadcast`](Mesh::broadcast); then `bytes` may be filled in part.
+    pub fn receive_broadcast(&self, root: NodeId, bytes: &mut [u8]) -> Result<(), SyncError> {
+        let part = if root == self.node() { Part::From(bytes) } else { Part::Into(root, bytes) };
+        self.runtime.broadcast(part)
+    }
+
+    /// Takes the place of a broadcast in which this node cannot take part: all nodes that are in it get an error at once, and need not wait for
+    /// this one.
+    ///
+    /// # Errors
+    /// [`SyncError::BroadcastMismatch`], which is what the others get; or as for [`broadcast`](Mesh::broadcast).
+    pub fn decline_broadcast(&self) -> Result<(), SyncError> {
+        self.runtime.broadcast(Part::Neither)
     }
 
     /// Where the byte at `address` of a region is to be found by system calls while it is pinned; see [`PinGuard::io_pointer`].

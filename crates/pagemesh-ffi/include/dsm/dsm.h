@@ -270,6 +270,16 @@ int dsm_barrier(barrier_id_t id, int num_participants);
 /* dsm_barrier for one thread of every node. */
 int dsm_barrier_all(uint64_t id);
 
+/*
+ * Makes the `bytes` bytes of private memory at `buffer` on every node what they are on node `root`, where they are only read. One thread
+ * of every node calls it, with the same size and root; a second thread of a node waits for its turn. Any size, also 0. Nobody returns before
+ * all have called, and memory is ordered as by dsm_barrier_all. The bytes move once to each node.
+ *
+ * DSM_ERROR_INVALID, on all nodes: sizes or roots differ, or on one node an argument makes no sense. DSM_ERROR_NODE_DOWN: a node is lost.
+ * DSM_ERROR_TIMEOUT: not all came within 10 min (PAGEMESH_WAIT_TIMEOUT_MS). After an error the buffer may be filled in part.
+ */
+int dsm_broadcast(void *buffer, size_t bytes, node_id_t root);
+
 /* ---- What a node did ---- */
 
 int dsm_get_stats(dsm_stats_t *stats);

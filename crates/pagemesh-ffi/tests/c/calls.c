@@ -50,6 +50,7 @@ static void nothing_works_outside(void) {
     CHECK(dsm_lock_destroy(NULL) == DSM_ERROR_INIT);
     CHECK(dsm_barrier(1, 1) == DSM_ERROR_INIT);
     CHECK(dsm_barrier_all(1) == DSM_ERROR_INIT);
+    CHECK(dsm_broadcast(&local, sizeof local, 0) == DSM_ERROR_INIT);
     CHECK(dsm_get_stats(&stats) == DSM_ERROR_INIT);
     CHECK(dsm_get_stats_ext(&more) == DSM_ERROR_INIT);
     CHECK(dsm_reset_stats() == DSM_ERROR_INIT);
@@ -320,6 +321,13 @@ static void words(void) {
     CHECK(dsm_compare_swap_u64(&local, 7, 1, &old) == DSM_ERROR_INVALID);
     CHECK(dsm_fetch_add_u64(NULL, 1, &old) == DSM_ERROR_INVALID);
     CHECK(local == 7 && old == 0);
+    OK(dsm_broadcast(&local, sizeof local, 0));
+    OK(dsm_broadcast(NULL, 0, 0));
+    CHECK(local == 7);
+    CHECK(dsm_broadcast(NULL, 1, 0) == DSM_ERROR_INVALID && mentions("NULL"));
+    CHECK(dsm_broadcast(&local, 1, 1) == DSM_ERROR_INVALID && mentions("root"));
+    CHECK(dsm_broadcast(&local, 1, NOBODY) == DSM_ERROR_INVALID);
+    CHECK(dsm_broadcast(&local, SIZE_MAX, 0) == DSM_ERROR_INVALID);
     OK(dsm_region_close(shared));
     CHECK(dsm_swap_u64(shared, 1, NULL) == DSM_ERROR_INVALID);
     OK(dsm_free(word));

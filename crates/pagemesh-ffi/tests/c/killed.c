@@ -108,6 +108,7 @@ static void find_pages_lost(void) {
         volatile char *byte = pages + page * PAGE_SIZE;
         CHECK(is_lost(byte));
         CHECK(dsm_prefetch((void *)byte, 1, ACCESS_READ) == DSM_ERROR_NODE_DOWN);
+        CHECK(dsm_fetch_add_u64((uint64_t *)(void *)byte, 1, NULL) == DSM_ERROR_NODE_DOWN);
     }
 }
 
@@ -171,6 +172,12 @@ int main(int count, char **arguments) {
         CHECK(dsm_barrier(6, 3) == DSM_ERROR_NODE_DOWN);
         snprintf(name, sizeof name, "node %u", (unsigned)victim);
         CHECK(strstr(dsm_last_error(), name) != NULL);
+    } else if (strcmp(what, "broadcast") == 0) {
+        char buffer[5000] = {0}, name[16];
+        CHECK(dsm_broadcast(buffer, sizeof buffer, holder) == DSM_ERROR_NODE_DOWN);
+        snprintf(name, sizeof name, "node %u", (unsigned)victim);
+        CHECK(strstr(dsm_last_error(), name) != NULL);
+        CHECK(dsm_broadcast(buffer, 0, 0) == DSM_ERROR_NODE_DOWN);
     } else if (strcmp(what, "lock") == 0) {
         find_locks();
     } else if (strcmp(what, "range") == 0) {

@@ -29,8 +29,13 @@ impl Engine {
             Wait::Atomic { page, asked } => {
                 self.send(asked, Message::AtomicCancel { page, ticket }, out);
             }
+            Wait::Meeting => {
+                let root = NodeId::COORDINATOR;
+                self.send(root, Message::MeetingArrive { ticket, root, number: 0, leaves: true }, out);
+            }
             Wait::Owner { .. }
             | Wait::Home { .. }
+            | Wait::Pieces { .. }
             | Wait::AtomicHome { .. }
             | Wait::Region
             | Wait::Leave
@@ -58,6 +63,7 @@ impl Engine {
         self.mend_ranges(lost, out);
         self.fail_condition_waits(lost, out);
         if self.config.node == NodeId::COORDINATOR {
+            self.mend_meetings(lost, out);
             self.mend_agreements(lost, out);
         }
         let answerer = |wait| match wait {
@@ -65,7 +71,8 @@ impl Engine {
             | Wait::Home { asked, .. }
             | Wait::Atomic { asked, .. }
             | Wait::AtomicHome { asked, .. } => Some(asked),
-            Wait::Region => Some(NodeId::COORDINATOR),
+            Wait::Region | Wait::Meeting => Some(NodeId::COORDINATOR),
+            Wait::Pieces { root, .. } => Some(root),
             wait => self.home_of_wait(wait),
         };
         let failed: Vec<Ticket> = self

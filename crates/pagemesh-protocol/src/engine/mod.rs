@@ -23,6 +23,7 @@ mod lending;
 mod load;
 mod lock_mending;
 mod locks;
+mod meetings;
 mod migration;
 mod notices;
 mod objects;
@@ -52,6 +53,7 @@ use crate::limits;
 use crate::message::Message;
 use crate::region::RegionSpec;
 use atomics::Asked;
+use meetings::Claim;
 use notices::PageRun;
 use std::collections::VecDeque;
 use tickets::{Purpose, Wait};
@@ -137,6 +139,7 @@ pub struct Engine {
     semaphores: semaphores::Semaphores,
     conditions: conditions::Conditions,
     entry: entry::Entry,
+    meetings: meetings::Meetings,
     agreements: regions::Agreements,
     loopback: VecDeque<Message>,
     #[cfg(feature = "verification")]
@@ -172,6 +175,7 @@ impl Engine {
             semaphores: semaphores::Semaphores::new(config),
             conditions: conditions::Conditions::new(config),
             entry: entry::Entry::new(),
+            meetings: meetings::Meetings::new(config),
             agreements: regions::Agreements::default(),
             loopback: VecDeque::with_capacity(limits::LOOPBACK),
             #[cfg(feature = "verification")]
@@ -516,6 +520,11 @@ impl Engine {
                 let outcome = Outcome::Failed(Failure::Withdrawn);
                 self.atomic_answered(from, page, ticket, outcome, out)
             }
+            Message::MeetingArrive { ticket, root, number, leaves } => {
+                self.meeting_arrived(from, ticket, Claim { root, number }, leaves, out)
+            }
+            Message::MeetingOver { ticket, end } => self.meeting_over(from, ticket, end, out),
+            Message::Piece { round, offset, last } => self.piece(from, round, offset, last, out),
             _ => self.handle_sync(from, message, out),
         }
     }

@@ -35,6 +35,10 @@ pub(super) enum Wait {
     Atomic { page: PageAddress, asked: NodeId },
     /// The home of a page, from its anchor, that is to be asked for an atomic operation.
     AtomicHome { page: PageAddress, asked: NodeId, operation: AtomicOperation },
+    /// All nodes, to meet.
+    Meeting,
+    /// What `root` passes on in this round.
+    Pieces { root: NodeId, round: u64 },
     /// A lock.
     Lock(LockId),
     /// A barrier.

@@ -55,6 +55,7 @@ impl Engine {
             semaphores,
             conditions,
             entry,
+            meetings,
             agreements,
             loopback,
             planted: _,
@@ -64,6 +65,7 @@ impl Engine {
         let objects = (rwlocks.load(), semaphores.load(), conditions.load());
         assert_eq!(objects, ((0, 0, 0), (0, 0), (0, 0)), "these objects are not modelled");
         assert!(pins.is_empty(), "pins are not modelled");
+        assert!(meetings.is_untouched(), "meetings are not modelled");
         let is_release = |region: &Region| region.spec.protocol == Protocol::Release;
         if pages.regions.iter().flatten().any(is_release) {
             assert!(!self.config.foresees, "foresight is not modelled");

@@ -1,10 +1,13 @@
-//! The layout of messages about atomic operations.
+//! The layout of messages about atomic operations, and about meetings.
 
-use super::{DecodeError, Fields, kind, objects, on_page};
+use super::{DecodeError, Fields, kind, named, objects, on_page};
 use crate::atomic::{AtomicChange, AtomicOperation, WORDS_OF_PAGE};
 use crate::ids::{PageAddress, Ticket};
-use crate::message::Message;
+use crate::message::{MeetingEnd, Message};
 
+const AGREED: u8 = 0;
+const DIFFERS: u8 = 1;
+const BROKEN: u8 = 2;
 const ADD: u8 = 0;
 const SWAP: u8 = 1;
 const COMPARE_SWAP: u8 = 2;
@@ -30,6 +33,33 @@ pub(super) fn fields(message: &Message) -> Fields {
         }
         Message::AtomicCancel { page, ticket } => about(kind::ATOMIC_CANCEL, page, ticket),
         Message::AtomicWithdrawn { page, ticket } => about(kind::ATOMIC_WITHDRAWN, page, ticket),
+        _ => meeting_fields(message),
+    }
+}
+
+fn meeting_fields(message: &Message) -> Fields {
+    match *message {
+        Message::MeetingArrive { ticket, root, number, leaves } => Fields {
+            detail: u8::from(leaves),
+            node: root.get(),
+            number,
+            ..named(kind::MEETING_ARRIVE, 0, ticket)
+        },
+        Message::MeetingOver { ticket, end } => {
+            let (detail, node, number) = match end {
+                MeetingEnd::Agreed { round } => (AGREED, 0, round),
+                MeetingEnd::Differs { root, number } => (DIFFERS, root.get(), number),
+                MeetingEnd::Broken { lost } => (BROKEN, lost.get(), 0),
+            };
+            Fields { detail, node, number, ..named(kind::MEETING_OVER, 0, ticket) }
+        }
+        Message::Piece { round, offset, last } => Fields {
+            kind: kind::PIECE,
+            detail: u8::from(last),
+            word: offset,
+            number: round,
+            ..Fields::default()
+        },
         _ => objects::fields(message),
     }
 }
@@ -83,6 +113,19 @@ pub(super) fn decode(f: &Fields, rest: &[u8]) -> Result<Message, DecodeError> {
         kind::ATOMIC_DENY => Message::AtomicDeny { page, ticket, lost_with: f.node()? },
         kind::ATOMIC_CANCEL => Message::AtomicCancel { page, ticket },
         kind::ATOMIC_WITHDRAWN => Message::AtomicWithdrawn { page, ticket },
+        kind::MEETING_ARRIVE => {
+            Message::MeetingArrive { ticket, root: f.node()?, number: f.number, leaves: f.flag()? }
+        }
+        kind::MEETING_OVER => {
+            let end = match f.detail {
+                AGREED => MeetingEnd::Agreed { round: f.number },
+                DIFFERS => MeetingEnd::Differs { root: f.node()?, number: f.number },
+                BROKEN => MeetingEnd::Broken { lost: f.node()? },
+                other => return Err(f.bad("end", other as u64)),
+            };
+            Message::MeetingOver { ticket, end }
+        }
+        kind::PIECE => Message::Piece { round: f.number, offset: f.word, last: f.flag()? },
         other => return Err(DecodeError::Kind(other)),
     })
 }

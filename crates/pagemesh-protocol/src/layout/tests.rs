@@ -3,6 +3,7 @@
 use super::*;
 use crate::atomic::{AtomicChange, AtomicOperation};
 use crate::ids::{ByteRange, ConditionId, LockId, RwLockId, SemaphoreId};
+use crate::message::MeetingEnd;
 use proptest::prelude::*;
 
 const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
@@ -83,6 +84,18 @@ fn messages_of_locks() -> Vec<Message> {
     ]
 }
 
+fn meetings(ticket: Ticket) -> [Message; 5] {
+    let (node, number) = (NodeId::new(1023), u64::MAX);
+    let over = |end| Message::MeetingOver { ticket, end };
+    [
+        Message::MeetingArrive { ticket, root: node, number, leaves: true },
+        over(MeetingEnd::Agreed { round: number }),
+        over(MeetingEnd::Differs { root: node, number }),
+        over(MeetingEnd::Broken { lost: node }),
+        Message::Piece { round: number, offset: u32::MAX, last: true },
+    ]
+}
+
 fn every_message() -> Vec<Message> {
     let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
     let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
@@ -157,6 +170,7 @@ fn every_message() -> Vec<Message> {
     all.extend(atomics(page, ticket));
     all.extend(messages_about_ranges());
     all.extend(messages_of_locks());
+    all.extend(meetings(ticket));
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });
         all.push(Message::Data { page, request, access });
@@ -285,7 +299,7 @@ proptest! {
 
     #[test]
     fn what_decodes_encodes_to_an_equal_message(
-        kind in (0u8..147).prop_filter("kinds that are not used", |kind| !(105..110).contains(kind) && !(114..120).contains(kind) && !(128..140).contains(kind)), mut bytes in proptest::collection::vec(any::<u8>(), 120), small in any::<bool>()
+        kind in (0u8..150).prop_filter("kinds that are not used", |kind| !(105..110).contains(kind) && !(114..120).contains(kind) && !(128..140).contains(kind)), mut bytes in proptest::collection::vec(any::<u8>(), 120), small in any::<bool>()
     ) {
         bytes[0] = kind;
         if small { bytes[1] &= 3; bytes[20] = 1; bytes[21] = 0; }

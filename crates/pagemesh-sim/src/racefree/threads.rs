@@ -55,6 +55,8 @@ pub(super) struct Thread {
     pub(super) pins: Vec<Held>,
     /// The lock under which it waits for a signal.
     pub(super) awaits: Option<usize>,
+    /// How often it has found the lock's word taken.
+    pub(super) tries: u32,
     /// It has given up waiting for the signal.
     pub(super) patience_over: bool,
     pub(super) round: u64,
@@ -71,6 +73,7 @@ impl Thread {
             held: None,
             pins: Vec::new(),
             awaits: None,
+            tries: 0,
             patience_over: false,
             round: 0,
         }

@@ -194,7 +194,9 @@ impl World {
                 continue;
             }
             if thread.activity == Activity::Ready {
-                choices.push((self.plan.thread_weight, Choice::Thread(index)));
+                // Who finds a lock's word taken again and again tries less often.
+                let weight = (self.plan.thread_weight >> thread.tries.min(6)).max(1);
+                choices.push((weight, Choice::Thread(index)));
             } else if thread.awaits.is_some() && !thread.patience_over {
                 choices.push((1, Choice::GiveUp(index)));
             }
@@ -368,8 +370,11 @@ impl World {
         }
         match (thread.steps.front().copied(), failed) {
             (Some(Step::Wait), _) => self.signal_came(ticket.slot as usize, outcome),
-            (Some(Step::Lock(_, _)), false) if matches!(outcome, Outcome::Word(old) if old != 0) => {}
+            (Some(Step::Lock(_, _)), false) if matches!(outcome, Outcome::Word(old) if old != 0) => {
+                thread.tries += 1;
+            }
             (Some(Step::Lock(lock, _)), false) => {
+                thread.tries = 0;
                 thread.held = Some((lock, ticket));
                 thread.steps.pop_front();
             }

@@ -49,6 +49,7 @@ impl World {
                 self.operate(at, page, operation, (requester, ticket, answer))
             }
             Action::Complete { ticket, outcome } => self.complete(at, ticket, outcome),
+            Action::TakePiece { .. } => Err(Breach::Action(format!("n{at}: {action:?}, but nobody met"))),
             Action::SendDiff { .. }
             | Action::MakeTwin(_)
             | Action::TwinWhileWritten(_)

@@ -105,7 +105,7 @@ impl Runtime {
                 end: range.end() as usize,
             });
         }
-        let Held { left_by, .. } = self.held(about(region, range), ticket, got)?;
+        let Held { left_by, .. } = self.held(|| about(region, range), ticket, got)?;
         count(&self.counters.range_locks);
         let mut held = HeldRange { range, access, thread, ticket, before: VecDeque::new() };
         if access == Access::Write {

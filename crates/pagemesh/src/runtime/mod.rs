@@ -9,6 +9,7 @@
 //! may be inside a fault handler.
 
 mod atomics;
+mod broadcast;
 mod calls;
 mod entry;
 mod failure;
@@ -25,6 +26,7 @@ use crate::stats::{Counters, TakenPages, count};
 use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
 };
+pub(crate) use broadcast::Part;
 use calls::{Call, Calls};
 pub(crate) use failure::CallFailure;
 use failure::Failures;
@@ -98,6 +100,7 @@ pub(crate) struct Runtime {
     postponed: AtomicBool,
     pinning: pins::Pinning,
     ranges: Mutex<entry::Ranges>,
+    broadcast: broadcast::Broadcast,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
 }
@@ -183,6 +186,7 @@ impl Runtime {
             postponed: AtomicBool::new(false),
             pinning: pins::Pinning::new(config.pin_deadline),
             ranges: Mutex::default(),
+            broadcast: broadcast::Broadcast::default(),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
         });

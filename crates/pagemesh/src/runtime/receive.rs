@@ -7,6 +7,7 @@ use crate::DepartureKind;
 use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject};
+use pagemesh_protocol::limits::PIECE_BYTES;
 use pagemesh_protocol::{Engine, Message, NodeId, Payload, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -115,6 +116,8 @@ fn load<'a>(message: &Message, payload: &'a [u8]) -> Result<Load<'a>, Reject> {
         }
         Payload::Bytes(length) if payload.len() == length => Ok(Load::Bytes(payload)),
         Payload::Bytes(_) => Err(Reject::from("a range comes with as many bytes as it says")),
+        Payload::Piece if payload.len() <= PIECE_BYTES && !payload.is_empty() => Ok(Load::Bytes(payload)),
+        Payload::Piece => Err(Reject::from("a piece has 1 to 4096 bytes")),
         Payload::Diff if payload.is_empty() => Ok(Load::Diff(None)),
         Payload::Diff => {
             let diff = Diff::parse(payload).map_err(|error| Reject::from(error.to_string()))?;

@@ -26,7 +26,7 @@ const UNCHANGED: usize = 256;
 pub(super) enum Load<'a> {
     Nothing,
     Page(&'a PageBytes),
-    /// Of a range.
+    /// Of a range, or a piece of what is passed on.
     Bytes(&'a [u8]),
     /// `None` when nothing has changed.
     Diff(Option<Diff<'a>>),
@@ -153,6 +153,7 @@ impl Shard {
                 Action::Atomic { page, operation, requester, ticket, answer } => {
                     self.operate(runtime, page, operation, (requester, ticket, answer));
                 }
+                Action::TakePiece { round, offset } => runtime.broadcast.keep(round, offset, load),
                 Action::MapRegion { region, round, spec } => {
                     debug_assert!(mapped.is_none(), "one event proposes one region");
                     mapped = Some((region, round, self.map_region(region, &spec)));
