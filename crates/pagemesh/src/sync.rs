@@ -128,6 +128,14 @@ impl Barrier {
     /// When a node is gone without which they cannot all come, when others gave another number of participants, or when the
     /// configured wait ran out.
     pub fn wait(&self) -> Result<(), SyncError> {
-        self.runtime.barrier(self.id, self.participants)
+        self.runtime.barrier(self.id, self.participants, None)
+    }
+
+    /// As [`wait`](Barrier::wait), at most `timeout`. Who gave up does not count as having arrived.
+    ///
+    /// # Errors
+    /// As for [`wait`](Barrier::wait).
+    pub fn wait_within(&self, timeout: Duration) -> Result<(), SyncError> {
+        self.runtime.barrier(self.id, self.participants, Some(timeout))
     }
 }

@@ -219,3 +219,42 @@ fn a_dead_holder_poisons_the_value() {
         assert_ne!(said[0], ["0"], "no lock lived on");
     });
 }
+
+/// What std has: to try, to wait for a time, to wait while something holds.
+#[test]
+fn who_does_not_want_to_wait_need_not() {
+    let mesh = Mesh::join(pagemesh::Config::single()).unwrap();
+    let region = region(&mesh, Protocol::WriteInvalidate);
+    let pair = RwLock::<[u64; 2]>::new(&region, 16).unwrap();
+    let soon = Duration::from_millis(20);
+    let reading = pair.try_read().unwrap().expect("nobody has it");
+    assert!(pair.try_write().unwrap().is_none());
+    assert!(matches!(pair.write_within(soon), Err(LockError::Sync(pagemesh::SyncError::TimedOut { .. }))));
+    assert_eq!(*pair.read_within(soon).unwrap(), *reading);
+    drop(reading);
+    let mut writing = pair.try_write().unwrap().expect("nobody has it");
+    writing[1] = 7;
+    assert!(pair.try_read().unwrap().is_none());
+    assert!(matches!(pair.read_within(soon), Err(LockError::Sync(pagemesh::SyncError::TimedOut { .. }))));
+    drop(writing);
+    assert_eq!(*pair.write_within(soon).unwrap(), [0, 7]);
+    let missing = mesh.barrier_of(5, 2);
+    assert!(matches!(missing.wait_within(soon), Err(pagemesh::SyncError::TimedOut { .. })));
+    let (value, changed) = (Mutex::<u64>::new(&region, 64).unwrap(), mesh.condvar(5));
+    let (guard, holds) =
+        changed.wait_timeout_while(value.lock().unwrap(), soon, |value| *value == 0).unwrap();
+    assert!(holds);
+    drop(guard);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| *changed.wait_while(value.lock().unwrap(), |value| *value < 3).unwrap());
+        for _ in 0..3 {
+            *value.lock().unwrap() += 1;
+            changed.notify_all().unwrap();
+        }
+        assert_eq!(waiting.join().unwrap(), 3);
+        // With one who waits for the barrier, the one who had given up is not counted.
+        let other = scope.spawn(|| missing.wait());
+        missing.wait().unwrap();
+        other.join().unwrap().unwrap();
+    });
+}

@@ -512,8 +512,13 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn barrier(&self, id: BarrierId, participants: u32) -> Result<(), SyncError> {
-        self.call(self.wait_timeout, |engine, ticket, out| {
+    pub(crate) fn barrier(
+        &self,
+        id: BarrierId,
+        participants: u32,
+        timeout: Option<Duration>,
+    ) -> Result<(), SyncError> {
+        self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
             engine.on_barrier_arrive(ticket, id, participants, out);
         })
         .map_err(|failed| failed.into_sync_error(self, format!("barrier {}", id.0)))?;

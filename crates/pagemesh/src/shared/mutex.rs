@@ -4,7 +4,7 @@ use super::{LockError, Place, number_of};
 use crate::{AccessError, Condvar, Lock, LockGuard, Plain, Region, RegionError};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A value in shared memory that one thread of all nodes has at a time, as std's `Mutex`. Every node makes one of the same region and
 /// offset; the value starts as zeros.
@@ -209,6 +209,42 @@ impl Condvar {
     ) -> Result<(MutexGuard<'a, T>, bool), LockError<MutexGuard<'a, T>>> {
         let (guard, timed_out) = self.wait_on(guard, Some(timeout))?;
         Ok((guard, timed_out.is_some()))
+    }
+
+    /// Waits as [`wait`](Condvar::wait) does as long as `condition` holds of the value: wakes that are not meant for it are waited out.
+    ///
+    /// # Errors
+    /// As for [`wait`](Condvar::wait), each wait by itself.
+    pub fn wait_while<'a, T: Plain>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
+        while condition(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// As [`wait_while`](Condvar::wait_while), at most `timeout` in all; the value is had again after it, too. True: `condition` still holds.
+    ///
+    /// # Errors
+    /// As for [`wait_timeout`](Condvar::wait_timeout).
+    pub fn wait_timeout_while<'a, T: Plain>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, bool), LockError<MutexGuard<'a, T>>> {
+        let began = Instant::now();
+        while condition(&mut guard) {
+            let left = timeout.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok((guard, true));
+            }
+            (guard, _) = self.wait_timeout(guard, left)?;
+        }
+        Ok((guard, false))
     }
 
     #[expect(clippy::type_complexity, reason = "the guard, or the error that may have one")]

@@ -4,6 +4,7 @@ use super::{LockError, Place, number_of};
 use crate::{Access, AccessError, Plain, ReadWriteGuard, ReadWriteLock, Region, RegionError};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 /// A value in shared memory that one writer, or any number of readers, of all nodes have at a time, as std's `RwLock`. Every node makes
 /// one of the same region and offset; the value starts as zeros. Readers and writers stand in one line: see [`ReadWriteLock`].
@@ -51,7 +52,32 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
     pub fn read(&self) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
-        let guard = self.lock.acquire(Access::Read, None)?;
+        self.entered_for_reading(self.lock.acquire(Access::Read, None)?)
+    }
+
+    /// As [`read`](RwLock::read), at most `timeout`.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read).
+    pub fn read_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
+        self.entered_for_reading(self.lock.acquire(Access::Read, Some(timeout))?)
+    }
+
+    /// As [`read`](RwLock::read), but does not wait for others: `None` when somebody writes, or waits to write.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read).
+    pub fn try_read(&self) -> Result<Option<RwLockReadGuard<T>>, LockError<RwLockReadGuard<T>>> {
+        self.lock.try_acquire(Access::Read)?.map(|guard| self.entered_for_reading(guard)).transpose()
+    }
+
+    fn entered_for_reading(
+        &self,
+        guard: ReadWriteGuard,
+    ) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
         let poisoned = guard.left_by().is_some() || self.place.is_poisoned()?;
         let value = self.place.read()?;
         let guard = RwLockReadGuard { value, _guard: guard, of_this_thread: PhantomData };
@@ -63,7 +89,32 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
-        let guard = self.lock.acquire(Access::Write, None)?;
+        self.entered_for_writing(self.lock.acquire(Access::Write, None)?)
+    }
+
+    /// As [`write`](RwLock::write), at most `timeout`.
+    ///
+    /// # Errors
+    /// As for [`write`](RwLock::write).
+    pub fn write_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
+        self.entered_for_writing(self.lock.acquire(Access::Write, Some(timeout))?)
+    }
+
+    /// As [`write`](RwLock::write), but does not wait for others: `None` when somebody has the value.
+    ///
+    /// # Errors
+    /// As for [`write`](RwLock::write).
+    pub fn try_write(&self) -> Result<Option<RwLockWriteGuard<'_, T>>, LockError<RwLockWriteGuard<'_, T>>> {
+        self.lock.try_acquire(Access::Write)?.map(|guard| self.entered_for_writing(guard)).transpose()
+    }
+
+    fn entered_for_writing(
+        &self,
+        guard: ReadWriteGuard,
+    ) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
         if guard.left_by().is_some() {
             self.place.set_poisoned(true)?;
         }
