@@ -37,6 +37,8 @@ pub(crate) struct Ground {
     /// To the home, or on [`Ground::ring`] to the next node.
     pub(crate) pinger: RefCell<Pinger>,
     pub(crate) ring: RefCell<Pinger>,
+    /// One more to the home, for who takes it.
+    pub(crate) spare: RefCell<Option<Pinger>>,
     pub(crate) bulk: RefCell<BulkReader>,
     pub(crate) meeting: RefCell<BarrierMember>,
     /// A word on a page of its own for each case, by which its reader tells the others that it is done.
@@ -107,22 +109,25 @@ impl Ground {
         let spin = plan.mode.spin();
         let options = RegionOptions::new((nodes + 1) * PAGE).placement(Placement::Single(HOME));
         let ports: SharedSlice<u64> = mesh.region("bench ports", options)?.slice(0, (nodes + 1) * WORDS)?;
-        // Pings, the ring and bulk: three callers a node, though most call node 0.
-        ports.set(node * WORDS, raw::serve_all(3 * nodes, spin)?.into())?;
+        // Pings, the spare, the ring and bulk: four callers a node, though most call node 0.
+        ports.set(node * WORDS, raw::serve_all(4 * nodes, spin)?.into())?;
         if mesh.node() == HOME {
-            ports.set(nodes * WORDS, raw::serve_barrier(nodes, spin)?.into())?;
+            ports.set(nodes * WORDS, raw::serve_barrier(nodes)?.into())?;
         }
         let turn = mesh.barrier(TURN);
         turn.wait()?;
         let port = |place: usize| -> Result<u16> { Ok(ports.get(place * WORDS)? as u16) };
         let pinger = RefCell::new(Pinger::connect(port(HOME.index())?, spin)?);
         let ring = RefCell::new(Pinger::connect(port((node + 1) % nodes)?, spin)?);
+        let spare = RefCell::new(Some(Pinger::connect(port(HOME.index())?, spin)?));
         let bulk = RefCell::new(BulkReader::connect(port(HOME.index())?, spin)?);
-        let meeting = RefCell::new(BarrierMember::connect(port(nodes)?, spin)?);
+        // Who shares a core with the coordinator must not keep it from running.
+        let alone = if is_reader(&mesh) { spin } else { Duration::ZERO };
+        let meeting = RefCell::new(BarrierMember::connect(port(nodes)?, alone)?);
         let options = RegionOptions::new(MOST_CASES * PAGE).placement(Placement::Single(HOME));
         let over = mesh.region("bench over", options)?.slice(0, MOST_CASES * WORDS)?;
         turn.wait()?;
-        Ok(Ground { mesh, plan, turn, pinger, ring, bulk, meeting, over })
+        Ok(Ground { mesh, plan, turn, pinger, ring, spare, bulk, meeting, over })
     }
 
     pub(crate) fn node(&self) -> NodeId {

@@ -56,7 +56,7 @@ impl Suite {
             Suite::Sync => vec![(OneCore, 2), (OneCore, 4), (OneCore, 8), (OwnCores, 2), (Free, 4)],
             Suite::Bulk | Suite::Release => both(2),
             Suite::App => vec![(Free, cores.clamp(2, 4))],
-            // More nodes than cores and a half would measure how the kernel shares cores out.
+            // With more than two nodes a core, how the kernel shares cores out would be measured.
             Suite::Scale => {
                 [2, 4, 8].into_iter().filter(|nodes| *nodes <= 2 * cores).map(|n| (Free, n)).collect()
             }

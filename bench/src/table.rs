@@ -18,8 +18,9 @@ impl Run {
     pub fn title(&self) -> String {
         let rounds = self.figures.first().map_or(0, |figure| figure.measured.rounds.len());
         let nodes = if self.nodes == 1 { "node" } else { "nodes" };
+        let times = if rounds == 1 { "round" } else { "rounds" };
         format!(
-            "{}, {}: {} {nodes}, {rounds} rounds, pager {}, {}, load {:.1} to {:.1}",
+            "{}, {}: {} {nodes}, {rounds} {times}, pager {}, {}, load {:.1} to {:.1}",
             self.suite, self.mode, self.nodes, self.pager, self.transport, self.load_before, self.load_after
         )
     }

@@ -87,6 +87,13 @@ impl Pinger {
         Ok(samples)
     }
 
+    /// One round trip, which fills `reply`; allocates nothing.
+    pub(super) fn fetch(&mut self, reply: &mut [u8]) -> io::Result<()> {
+        let wanted = Wanted { more: 0, reply: reply.len() as u32, pieces: 1 };
+        self.line.send(&wanted.encode())?;
+        self.line.receive(reply)
+    }
+
     pub(super) fn line(&mut self) -> &mut Line {
         &mut self.line
     }

@@ -32,6 +32,16 @@ enum Against {
     Quiet,
 }
 
+/// What resolves the faults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Mesh,
+    /// And takes the time of each stage.
+    TracedMesh,
+    /// Nothing of pagemesh but its pager.
+    BareProgram,
+}
+
 /// A kind of fault.
 #[derive(Clone, Copy)]
 struct Kind {
@@ -43,17 +53,20 @@ struct Kind {
     against: Against,
     /// In order of address.
     sequential: bool,
-    /// The stages of each fault are timed.
-    traced: bool,
+    by: By,
     /// The reader's threads that fault at a time.
     threads: usize,
-    /// Pages that nobody touched are taken, and this node is their home.
-    fresh_at: Option<NodeId>,
+    /// The node that has the pages' directory.
+    home: NodeId,
+    /// Pages that nobody touched are taken.
+    fresh: bool,
     /// Ratios: nodes on one core, and elsewhere.
     targets: [Option<Target>; 2],
 }
 
 const CLEAN_AT_HOME: &[(NodeId, Act)] = &[(THIRD, Act::Write), (HOME, Act::Read)];
+
+const ONLY_HERE: &[(NodeId, Act)] = &[(READER, Act::Write), (THIRD, Act::Read), (THIRD, Act::Evict)];
 
 impl Kind {
     const fn read(name: &'static str, steps: &'static [(NodeId, Act)]) -> Kind {
@@ -64,9 +77,10 @@ impl Kind {
             state: PageState::Invalid,
             against: Against::Page,
             sequential: false,
-            traced: false,
+            by: By::Mesh,
             threads: 1,
-            fresh_at: None,
+            home: HOME,
+            fresh: false,
             targets: [None; 2],
         }
     }
@@ -80,7 +94,7 @@ impl Kind {
     }
 
     const fn first(name: &'static str, home: NodeId) -> Kind {
-        Kind { fresh_at: Some(home), ..Kind::read(name, &[]) }
+        Kind { home, fresh: true, ..Kind::read(name, &[]) }
     }
 
     const fn to(self, one_core: f64, elsewhere: Option<f64>) -> Kind {
@@ -98,15 +112,23 @@ impl Kind {
 
 const CLEAN: Kind = Kind::read("read, clean at its home", CLEAN_AT_HOME).to(1.85, Some(2.1));
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 21] = [
     Kind {
         against: Against::Pager,
         targets: [Some(Target::P50(5.4)); 2],
-        ..Kind::first("first touch, homed here: no message", READER)
+        home: READER,
+        ..Kind::upgrade("upgrade, homed here: no message", ONLY_HERE)
     },
+    Kind { against: Against::Pager, ..Kind::first("first touch, homed here: no message", READER) },
     Kind { against: Against::Message, ..Kind::first("first touch, homed elsewhere", HOME) },
+    Kind { by: By::BareProgram, ..Kind::read("a bare program: fault, fetch, publish", &[]) },
     CLEAN,
-    Kind { name: "the same, its stages timed", traced: true, targets: [None; 2], ..CLEAN },
+    Kind {
+        name: "read, clean at its home, its stages timed",
+        by: By::TracedMesh,
+        targets: [None; 2],
+        ..CLEAN
+    },
     Kind { sequential: true, targets: [None; 2], ..Kind::read("read in order of address", CLEAN_AT_HOME) },
     Kind::read("read, modified at its home", &[(HOME, Act::Write)]),
     Kind::read("read, modified at a third node", &[(THIRD, Act::Write)]),
@@ -118,10 +140,7 @@ const KINDS: [Kind; 19] = [
     Kind::write("write miss, clean at its home and a third", CLEAN_AT_HOME),
     Kind::write("write miss, modified at its home", &[(HOME, Act::Write)]),
     Kind::write("write miss, modified at a third node", &[(THIRD, Act::Write)]),
-    Kind::upgrade(
-        "upgrade, no other sharer",
-        &[(READER, Act::Write), (THIRD, Act::Read), (THIRD, Act::Evict)],
-    ),
+    Kind::upgrade("upgrade, no other sharer", ONLY_HERE),
     Kind::upgrade("upgrade, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)]).to(2.0, Some(2.0)),
     Kind::upgrade(
         "upgrade, 2 other sharers",
@@ -157,14 +176,15 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
     for (number, kind) in KINDS.into_iter().enumerate() {
         let pages = match kind {
-            Kind { fresh_at: Some(_), .. } => ground.plan.samples * ground.plan.rounds,
+            Kind { fresh: true, .. } => ground.plan.samples * ground.plan.rounds,
             Kind { against: Against::Quiet, .. } => 2 * ground.plan.samples,
             _ => ground.plan.samples,
         };
-        let home = kind.fresh_at.unwrap_or(HOME);
-        let words = ground.pages(&format!("fault {number}"), home, pages, Protocol::WriteInvalidate)?;
-        let is_bare = kind.against == Against::Pager && ground.is_reader();
-        let bare = if is_bare { Some(BarePager::new(ground.mesh.pager().kind, pages)?) } else { None };
+        let words = ground.pages(&format!("fault {number}"), kind.home, pages, Protocol::WriteInvalidate)?;
+        let is_bare = (kind.by == By::BareProgram || kind.against == Against::Pager) && ground.is_reader();
+        let source = if kind.by == By::BareProgram { ground.spare.take() } else { None };
+        let bare =
+            if is_bare { Some(BarePager::new(ground.mesh.pager().kind, pages, source)?) } else { None };
         cases.push(Box::new(Faults { ground, kind, number, words, bare, stages: RefCell::default() }));
     }
     Ok(cases)
@@ -204,7 +224,7 @@ impl Faults<'_> {
     /// The pages of a round, in the order in which they are touched.
     fn order(&self, round: usize) -> Vec<usize> {
         let count = self.ground.plan.samples;
-        let first = if self.kind.fresh_at.is_some() { round * count } else { 0 };
+        let first = if self.kind.fresh { round * count } else { 0 };
         let order = if self.kind.sequential { (0..count).collect() } else { shuffled(count) };
         order.into_iter().map(|page| first + page).collect()
     }
@@ -224,7 +244,7 @@ impl Faults<'_> {
             Access::Read => drop(self.words.get(place)?),
         }
         let took = began.elapsed();
-        if self.kind.traced {
+        if self.kind.by == By::TracedMesh {
             self.note_stages(took);
         }
         let held = self.words.get(place)?;
@@ -352,7 +372,8 @@ impl Case for Faults<'_> {
         match (self.kind.against, &self.bare) {
             (Against::Page, _) => pinger.ping(64, 64 + PAGE, count),
             (Against::Message, _) => pinger.ping(64, 64, count),
-            (Against::Pager, Some(bare)) => bare.touch(self.order(round).into_iter()),
+            (Against::Pager, Some(bare)) if self.kind.fresh => bare.touch(self.order(round).into_iter()),
+            (Against::Pager, Some(bare)) => bare.upgrade(&self.order(round)),
             (Against::Pager, None) => bail!("only the reader measures"),
             (Against::Quiet, _) => {
                 let pages: Vec<usize> = self.order(round).iter().map(|page| count + page).collect();
@@ -369,10 +390,13 @@ impl Case for Faults<'_> {
 
     fn measure(&self, round: usize) -> Result<Samples> {
         let order = self.order(round);
+        if let Some(bare) = self.bare.as_ref().filter(|_| self.kind.by == By::BareProgram) {
+            return bare.fetch(&order);
+        }
         if self.kind.threads > 1 {
             return self.touch_in_parallel(round, &order);
         }
-        self.ground.mesh.trace_faults(self.kind.traced);
+        self.ground.mesh.trace_faults(self.kind.by == By::TracedMesh);
         let samples = self.touch_all(round, &order)?;
         self.ground.mesh.trace_faults(false);
         if self.kind.against == Against::Quiet {

@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
 /// How long a node idles for each sample that a plan asks for, at most [`IDLE_MOST`].
-const IDLE_EACH: Duration = Duration::from_millis(10);
+const IDLE_EACH: Duration = Duration::from_millis(20);
 
 /// How long it is worth watching a node do nothing.
 const IDLE_MOST: Duration = Duration::from_secs(10);

@@ -67,7 +67,7 @@ fn faults_of_every_kind_are_measured() {
     let runs = measured("fault", &["--mode", "one-core", "--mode", "free"]);
     assert_eq!(runs.len(), 2);
     for run in &runs {
-        assert_eq!((run.nodes, run.figures.len()), (4, 19));
+        assert_eq!((run.nodes, run.figures.len()), (4, 21));
         assert_eq!(run.stages.len(), 7, "{:?}", run.stages);
         assert!(run.figures.iter().all(|figure| figure.baseline.is_some()), "{:?}", names(run));
         for name in ["read, modified at a third node", "upgrade, 3 other sharers", "read, its home computes"]
@@ -129,7 +129,7 @@ fn a_report_is_kept_shown_documented_and_compared() {
     std::fs::write(&document, "# Costs\n<!-- bench tables: begin -->\n<!-- bench tables: end -->\n").unwrap();
     let found = bench(&["idle", "--samples", "1", "--json", &json, "--docs", &document]);
     assert!(found.status.success(), "{}", text(&found.stderr));
-    assert!(text(&found.stdout).contains("idle, free: 2 nodes, 1 rounds"), "{}", text(&found.stdout));
+    assert!(text(&found.stdout).contains("idle, free: 2 nodes, 1 round,"), "{}", text(&found.stdout));
     let written = std::fs::read_to_string(&document).unwrap();
     assert!(written.starts_with("# Costs\n") && written.contains("| processor time of"), "{written}");
 

@@ -231,8 +231,8 @@ impl LaunchError {
 
 /// Runs `launch` to its end: returns when all nodes have ended and their output is written.
 ///
-/// To be called once, from a thread that lives until the end, in a program whose `main` starts with [`helper`]:
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGTSTP of the process are the launcher's from then on.
+/// To be called from a thread that lives until the end, one call after the other, in a program whose `main` starts with [`helper`]:
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGTSTP of the process are the launcher's from then on, and nobody's between two calls.
 ///
 /// # Errors
 /// [`LaunchError`] when the nodes could not be started; nothing runs then. What happens to running nodes is not an
