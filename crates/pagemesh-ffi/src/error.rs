@@ -134,6 +134,7 @@ impl From<AtomicError> for Failed {
     fn from(error: AtomicError) -> Failed {
         let code = match error {
             AtomicError::Access(access) => return access.into(),
+            AtomicError::Range(range) => return range.into(),
             AtomicError::NodeLost { .. } | AtomicError::NoAnswer { .. } => Code::NodeDown,
             _ => Code::Invalid,
         };

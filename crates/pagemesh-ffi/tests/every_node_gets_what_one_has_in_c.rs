@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Linkage, Process, command, free_address, pagers, program, start_nodes};
+use common::{Linkage, Process, command, free_address, program, settings, start_nodes};
 
 #[test]
 fn four_nodes_with_each_pager() {
     let broadcast = program("broadcast.c", Linkage::Shared);
-    for pager in pagers() {
-        for node in start_nodes(&broadcast, 4, pager, &[]) {
-            assert_eq!(node.said(), ["done"], "{pager}");
+    for setting in settings() {
+        for node in start_nodes(&broadcast, 4, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
 const PAGER: &str = "PAGEMESH_PAGER";
+const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
 const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
 
 /// Why a configuration is no good.
@@ -56,6 +57,7 @@ pub struct Config {
     pub(crate) lend_after: u32,
     pub(crate) transport: Option<Transport>,
     pub(crate) foresight: bool,
+    pub(crate) reads_ahead: bool,
 }
 
 impl Config {
@@ -87,6 +89,7 @@ impl Config {
             lend_after: limits::LEND_AFTER,
             transport: None,
             foresight: true,
+            reads_ahead: true,
         }
     }
 
@@ -97,8 +100,8 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_FORESIGHT`,
-    /// `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
+    /// `PAGEMESH_FORESIGHT`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -175,6 +178,13 @@ impl Config {
             if config.lend_after > limits::LEND_AFTER_MOST {
                 return Err(ConfigError::Invalid { name, found: text, wanted });
             }
+        }
+        if let Some(found) = get(READ_AHEAD) {
+            config.reads_ahead = match found.trim() {
+                "" | "auto" => true,
+                "off" => false,
+                _ => return Err(ConfigError::Invalid { name: READ_AHEAD, found, wanted: "auto or off" }),
+            };
         }
         let name = "PAGEMESH_SERVICE_NICE";
         if let Some(text) = get(name) {
@@ -307,8 +317,16 @@ impl Config {
         self
     }
 
+    /// Whether a thread that reads pages one after the other, at any one distance, has the next ones asked for before it comes
+    /// to them (yes). Not in regions whose pages migrate.
+    #[must_use]
+    pub fn read_ahead(mut self, reads_ahead: bool) -> Config {
+        self.reads_ahead = reads_ahead;
+        self
+    }
+
     /// How long a waiting thread, and the service thread after it has served, polls before it sleeps. Without this they find out
-    /// themselves whether there are cores to spare, and poll for up to 40 us where that pays.
+    /// themselves whether there are cores to spare, and poll for up to 50 us where that pays.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Config {
         self.spin = Some(spin);

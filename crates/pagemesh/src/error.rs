@@ -265,6 +265,10 @@ pub enum AtomicError {
         /// How long the call waited.
         after: Duration,
     },
+    /// In an entry region the word is locked for it as a range. Where that failed nothing was done; where giving it back did, because
+    /// the master is gone, nobody else sees what was.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// It was asked for on a word that does not lie on a multiple of its size, or in no region.
     #[error("no region has an aligned word of 8 bytes at address {address:#x}; give the address of one")]
     Address {

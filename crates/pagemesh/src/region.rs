@@ -1,6 +1,6 @@
 //! Regions: named ranges of shared memory.
 
-use crate::runtime::{CallFailure, Runtime};
+use crate::runtime::{CallFailure, Runtime, change_here};
 use crate::{
     AccessError, AtomicError, Lock, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol,
     ReadWriteLock, RegionCursor, RegionError, SharedSlice,
@@ -410,6 +410,12 @@ impl Region {
 
     /// Has `change` done to the word at `offset`, an aligned one of 8 bytes in the region, wherever its page is.
     pub(crate) fn change_word(&self, offset: usize, change: AtomicChange) -> Result<u64, AtomicError> {
+        if self.protocol() == Protocol::Entry {
+            let word = self.lock_write(offset..offset + 8)?;
+            let old = change_here(self.mapping.service(), offset, change);
+            word.unlock()?;
+            return Ok(old);
+        }
         let page = PageAddress::new(self.id, (offset / 4096) as u64);
         let operation = AtomicOperation::at(offset % 4096, change);
         self.runtime

@@ -74,7 +74,7 @@ counters! {
     /// Page faults on pages that this node had before, and that were taken from it since because another node writes, or because they
     /// migrate. Of the last thousand pages or so that were taken.
     pages_regained,
-    /// Pages that a prefetch had to ask another node for.
+    /// Pages that a prefetch, or reading ahead, had to ask another node for.
     pages_prefetched,
     /// Pages whose bytes came from another node.
     pages_fetched,

@@ -133,8 +133,8 @@ fn outlive_node_1(mesh: &Mesh) {
     // Node 1 has the region too then, and may be gone already.
     let _ = mesh.barrier(1).wait();
     say!("ready");
-    let departure = mesh.wait_departure(cluster::PATIENCE).expect("node 1 is gone");
-    assert_eq!(departure.node, NodeId::new(1));
+    // The other one may have come to its end before.
+    while mesh.wait_departure(cluster::PATIENCE).expect("node 1 is gone").node != NodeId::new(1) {}
     // Nodes 0 and 2 go on, one after the other.
     for round in 0..100 {
         let lock = mesh.lock(0);
@@ -191,8 +191,10 @@ fn a_node_that_spoils_its_rings_loses_itself_only() {
         mesh.barrier(1).wait().unwrap();
         assert_eq!(spoil_rings(), 2);
         say!("spoilt");
-        // Whoever looks at its ring sees it; it is called by the next message, if not before.
-        let _ = mesh.lock(0).acquire();
+        // Whoever looks at its ring sees it; each is called by the next message, if not before.
+        for id in 0..6 {
+            let _ = mesh.lock(id).acquire();
+        }
         std::thread::park_timeout(cluster::PATIENCE);
     });
     let nodes = start(TEST, 3);

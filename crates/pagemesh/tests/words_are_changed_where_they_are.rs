@@ -6,7 +6,8 @@ mod cluster;
 
 use cluster::{PATIENCE, everywhere, play, run, start_with};
 use pagemesh::{
-    AccessError, AtomicError, AtomicU64, Mesh, NodeId, PageState, Placement, Protocol, Region, RegionOptions,
+    AccessError, AtomicError, AtomicU64, Mesh, NodeId, PageState, Placement, Protocol, RangeError, Region,
+    RegionOptions,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -34,6 +35,31 @@ fn on_all_threads(body: impl Fn() + Sync) {
         for _ in 0..THREADS {
             scope.spawn(&body);
         }
+    });
+}
+
+#[test]
+fn in_an_entry_region_the_word_is_locked_for_it() {
+    const TEST: &str = "in_an_entry_region_the_word_is_locked_for_it";
+    const ROUNDS: u64 = 20;
+    play(TEST, |mesh| {
+        let region = page_at(&mesh, "entry", Protocol::Entry, 1);
+        let counter = AtomicU64::new(&region, 24).unwrap();
+        on_all_threads(|| {
+            for _ in 0..ROUNDS {
+                counter.fetch_add(1).unwrap();
+            }
+        });
+        mesh.barrier(1).wait().unwrap();
+        assert_eq!(counter.load().unwrap(), ROUNDS * (NODES * THREADS) as u64);
+        let held = region.lock_read(0..100).unwrap();
+        assert!(matches!(counter.fetch_add(1), Err(AtomicError::Range(RangeError::AlreadyHeld { .. }))));
+        held.unlock().unwrap();
+        mesh.barrier(1).wait().unwrap();
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
     });
 }
 

@@ -22,6 +22,8 @@ const EVENTS_PER_ROUND: usize = 16;
 const RECENT_TURNS: u32 = 16;
 /// Times that rings are looked at before the sockets beside them, which only tell of ends.
 pub(super) const RING_LOOKS: u32 = 64;
+/// Frames of one piece that are handled before what they gave rise to is sent.
+const FRAMES_BETWEEN_SENDS: u64 = 8;
 /// Rounds without an early look for the reply after one that found nothing.
 const LATE_ROUNDS: u32 = 1;
 
@@ -227,7 +229,7 @@ impl Receiving {
             Ok((count, _)) => {
                 link.counts.bytes_in.add(count as u64);
                 incoming.buffer.filled(count);
-                if let Err(why) = incoming.hand_out(peer, link, receiver) {
+                if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
                     incoming.lose(switch, peer, link, why, receiver);
                 }
                 self.recent = peer;
@@ -243,6 +245,7 @@ impl Receiving {
 impl Incoming {
     pub(super) fn hand_out(
         &mut self,
+        switch: &Switch,
         peer: u16,
         link: &Link,
         receiver: &mut dyn Receiver,
@@ -252,6 +255,10 @@ impl Incoming {
             match self.buffer.next_frame() {
                 Ok(Some(frame)) => {
                     frames += 1;
+                    // The first of many answers go out while the others are made.
+                    if frames % FRAMES_BETWEEN_SENDS == 0 {
+                        switch.flush();
+                    }
                     if let Err(reject) = receiver.on_frame(peer, frame.message, frame.payload) {
                         break Err(LinkLoss::Rejected(reject.0));
                     }

@@ -178,7 +178,7 @@ impl Receiving {
                 }
                 link.counts.bytes_in.add(count as u64);
                 incoming.buffer.filled(count);
-                if let Err(why) = incoming.hand_out(peer, link, receiver) {
+                if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
                     incoming.lose(switch, peer, link, why, receiver);
                 }
             }

@@ -7,15 +7,15 @@
 //! * What came while it looked speaks for looking. So it goes on.
 //! * A look for nothing speaks against it, and so does a moment in which this thread did not run though it never slept: somebody
 //!   else needed the core. Twice what speaks for it.
-//! * When enough speaks against it, it does not look for some waits, then tries once, and if that fails waits for twice as many.
+//! * When enough speaks against it, it does not look for some waits, then tries twice, and if that fails waits for twice as many.
 //!
-//! With one core for all, this costs one look in some thousand waits.
+//! With one core for all, this costs one look in a thousand waits.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread that is free to decide looks at most: twice what being woken costs where it costs much.
-const LOOK: Duration = Duration::from_micros(40);
+const LOOK: Duration = Duration::from_micros(50);
 /// Longer between two glances at the clock than any system call here takes: another thread ran in between.
 const GAP: Duration = Duration::from_micros(4);
 /// Marks a spin that is learnt.
@@ -23,11 +23,11 @@ const LEARNT: u64 = u64::MAX;
 
 const TRUST_MOST: i32 = 8;
 const TRUST_AT_FIRST: i32 = 4;
-/// After a pause: one failure ends the try.
-const TRUST_ON_TRIAL: i32 = 2;
+/// After a pause: two failures end the try.
+const TRUST_ON_TRIAL: i32 = 4;
 const FAILURE: i32 = 2;
-const PAUSE_LEAST: u32 = 32;
-const PAUSE_MOST: u32 = 4096;
+const PAUSE_LEAST: u32 = 16;
+const PAUSE_MOST: u32 = 2048;
 
 /// Whether and how long one kind of waiting thread looks. Several threads may learn at once; what one of them forgets of the
 /// other's does not matter.
@@ -164,9 +164,9 @@ mod tests {
     fn looking_for_nothing_is_given_up_and_tried_ever_more_rarely() {
         let spin = Spin::new();
         spin.learn();
-        assert!(looks(&spin, 100, false) <= 4);
-        assert!(looks(&spin, 100_000, false) <= 40);
-        assert!(looks(&spin, 100_000, false) <= 25);
+        assert!(looks(&spin, 100, false) <= 8);
+        assert!(looks(&spin, 100_000, false) <= 120);
+        assert!(looks(&spin, 100_000, false) <= 100);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Engine {
     /// [`Action::Atomic`] whose answer is [`AtomicAnswer::Call`], and over when that is performed.
     ///
     /// # Panics
-    /// When the page or the word does not exist here.
+    /// When the page or the word does not exist here, or in an entry region, where locked ranges are what changes words.
     pub fn on_atomic(
         &mut self,
         ticket: Ticket,
@@ -60,6 +60,7 @@ impl Engine {
     ) {
         assert!(operation.word < crate::atomic::WORDS_OF_PAGE, "a page has no word {}", operation.word);
         assert!(self.pages.local(page).is_some(), "an atomic operation on a page that is not mapped");
+        assert!(!self.is_entry(page.region), "an atomic operation on a page of an entry region");
         self.atomic(ticket, page, operation, out);
         self.settle(out);
     }

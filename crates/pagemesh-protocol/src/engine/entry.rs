@@ -207,7 +207,18 @@ impl Engine {
         | Message::InvalidateAck { page }
         | Message::Evict { page }
         | Message::Diff { page, .. }
-        | Message::Need { page, .. }) = *message
+        | Message::Need { page, .. }
+        | Message::Lend { page, .. }
+        | Message::LendReply { page, .. }
+        | Message::CallIn { page }
+        | Message::Return { page, .. }
+        | Message::AtomicRequest { page, .. }
+        | Message::AtomicForward { page, .. }
+        | Message::AtomicReply { page, .. }
+        | Message::AtomicDeny { page, .. }
+        | Message::AtomicDone { page, .. }
+        | Message::AtomicCancel { page, .. }
+        | Message::AtomicWithdrawn { page, .. }) = *message
         else {
             return Ok(());
         };

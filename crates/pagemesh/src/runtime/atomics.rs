@@ -3,7 +3,7 @@
 use super::shard::Shard;
 use super::{CallFailure, ROOM_BYTES, Runtime};
 use crate::stats::count;
-use pagemesh_memory::PAGE_BYTES;
+use pagemesh_memory::{PAGE_BYTES, ServiceView};
 use pagemesh_protocol::{
     AtomicAnswer, AtomicChange, AtomicOperation, Failure, NodeId, Outcome, PageAddress, Ticket,
 };
@@ -49,6 +49,17 @@ impl Runtime {
     }
 }
 
+/// Changes the word at `offset` of a region, on the bytes that are here; returns what it was.
+pub(crate) fn change_here(service: &ServiceView, offset: usize, change: AtomicChange) -> u64 {
+    match change {
+        AtomicChange::Add(value) => service.fetch_add_u64(offset, value),
+        AtomicChange::Swap(value) => service.swap_u64(offset, value),
+        AtomicChange::CompareSwap { expected, desired } => {
+            service.compare_swap_u64(offset, expected, desired)
+        }
+    }
+}
+
 impl Shard {
     /// Does the operation in the service view, and answers.
     pub(super) fn operate(
@@ -60,13 +71,7 @@ impl Shard {
     ) {
         let service = self.mapped(page).service();
         let offset = page.page as usize * PAGE_BYTES + operation.offset();
-        let old = match operation.change {
-            AtomicChange::Add(value) => service.fetch_add_u64(offset, value),
-            AtomicChange::Swap(value) => service.swap_u64(offset, value),
-            AtomicChange::CompareSwap { expected, desired } => {
-                service.compare_swap_u64(offset, expected, desired)
-            }
-        };
+        let old = change_here(service, offset, operation.change);
         if requester != runtime.node {
             count(&runtime.counters.atomics_for_others);
         }

@@ -13,6 +13,8 @@ const OVER: u32 = 1;
 const ASLEEP: u32 = 2;
 /// Pending, and its thread is the leader, asleep or not.
 const LEADING: u32 = 3;
+/// Pending, and nobody waits for it: its slot is given back when it is over.
+const DETACHED: u32 = 4;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -56,6 +58,19 @@ impl Calls {
         }
     }
 
+    /// A slot for a call that nobody waits for; `None` when few are left for those that somebody does.
+    pub(super) fn detach(&self) -> Option<Ticket> {
+        let free: u32 = self.free.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum();
+        if (free as usize) < self.slots.len() / 2 {
+            return None;
+        }
+        let call = self.try_claim()?;
+        let ticket = call.ticket();
+        call.slot().state.store(DETACHED, Ordering::SeqCst);
+        std::mem::forget(call);
+        Some(ticket)
+    }
+
     fn try_claim(&self) -> Option<Call<'_>> {
         for (word, bits) in self.free.iter().enumerate() {
             let mut seen = bits.load(Ordering::SeqCst);
@@ -83,7 +98,15 @@ impl Calls {
     #[must_use]
     pub(super) fn finish(&self, ticket: Ticket, result: Result<Outcome, CallFailure>) -> bool {
         let slot = &self.slots[ticket.slot as usize];
-        slot.generation.load(Ordering::SeqCst) == ticket.generation && finish(slot, result)
+        if slot.generation.load(Ordering::SeqCst) != ticket.generation {
+            return false;
+        }
+        if slot.state.load(Ordering::SeqCst) == DETACHED {
+            slot.state.store(OVER, Ordering::SeqCst);
+            self.give_back(ticket.slot as usize);
+            return false;
+        }
+        finish(slot, result)
     }
 
     /// Ends every call that waits; the leader, if there is one, is the caller's to wake.
@@ -206,6 +229,22 @@ mod tests {
         assert_eq!(second.ticket().slot, late.slot);
         assert!(!calls.finish(late, Ok(Outcome::Done)));
         assert!(!second.is_over());
+    }
+
+    #[test]
+    fn a_call_that_nobody_waits_for_gives_its_slot_back() {
+        let calls = Calls::new(64);
+        let detached: Vec<_> = std::iter::from_fn(|| calls.detach()).collect();
+        assert_eq!(detached.len(), 33, "half of the slots are for others");
+        let held: Vec<_> = (0..31).map(|_| calls.claim(soon()).unwrap()).collect();
+        assert!(calls.claim(Instant::now()).is_none());
+        for ticket in &detached {
+            assert!(!calls.finish(*ticket, Ok(Outcome::Done)));
+            assert!(!calls.finish(*ticket, Ok(Outcome::Done)), "once is enough");
+        }
+        drop(held);
+        let all: Vec<_> = (0..64).map(|_| calls.claim(soon()).unwrap()).collect();
+        assert!(all.iter().all(|call| !call.is_over()));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! turns at [`receive::Receiving`]. What may allocate or map memory is put aside for the service thread, since a leader
 //! may be inside a fault handler.
 
+mod ahead;
 mod atomics;
 mod broadcast;
 mod calls;
@@ -26,6 +27,7 @@ use crate::stats::{Counters, TakenPages, count};
 use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
 };
+pub(crate) use atomics::change_here;
 pub(crate) use broadcast::Part;
 use calls::{Call, Calls};
 pub(crate) use failure::CallFailure;
@@ -79,6 +81,7 @@ pub(crate) struct Runtime {
     nodes: u16,
     fault_timeout: Duration,
     wait_timeout: Duration,
+    reads_ahead: bool,
     pager: Chosen,
     /// What the link to each node is.
     links: Vec<Option<LinkKind>>,
@@ -169,6 +172,7 @@ impl Runtime {
             nodes: config.nodes,
             fault_timeout: config.fault_timeout,
             wait_timeout: config.wait_timeout,
+            reads_ahead: config.reads_ahead,
             pager,
             links: joined.kinds,
             switch,
@@ -346,7 +350,7 @@ impl Runtime {
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
-        self.event(|engine, out| engine.on_fault(ticket, page, access, out)).ok_or(CallFailure::Closed)?;
+        self.fault(ticket, page, access).ok_or(CallFailure::Closed)?;
         if call.is_over() {
             count(&self.counters.faults_resolved_here);
         }
@@ -356,6 +360,23 @@ impl Runtime {
         self.event(|engine, out| engine.on_resumed(ticket, out));
         self.tracing.mark(Stage::Resume);
         got.map(|_| ())
+    }
+
+    /// Tells the engine of a fault, and asks for what its thread is likely to read next. `None` after the end.
+    fn fault(&self, ticket: Ticket, page: PageAddress, access: Access) -> Option<()> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = lock(&self.shard);
+        (!shard.is_closed()).then(|| shard.fault(self, ticket, page, access))
+    }
+
+    /// `pages` are asked for by name: they are mapped as soon as they are here.
+    fn ask_for(&self, pages: impl Iterator<Item = PageAddress>) {
+        if self.reads_ahead {
+            let mut shard = lock(&self.shard);
+            pages.for_each(|page| shard.forget_ahead(page));
+        }
     }
 
     /// Others want a page that threads of this node are about to touch: the service thread sees to it a little later.
@@ -378,6 +399,7 @@ impl Runtime {
                 waiting.push((page, self.calls.claim(deadline).ok_or(timed_out)?));
             }
             let Some((first, _)) = waiting.first() else { return Ok(()) };
+            self.ask_for(waiting.iter().map(|(page, _)| *page));
             self.event(|engine, out| {
                 for (page, call) in &waiting {
                     engine.on_prefetch(call.ticket(), *page, access, out);

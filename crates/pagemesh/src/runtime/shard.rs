@@ -1,5 +1,6 @@
 //! One engine with the memory that it decides about, and how its actions are performed.
 
+use super::ahead::Ahead;
 use super::failure::CallFailure;
 use super::twins::Twins;
 use super::{Runtime, lock};
@@ -9,8 +10,8 @@ use pagemesh_memory::{
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
-    Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec, Ticket,
-    View,
+    Access, Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec,
+    Ticket, View,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -20,6 +21,8 @@ const ACTIONS: usize = 256;
 
 /// Empty diffs of one event of which the engine is told.
 const UNCHANGED: usize = 256;
+/// Room for what one request of a page can send: to its home and, in a release region, to every node that wrote it.
+const ACTIONS_OF_ONE_REQUEST: usize = 72;
 
 /// What came with the message that is being handled.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,7 @@ pub(super) struct Shard {
     twins: Twins,
     /// Pages whose diffs turned out to be empty while actions were performed.
     unchanged: Vec<PageAddress>,
+    ahead: Ahead,
     closed: bool,
     /// Counts locks that were taken again without a call.
     retakes: u16,
@@ -57,6 +61,7 @@ impl Shard {
             actions: Vec::with_capacity(ACTIONS),
             twins: Twins::default(),
             unchanged: Vec::with_capacity(UNCHANGED),
+            ahead: Ahead::default(),
             closed: false,
             retakes: 0,
             runtime,
@@ -123,6 +128,42 @@ impl Shard {
         result
     }
 
+    /// A thread faulted. With what it needs, what it is likely to read next is asked for, where it goes along a way of pages.
+    pub(super) fn fault(&mut self, runtime: &Runtime, ticket: Ticket, page: PageAddress, access: Access) {
+        self.ahead.forget(page);
+        let request = match self.engine.region(page.region) {
+            Some(spec) if runtime.reads_ahead && access == Access::Read => {
+                let request =
+                    if spec.protocol == Protocol::Migration { None } else { self.ahead.missed(page) };
+                request.map(|request| (request, spec.pages))
+            }
+            _ => None,
+        };
+        let (mut steps, mut expected) = (0, 0u64);
+        self.run(runtime, Load::Nothing, |engine, out| {
+            engine.on_fault(ticket, page, access, out);
+            let Some((request, pages)) = request else { return };
+            while steps < request.count && out.len() + ACTIONS_OF_ONE_REQUEST <= ACTIONS {
+                let Some(next) = request.page(steps, pages) else { break };
+                if !engine.page_state(next).allows(Access::Read) {
+                    let Some(ticket) = runtime.calls.detach() else { break };
+                    engine.on_prefetch(ticket, next, Access::Read, out);
+                    expected |= 1 << steps;
+                }
+                steps += 1;
+            }
+        });
+        if let Some((request, _)) = request {
+            self.ahead.asked(&request, steps, expected);
+            runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
+        }
+    }
+
+    /// `page` is to be mapped as soon as it is here.
+    pub(super) fn forget_ahead(&mut self, page: PageAddress) {
+        self.ahead.forget(page);
+    }
+
     fn perform_all(&mut self, runtime: &Runtime, load: Load<'_>, actions: &Actions) -> Mapped {
         let mut mapped = None;
         let mut refused = false;
@@ -138,10 +179,15 @@ impl Shard {
                 }
                 Action::SendBytes { to, message, range } => self.send_bytes(runtime, to, &message, range),
                 Action::MakeTwin(page) | Action::TwinWhileWritten(page) => refused |= !self.make_twin(page),
+                Action::MapRead(page) => refused |= !self.map_read(page),
                 Action::DropTwin(page) => self.twins.drop_twin(page),
                 Action::Protect(first) | Action::Unmap(first) => {
                     let more = followers(action, rest);
                     rest = &rest[more..];
+                    if matches!(action, Action::Unmap(_)) {
+                        (first.page..=first.page + more as u64)
+                            .for_each(|page| self.ahead.taken(PageAddress::new(first.region, page)));
+                    }
                     self.take_rights(runtime, action, PageRange::new(first.page, 1 + more as u64), first);
                 }
                 Action::Complete { ticket, outcome } => {
@@ -159,6 +205,7 @@ impl Shard {
                     mapped = Some((region, round, self.map_region(region, &spec)));
                 }
                 Action::UnmapRegion(region) => {
+                    self.ahead.forget_region(region);
                     let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
                     lock(&runtime.retired).extend(mapping);
                 }
@@ -260,6 +307,18 @@ impl Shard {
         self.mappings[page.region.index()].as_ref().expect("the engine knows only regions that are mapped")
     }
 
+    /// Makes a page readable, and with it what was asked for ahead and lies behind it; or leaves that for a thread that comes to it,
+    /// where it was asked for ahead itself. False when the kernel refused.
+    fn map_read(&mut self, page: PageAddress) -> bool {
+        if self.ahead.arrives(page) {
+            return true;
+        }
+        let next = PageAddress::new(page.region, page.page + 1);
+        let run = self.ahead.take_run(next, |page| self.engine.page_state(page).allows(Access::Read));
+        let pages = PageRange::new(page.page, 1 + run);
+        self.mapped(page).pager().map(pages, pagemesh_memory::Access::Read).is_ok()
+    }
+
     /// Performs an action on a page. False when the kernel refused to grant a right.
     fn change_page(&self, runtime: &Runtime, load: Load<'_>, action: &Action) -> bool {
         let granted = |page: PageAddress, access| {
@@ -289,7 +348,6 @@ impl Shard {
                 self.mapped(page).service().read(page.page as usize * PAGE_BYTES, &mut [0]);
                 true
             }
-            Action::MapRead(page) => granted(page, pagemesh_memory::Access::Read),
             Action::MapWrite(page) => granted(page, pagemesh_memory::Access::Write),
             Action::Unprotect(page) => self.mapped(page).pager().unprotect(PageRange::one(page.page)).is_ok(),
             Action::ApplyDiff(page) => {

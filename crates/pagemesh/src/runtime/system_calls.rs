@@ -59,6 +59,7 @@ impl Runtime {
         for (slot, page) in waiting.iter_mut().zip(pages) {
             *slot = Some((page, self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?));
         }
+        self.ask_for(waiting.iter().flatten().map(|(page, _)| *page));
         self.event(|engine, out| {
             for (page, call) in waiting.iter().flatten() {
                 engine.on_prefetch(call.ticket(), *page, access, out);

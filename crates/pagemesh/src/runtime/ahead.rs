@@ -1,0 +1,334 @@
+//! Reading ahead: which pages a thread is about to read, by those that it missed.
+//!
+//! A thread that misses pages at one distance from each other, three times in a row, is taken to go on so. The next 16 pages of its
+//! way are asked for at once, and when it has used 12 of them, 64. The requests are those of any prefetch; nobody waits for them.
+//!
+//! What arrives is put into the service view but, on a way of neighbouring pages, not entered into the application's page table: the
+//! thread's next fault, which needs no other node, enters all that is there by one system call, and is how this part learns that its
+//! guess was right. So a page that is asked for costs a tenth of a fault, and one asked for in vain is never mapped.
+//!
+//! Nothing here decides what may be mapped: the engine's state of a page is asked again before. A page that is taken away before it was
+//! used speaks against its way: after a few the way is given up, and new ones have to prove themselves for longer.
+
+use pagemesh_protocol::{PageAddress, RegionId};
+
+/// Ways that are followed at a time; more threads than that read one after the other's pages rarely.
+const WAYS: usize = 8;
+/// Pages asked for at first, and once a way has proved itself.
+const FIRST: u32 = 16;
+const MOST: u32 = 64;
+/// Pages of a way that were used before [`MOST`] are asked for.
+const PROVEN: u64 = 12;
+/// Misses at one distance after the first before anything is asked for; so much more for each disappointment.
+const MISSES: u32 = 2;
+const MISSES_MOST: u32 = 32;
+/// The largest distance that makes a way, in pages: beyond it two misses are no neighbours.
+const STRIDE_MOST: i64 = 32;
+/// Pages taken away before they were used that end a way.
+const TAKEN_MOST: u32 = 8;
+/// On a way with gaps every so many pages are left to fault: entering each page by itself costs as much as a run.
+const MARKS: u32 = 8;
+
+/// Pages to ask for: `count` of them, from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    way: usize,
+    first: PageAddress,
+    stride: i64,
+    pub(super) count: u32,
+}
+
+impl Request {
+    /// The page that is asked for `step` steps after the first; `None` where there is none in a region of `pages` pages.
+    pub(super) fn page(&self, step: u32, pages: u64) -> Option<PageAddress> {
+        let page = self.first.page.checked_add_signed(self.stride * i64::from(step))?;
+        (page < pages).then_some(PageAddress::new(self.first.region, page))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    region: RegionId,
+    /// The page of step 0, the one after the last that was missed.
+    base: u64,
+    stride: i64,
+    /// Misses on the way after the first.
+    misses: u32,
+    /// Steps that were asked for.
+    asked: u32,
+    /// Bit *i*: the page of step *i* is on its way; it has arrived and is not mapped.
+    expected: u128,
+    arrived: u128,
+    used: u64,
+    taken: u32,
+    /// When it was last followed, by the count of misses.
+    followed: u64,
+}
+
+impl Way {
+    fn step(&self, page: PageAddress) -> Option<u32> {
+        if page.region != self.region {
+            return None;
+        }
+        let distance = page.page.wrapping_sub(self.base).cast_signed();
+        let step = u32::try_from(distance / self.stride).ok().filter(|step| *step < 2 * MOST);
+        step.filter(|_| distance % self.stride == 0)
+    }
+
+    /// The thread has come to `step`.
+    fn advance(&mut self, step: u32) {
+        let steps = step + 1;
+        self.base = self.base.wrapping_add_signed(self.stride * i64::from(steps));
+        self.used += u64::from(steps.min(self.asked));
+        self.asked = self.asked.saturating_sub(steps);
+        self.expected = self.expected.checked_shr(steps).unwrap_or(0);
+        self.arrived = self.arrived.checked_shr(steps).unwrap_or(0);
+        self.misses = self.misses.saturating_add(1);
+    }
+}
+
+/// The ways of all threads of a node.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    ways: [Option<Way>; WAYS],
+    misses: u64,
+    disappointments: u32,
+}
+
+impl Ahead {
+    /// A thread is about to wait for `page`, to read it: what else to ask for.
+    pub(super) fn missed(&mut self, page: PageAddress) -> Option<Request> {
+        self.misses += 1;
+        let index = self.follow(page)?;
+        let way = self.ways[index].as_mut()?;
+        way.followed = self.misses;
+        let needed = (MISSES + self.disappointments).min(MISSES_MOST);
+        if way.misses < needed || way.taken >= TAKEN_MOST {
+            return None;
+        }
+        if way.used >= u64::from(2 * MOST) {
+            self.disappointments = 0;
+        }
+        let depth = if way.used >= PROVEN { MOST } else { FIRST };
+        if way.asked > depth / 4 * 3 {
+            return None;
+        }
+        let first = way.base.checked_add_signed(way.stride * i64::from(way.asked))?;
+        let first = PageAddress::new(way.region, first);
+        Some(Request { way: index, first, stride: way.stride, count: depth - way.asked })
+    }
+
+    /// The way that goes through `page`, gone on along; `None` when a new one was begun.
+    fn follow(&mut self, page: PageAddress) -> Option<usize> {
+        // On the way or next on it; a page beyond what was asked for is somebody else's.
+        let on_way = |way: &Way| way.step(page).filter(|step| *step <= way.asked);
+        let found = (0..WAYS).find_map(|index| Some((index, on_way(self.ways[index].as_ref()?)?)));
+        if let Some((index, step)) = found {
+            self.ways[index].as_mut()?.advance(step);
+            return Some(index);
+        }
+        // The second miss of a way tells its distance.
+        let distance = |way: &Way| {
+            let distance = page.page.wrapping_add_signed(way.stride).wrapping_sub(way.base).cast_signed();
+            let near = way.misses == 0 && way.region == page.region && distance.abs() <= STRIDE_MOST;
+            (near && distance != 0).then_some(distance)
+        };
+        let second = (0..WAYS).find_map(|index| Some((index, distance(self.ways[index].as_ref()?)?)));
+        if let Some((index, stride)) = second {
+            let base = page.page.wrapping_add_signed(stride);
+            let way = self.ways[index].as_mut()?;
+            *way = Way { base, stride, misses: 1, ..*way };
+            return Some(index);
+        }
+        let followed = |index: &usize| self.ways[*index].map_or(0, |way| way.followed);
+        let oldest = (0..WAYS).min_by_key(followed)?;
+        self.ways[oldest] = Some(Way {
+            region: page.region,
+            base: page.page.wrapping_add(1),
+            stride: 1,
+            misses: 0,
+            asked: 0,
+            expected: 0,
+            arrived: 0,
+            used: 0,
+            taken: 0,
+            followed: self.misses,
+        });
+        None
+    }
+
+    /// `steps` of what was to be asked for were passed; of those in `expected` the bytes will come.
+    pub(super) fn asked(&mut self, request: &Request, steps: u32, expected: u64) {
+        if let Some(way) = &mut self.ways[request.way] {
+            way.expected |= u128::from(expected) << way.asked;
+            way.asked += steps;
+        }
+    }
+
+    /// A page that may be read now: true when it is to be left unmapped, until a thread comes to it.
+    pub(super) fn arrives(&mut self, page: PageAddress) -> bool {
+        self.ways.iter_mut().flatten().any(|way| {
+            let Some(step) = way.step(page).filter(|step| way.expected >> step & 1 != 0) else {
+                return false;
+            };
+            way.expected &= !(1 << step);
+            let left =
+                way.stride == 1 || (way.base / MARKS as u64 + u64::from(step)).is_multiple_of(MARKS as u64);
+            if left {
+                way.arrived |= 1 << step;
+            }
+            left
+        })
+    }
+
+    /// How many pages from `page` on have arrived without being mapped, of those that `may` allows; they are to be mapped now.
+    pub(super) fn take_run(&mut self, page: PageAddress, may: impl Fn(PageAddress) -> bool) -> u64 {
+        let mut next = page;
+        let runs = self.ways.iter_mut().flatten().filter(|way| way.stride == 1);
+        for way in runs {
+            let Some(mut step) = way.step(next) else { continue };
+            while step < 2 * MOST && way.arrived >> step & 1 != 0 && may(next) {
+                way.arrived &= !(1 << step);
+                step += 1;
+                next.page += 1;
+            }
+        }
+        next.page - page.page
+    }
+
+    /// Somebody asks for `page` itself: it is mapped when it comes.
+    pub(super) fn forget(&mut self, page: PageAddress) {
+        for way in self.ways.iter_mut().flatten() {
+            if let Some(step) = way.step(page) {
+                way.expected &= !(1 << step);
+                way.arrived &= !(1 << step);
+            }
+        }
+    }
+
+    /// `page` was taken away.
+    pub(super) fn taken(&mut self, page: PageAddress) {
+        for way in self.ways.iter_mut().flatten() {
+            let Some(step) = way.step(page) else { continue };
+            if way.arrived >> step & 1 != 0 {
+                way.arrived &= !(1 << step);
+                way.taken += 1;
+                if way.taken == TAKEN_MOST {
+                    self.disappointments = (self.disappointments * 2 + 1).min(MISSES_MOST);
+                }
+            }
+        }
+    }
+
+    /// The region is gone.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        for way in &mut self.ways {
+            *way = way.filter(|way| way.region != region);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGES: u64 = 1 << 20;
+
+    fn page(page: u64) -> PageAddress {
+        PageAddress::new(RegionId(3), page)
+    }
+
+    /// Asks for all of what a miss calls for; returns those pages.
+    fn miss(ahead: &mut Ahead, at: u64) -> Vec<u64> {
+        ahead.forget(page(at));
+        let Some(request) = ahead.missed(page(at)) else { return Vec::new() };
+        let steps: Vec<u64> =
+            (0..request.count).map_while(|step| Some(request.page(step, PAGES)?.page)).collect();
+        let expected = if steps.is_empty() { 0 } else { u64::MAX >> (64 - steps.len()) };
+        ahead.asked(&request, steps.len() as u32, expected);
+        steps
+    }
+
+    #[test]
+    fn a_way_is_seen_at_its_third_page_and_asked_for_in_growing_pieces() {
+        let mut ahead = Ahead::default();
+        assert_eq!(miss(&mut ahead, 100), []);
+        assert_eq!(miss(&mut ahead, 101), []);
+        assert_eq!(miss(&mut ahead, 102), (103..119).collect::<Vec<_>>());
+        for arrived in 103..119 {
+            assert!(ahead.arrives(page(arrived)));
+        }
+        // The fault on the next enters all that is there.
+        assert_eq!(miss(&mut ahead, 103), []);
+        assert_eq!(ahead.take_run(page(104), |_| true), 15);
+        assert_eq!(ahead.take_run(page(104), |_| true), 0);
+        assert_eq!(miss(&mut ahead, 119), (120..184).collect::<Vec<_>>());
+        // Not before much of it is used, then up to as much again.
+        assert_eq!(miss(&mut ahead, 120), []);
+        assert_eq!(miss(&mut ahead, 140), (184..205).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn ways_lead_down_and_over_gaps_and_end_with_the_region() {
+        let mut ahead = Ahead::default();
+        let down: Vec<Vec<u64>> = [50, 48, 46].into_iter().map(|at| miss(&mut ahead, at)).collect();
+        assert_eq!(down[2], (0..16).map(|step| 44 - 2 * step).collect::<Vec<_>>());
+        let last: Vec<Vec<u64>> =
+            [PAGES - 4, PAGES - 3, PAGES - 2].into_iter().map(|at| miss(&mut ahead, at)).collect();
+        assert_eq!(last[2], [PAGES - 1]);
+        let first: Vec<Vec<u64>> = [4, 2, 0].into_iter().map(|at| miss(&mut ahead, at)).collect();
+        assert_eq!(first[2], []);
+    }
+
+    #[test]
+    fn several_ways_are_followed_at_a_time() {
+        let mut ahead = Ahead::default();
+        let mut asked = 0;
+        for step in 0..3 {
+            for way in 0..WAYS as u64 {
+                asked += miss(&mut ahead, way * 1000 + step).len();
+            }
+        }
+        assert_eq!(asked, WAYS * FIRST as usize);
+    }
+
+    #[test]
+    fn random_misses_ask_for_next_to_nothing() {
+        let mut ahead = Ahead::default();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut asked = 0;
+        for _ in 0..100_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            asked += miss(&mut ahead, state % 16_384).len();
+        }
+        assert!(asked < 2_000, "{asked} pages in 100,000 misses");
+    }
+
+    #[test]
+    fn pages_that_go_before_they_are_used_end_a_way_and_make_the_next_prove_itself() {
+        let mut ahead = Ahead::default();
+        (100..103).for_each(|at| drop(miss(&mut ahead, at)));
+        for arrived in 103..119 {
+            assert!(ahead.arrives(page(arrived)));
+            ahead.taken(page(arrived));
+        }
+        assert!((103..140).all(|at| miss(&mut ahead, at).is_empty()));
+        assert!((500..503).all(|at| miss(&mut ahead, at).is_empty()), "three misses are not enough now");
+        assert!(!miss(&mut ahead, 503).is_empty());
+    }
+
+    #[test]
+    fn what_somebody_asks_for_is_mapped_when_it_comes_and_what_may_not_be_is_not() {
+        let mut ahead = Ahead::default();
+        (100..103).for_each(|at| drop(miss(&mut ahead, at)));
+        ahead.forget(page(105));
+        assert!(!ahead.arrives(page(105)));
+        assert!(ahead.arrives(page(103)) && ahead.arrives(page(104)));
+        assert!(!ahead.arrives(page(4)));
+        assert_eq!(ahead.take_run(page(103), |page| page.page != 104), 1);
+        ahead.forget_region(RegionId(3));
+        assert_eq!(ahead.take_run(page(104), |_| true), 0);
+    }
+}
