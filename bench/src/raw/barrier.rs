@@ -1,6 +1,6 @@
 //! A barrier through a bare coordinator: every member sends 64 bytes, and gets 64 back when all have.
 
-use super::{Line, call};
+use super::{IDLE, Line, call};
 use crate::samples::Samples;
 use anyhow::{Context, Result};
 use std::io;
@@ -14,8 +14,11 @@ pub(crate) fn serve_barrier(members: usize) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening for the baseline")?;
     let port = listener.local_addr()?.port();
     std::thread::Builder::new().name("baseline".to_owned()).spawn(move || -> io::Result<()> {
-        let lines: io::Result<Vec<Line>> =
-            listener.incoming().take(members).map(|stream| Line::new(stream?, Duration::ZERO)).collect();
+        let lines: io::Result<Vec<Line>> = listener
+            .incoming()
+            .take(members)
+            .map(|stream| Line::new(stream?, Duration::ZERO, IDLE))
+            .collect();
         let mut lines = lines?;
         let mut message = [0; MESSAGE];
         loop {

@@ -15,8 +15,11 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a bare program waits for the other side.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a caller waits for its answer.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long who answers waits for the next question. Between two of them all other cases of a suite may lie.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// A connection on which whoever waits spins first, if told so.
 #[derive(Debug)]
@@ -26,9 +29,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(stream: TcpStream, spin: Duration) -> io::Result<Line> {
+    fn new(stream: TcpStream, spin: Duration, patience: Duration) -> io::Result<Line> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Line { stream, spin })
     }
@@ -63,7 +66,7 @@ fn serve(connections: usize, spin: Duration, answer: fn(Line) -> io::Result<()>)
     std::thread::Builder::new().name("baseline".to_owned()).spawn(move || {
         for stream in listener.incoming().take(connections).flatten() {
             // A caller that goes ends its thread; that is how it ends.
-            std::thread::spawn(move || Line::new(stream, spin).and_then(answer));
+            std::thread::spawn(move || Line::new(stream, spin, IDLE).and_then(answer));
         }
     })?;
     Ok(port)
@@ -71,7 +74,7 @@ fn serve(connections: usize, spin: Duration, answer: fn(Line) -> io::Result<()>)
 
 fn call(port: u16, spin: Duration) -> Result<Line> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("connecting for the baseline")?;
-    Ok(Line::new(stream, spin)?)
+    Ok(Line::new(stream, spin, PATIENCE)?)
 }
 
 /// Answers pings and sends bulk until the callers close; returns the port.
