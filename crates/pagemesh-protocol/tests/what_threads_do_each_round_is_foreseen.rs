@@ -13,8 +13,16 @@ const THIS: u16 = 2;
 const WRITER: u16 = 3;
 const OTHER: u16 = 4;
 
-fn subject(number: u16) -> Subject {
-    Subject::following(Protocol::Release, number, 5, HOME)
+fn subject(number: u16, foresees: bool) -> Subject {
+    let mut subject = Subject::configured(EngineConfig { foresees, ..EngineConfig::new(node(number), 5) });
+    let spec = RegionSpec {
+        protocol: Protocol::Release,
+        address: 0x2000_0000_0000,
+        ..asked("shared", Placement::Single(node(HOME)))
+    };
+    subject.hears(0, Message::RegionMap { region: REGION, round: 0, spec });
+    subject.act(|engine, out| engine.on_region_mapped(REGION, 0, true, out));
+    subject
 }
 
 fn lock() -> LockId {
@@ -60,7 +68,7 @@ fn faults_of_rounds(subject: &mut Subject, rounds: std::ops::Range<u16>, writes:
 
 #[test]
 fn what_is_used_and_written_in_each_round_costs_few_faults() {
-    let mut subject = subject(THIS);
+    let mut subject = subject(THIS, true);
     let faults = faults_of_rounds(&mut subject, 1..21, true);
     assert_eq!(faults[0], 2, "{faults:?}");
     assert!(faults[1..].iter().all(|faults| *faults <= 1), "{faults:?}");
@@ -70,7 +78,7 @@ fn what_is_used_and_written_in_each_round_costs_few_faults() {
 
 #[test]
 fn what_is_only_read_is_never_fetched_to_be_written() {
-    let mut subject = subject(THIS);
+    let mut subject = subject(THIS, true);
     for number in 1..20 {
         faults_of_round(&mut subject, number, false);
         assert_eq!(subject.state(), PageState::Shared);
@@ -79,7 +87,7 @@ fn what_is_only_read_is_never_fetched_to_be_written() {
 
 #[test]
 fn a_page_that_was_not_changed_is_not_expected_to_be_written() {
-    let mut subject = subject(THIS);
+    let mut subject = subject(THIS, true);
     faults_of_round(&mut subject, 1, true);
     subject.engine.on_unchanged(PAGE);
     faults_of_round(&mut subject, 2, false);
@@ -92,7 +100,7 @@ fn a_page_that_was_not_changed_is_not_expected_to_be_written() {
 
 #[test]
 fn a_copy_that_nobody_wants_any_more_is_not_fetched_for_long() {
-    let mut subject = subject(THIS);
+    let mut subject = subject(THIS, true);
     faults_of_rounds(&mut subject, 1..20, false);
     let before = subject.engine.foreseen().0;
     for number in 20..60 {
@@ -110,7 +118,7 @@ fn a_copy_that_nobody_wants_any_more_is_not_fetched_for_long() {
 
 #[test]
 fn a_home_that_writes_in_each_round_keeps_the_right_to() {
-    let mut home = subject(HOME);
+    let mut home = subject(HOME, true);
     let mut faults = 0;
     for number in 1..=20_u16 {
         // Somebody reads it in each round.
@@ -131,15 +139,7 @@ fn a_home_that_writes_in_each_round_keeps_the_right_to() {
 
 #[test]
 fn without_foresight_every_round_is_like_the_first() {
-    let mut subject =
-        Subject::configured(EngineConfig { foresees: false, ..EngineConfig::new(node(THIS), 5) });
-    let spec = RegionSpec {
-        protocol: Protocol::Release,
-        address: 0x2000_0000_0000,
-        ..asked("shared", Placement::Single(node(HOME)))
-    };
-    subject.hears(0, Message::RegionMap { region: REGION, round: 0, spec });
-    subject.act(|engine, out| engine.on_region_mapped(REGION, 0, true, out));
+    let mut subject = subject(THIS, false);
     assert_eq!(faults_of_rounds(&mut subject, 1..11, true), [2; 10]);
     assert_eq!(subject.engine.foreseen(), (0, 0));
 }

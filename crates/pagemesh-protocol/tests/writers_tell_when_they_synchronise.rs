@@ -125,10 +125,10 @@ fn what_was_written_and_not_released_is_sent_before_the_copy_goes() {
         subject.gets_lock_with_notice(5, OTHER, WRITER, PAGE)[1..],
         [Action::Protect(PAGE), send_diff(PAGE, 1, true), Action::Unmap(PAGE), done(5)]
     );
-    // The next fetch says what the home must have; what this node wrote comes before on the same link. It is expected to write again.
+    // The next fetch says what the home must have; what this node wrote comes before on the same link.
     assert_eq!(
         subject.fault(6, Access::Read),
-        [send(HOME, need(1, WRITER, 1)), send(HOME, request(1, Access::Write))]
+        [send(HOME, need(1, WRITER, 1)), send(HOME, request(1, Access::Read))]
     );
 }
 

@@ -88,7 +88,7 @@ impl Config {
             pager: None,
             lend_after: limits::LEND_AFTER,
             transport: None,
-            foresight: true,
+            foresight: false,
             reads_ahead: true,
         }
     }
@@ -309,7 +309,7 @@ impl Config {
         self
     }
 
-    /// In release regions, whether this node expects of its threads what they did before (yes): then pages that they use in each round are
+    /// In release regions, whether this node expects of its threads what they did before (no): then pages that they use in each round are
     /// fetched together after a barrier or a lock, before they ask, and pages that they write each time are writable at once.
     #[must_use]
     pub fn foresight(mut self, foresight: bool) -> Config {

@@ -97,7 +97,7 @@ impl EngineConfig {
             barriers: limits::BARRIERS,
             pins: limits::PINS,
             lend_after: limits::LEND_AFTER,
-            foresees: true,
+            foresees: false,
         }
     }
 }
