@@ -4,7 +4,7 @@
 
 mod cluster;
 
-use cluster::{everywhere, play, run};
+use cluster::{Node, everywhere, play, run, start_with};
 use pagemesh::{Mesh, Placement, Protocol, RegionOptions, SharedSlice};
 
 const NODES: usize = 4;
@@ -19,6 +19,13 @@ fn bytes(mesh: &Mesh, name: &str, len: usize, placement: Placement) -> SharedSli
 
 fn words(mesh: &Mesh, name: &str, len: usize, placement: Placement) -> SharedSlice<u64> {
     mesh.region(name, options(len * 8, placement)).unwrap().slice(0, len).unwrap()
+}
+
+/// As `run`, where pages are fetched before threads ask for them.
+fn run_with_foresight(test: &str) {
+    let nodes = start_with(test, NODES, &[("PAGEMESH_FORESIGHT", "yes")]);
+    let said: Vec<Vec<String>> = nodes.into_iter().map(Node::rest).collect();
+    assert_eq!(said.len(), NODES);
 }
 
 fn placements() -> [Placement; 4] {
@@ -54,6 +61,7 @@ fn bytes_of_one_word_by_four_nodes_are_all_kept() {
     });
     everywhere(|| {
         run(TEST, NODES);
+        run_with_foresight(TEST);
     });
 }
 
@@ -127,6 +135,7 @@ fn an_acquire_by_one_thread_loses_nothing_of_another() {
     });
     everywhere(|| {
         run(TEST, NODES);
+        run_with_foresight(TEST);
     });
 }
 
@@ -266,6 +275,7 @@ fn regions_of_all_protocols_are_ordered_by_the_same_locks_and_barriers() {
     });
     everywhere(|| {
         run(TEST, NODES);
+        run_with_foresight(TEST);
     });
 }
 
@@ -306,5 +316,6 @@ fn bytes_of_one_word_by_threads_of_four_nodes_are_all_kept() {
     });
     everywhere(|| {
         run(TEST, NODES);
+        run_with_foresight(TEST);
     });
 }
