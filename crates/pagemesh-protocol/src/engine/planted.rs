@@ -57,6 +57,8 @@ pub enum Planted {
     BarrierOneEarly,
     /// A lock is not set free when its holder dies.
     KeepDeadLockHolder,
+    /// A node that was asked where a lock is sends it to who came next before that.
+    KeepNextOverQuery,
     /// A page that was lost with its owner comes back as zeros.
     ZeroLostPage,
     /// A requester does not answer whether a lost supplier's copy has come.
@@ -158,7 +160,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 55] = [
+    pub const ALL: [Planted; 56] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -180,6 +182,7 @@ impl Planted {
         Planted::GrantCancelledLock,
         Planted::BarrierOneEarly,
         Planted::KeepDeadLockHolder,
+        Planted::KeepNextOverQuery,
         Planted::ZeroLostPage,
         Planted::IgnoreRecall,
         Planted::AnswerRecallTwice,

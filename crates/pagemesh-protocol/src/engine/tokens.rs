@@ -443,8 +443,9 @@ impl Engine {
         out: &mut Actions,
     ) -> Handled {
         self.check_lock_home(from, lock)?;
+        let keeps = self.planted(Planted::KeepNextOverQuery);
         let state = self.tokens.get_mut(lock).map(|token| {
-            token.next = None;
+            token.next = token.next.filter(|_| keeps);
             (token.name, matches!(token.possession, Possession::Held(_) | Possession::Idle))
         });
         if state.is_none_or(|(_, here)| !here) {

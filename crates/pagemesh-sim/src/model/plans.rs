@@ -95,5 +95,6 @@ pub fn hunting_plans() -> Vec<Plan> {
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).any_may_die(),
         // Bytes that come late take many events; what else may happen would bury them.
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).any_may_die().without_evictions(),
+        Plan::new(3, 1).of(migration, AT_FIRST).lock_at_first().operations(1).any_may_die(),
     ]
 }
