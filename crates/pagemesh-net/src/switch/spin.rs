@@ -7,6 +7,8 @@
 //! * What came while it looked speaks for looking. So it goes on.
 //! * A look for nothing speaks against it, and so does a moment in which this thread did not run though it never slept: somebody
 //!   else needed the core. Twice what speaks for it.
+//! * A thread that looks uses its share of a core up, and whoever wants the core too then keeps it for milliseconds, which a thread that
+//!   sleeps is spared. So one long absence says that cores are short, and outweighs hundreds of looks that paid.
 //! * When enough speaks against it, it does not look for some waits, then tries twice, and if that fails waits for twice as many.
 //!
 //! With one core for all, this costs one look in a thousand waits.
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_micros(50);
 /// Longer between two glances at the clock than any system call here takes: another thread ran in between.
 const GAP: Duration = Duration::from_micros(4);
+/// An absence that is long: others had the core for their share.
+const ABSENCE: Duration = Duration::from_micros(300);
 /// Marks a spin that is learnt.
 const LEARNT: u64 = u64::MAX;
 
@@ -27,6 +31,10 @@ const TRUST_AT_FIRST: i32 = 4;
 const TRUST_ON_TRIAL: i32 = 4;
 const FAILURE: i32 = 2;
 const PAUSE_LEAST: u32 = 16;
+/// The least after a long absence.
+const PAUSE_IF_SHORT: u32 = 256;
+/// Successes in which half of the pauses is forgotten.
+const TO_FORGET: u32 = 1024;
 const PAUSE_MOST: u32 = 2048;
 
 /// Whether and how long one kind of waiting thread looks. Several threads may learn at once; what one of them forgets of the
@@ -38,8 +46,10 @@ pub(super) struct Spin {
     trust: AtomicI32,
     /// Waits until the next try.
     rest: AtomicU32,
-    /// Waits that the last pause had.
+    /// Waits that the next pause will have.
     pause: AtomicU32,
+    /// Successes without a pause.
+    streak: AtomicU32,
 }
 
 /// One look that has begun.
@@ -51,6 +61,7 @@ pub(super) struct Look<'a> {
     most: Duration,
     learns: bool,
     disturbed: bool,
+    absent: bool,
 }
 
 impl Spin {
@@ -61,6 +72,7 @@ impl Spin {
             trust: AtomicI32::new(TRUST_AT_FIRST),
             rest: AtomicU32::new(0),
             pause: AtomicU32::new(PAUSE_LEAST),
+            streak: AtomicU32::new(0),
         }
     }
 
@@ -83,7 +95,7 @@ impl Spin {
         let most = if learns { LOOK } else { Duration::from_nanos(fixed) };
         let most = timeout.map_or(most, |timeout| timeout.min(most));
         let started = Instant::now();
-        Some(Look { spin: self, started, latest: started, most, learns, disturbed: false })
+        Some(Look { spin: self, started, latest: started, most, learns, disturbed: false, absent: false })
     }
 
     fn may_try(&self) -> bool {
@@ -103,8 +115,12 @@ impl Spin {
         let trust = self.trust.load(Ordering::Relaxed);
         if trust < TRUST_MOST {
             self.trust.store(trust + 1, Ordering::Relaxed);
-        } else {
-            self.pause.store(PAUSE_LEAST, Ordering::Relaxed);
+        }
+        let streak = self.streak.load(Ordering::Relaxed).wrapping_add(1);
+        self.streak.store(streak, Ordering::Relaxed);
+        if streak.is_multiple_of(TO_FORGET) {
+            let pause = self.pause.load(Ordering::Relaxed);
+            self.pause.store((pause / 2).max(PAUSE_LEAST), Ordering::Relaxed);
         }
     }
 
@@ -112,10 +128,17 @@ impl Spin {
         let trust = self.trust.load(Ordering::Relaxed) - FAILURE;
         self.trust.store(trust.max(0), Ordering::Relaxed);
         if trust <= 0 {
-            let pause = self.pause.load(Ordering::Relaxed);
-            self.rest.store(pause, Ordering::Relaxed);
-            self.pause.store((pause * 2).min(PAUSE_MOST), Ordering::Relaxed);
+            self.stop(PAUSE_LEAST);
         }
+    }
+
+    /// Does not look for a while, of at least so many waits.
+    fn stop(&self, least: u32) {
+        let pause = self.pause.load(Ordering::Relaxed).max(least);
+        self.trust.store(0, Ordering::Relaxed);
+        self.rest.store(pause, Ordering::Relaxed);
+        self.pause.store((pause * 2).min(PAUSE_MOST), Ordering::Relaxed);
+        self.streak.store(0, Ordering::Relaxed);
     }
 }
 
@@ -123,7 +146,9 @@ impl Look<'_> {
     /// Whether to look once more.
     pub(super) fn goes_on(&mut self) -> bool {
         let now = Instant::now();
-        self.disturbed |= now.duration_since(self.latest) > GAP;
+        let gap = now.duration_since(self.latest);
+        self.disturbed |= gap > GAP;
+        self.absent |= gap > ABSENCE;
         self.latest = now;
         now.duration_since(self.started) < self.most
     }
@@ -134,7 +159,9 @@ impl Look<'_> {
             return;
         }
         self.goes_on();
-        if came && !self.disturbed {
+        if self.absent {
+            self.spin.stop(PAUSE_IF_SHORT);
+        } else if came && !self.disturbed {
             self.spin.succeeded();
         } else {
             self.spin.failed();
@@ -179,6 +206,22 @@ mod tests {
         assert!(found_out >= PAUSE_MOST as usize, "{found_out}");
         // And a single failure changes nothing then.
         assert_eq!(looks(&spin, 1, false) + looks(&spin, 100, true), 101);
+    }
+
+    #[test]
+    fn one_long_absence_outweighs_what_paid() {
+        let spin = Spin::new();
+        spin.learn();
+        looks(&spin, 500, true);
+        spin.stop(PAUSE_IF_SHORT);
+        assert_eq!(looks(&spin, PAUSE_IF_SHORT as usize, true), 0);
+        // It is forgotten, but slowly.
+        looks(&spin, 500, true);
+        spin.stop(PAUSE_IF_SHORT);
+        assert_eq!(looks(&spin, 2 * PAUSE_IF_SHORT as usize, true), 0);
+        looks(&spin, 8 * TO_FORGET as usize, true);
+        spin.stop(PAUSE_LEAST);
+        assert!(looks(&spin, 100, true) > 0);
     }
 
     #[test]
