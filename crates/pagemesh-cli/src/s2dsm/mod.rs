@@ -192,7 +192,9 @@ pub fn run<R: BufRead, W: Write + Send>(
         }
         Part::Second(coordinator) => Config::new(1, 2, coordinator),
     };
-    let mesh = Mesh::join(config.join_timeout(JOIN_TIMEOUT).fault_timeout(FAULT_TIMEOUT))?;
+    // Every page is to fault by itself: that is what is shown.
+    let config = config.join_timeout(JOIN_TIMEOUT).fault_timeout(FAULT_TIMEOUT).read_ahead(false);
+    let mesh = Mesh::join(config)?;
     let place = if first { "first" } else { "second" };
     screen.print(format!(" [*] Paired: this is the {place} process (node {}).\n", mesh.node()).as_bytes())?;
 

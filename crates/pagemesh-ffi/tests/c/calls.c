@@ -114,7 +114,7 @@ static void bad_configurations_are_refused(void) {
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("write-invalidate, migration and release"));
     unsetenv("PAGEMESH_PROTOCOL");
     setenv("PAGEMESH_TRANSPORT", "pigeon", 1);
-    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto and tcp"));
+    CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("auto, tcp or ring"));
     unsetenv("PAGEMESH_TRANSPORT");
     setenv("PAGEMESH_JOIN_TIMEOUT_MS", "soon", 1);
     CHECK(dsm_init(&config) == DSM_ERROR_INVALID && mentions("PAGEMESH_JOIN_TIMEOUT_MS"));
