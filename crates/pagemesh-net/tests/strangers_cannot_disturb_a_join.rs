@@ -179,6 +179,12 @@ fn strangers_at_the_listener_of_another_node() {
     }
     three.0.write_all(&message(1, READY, &[])).unwrap();
     three.hears_kind(GO);
+    // The introduction of a node that wants no ring.
+    let mut introduction = [0; 48];
+    introduction[..8].copy_from_slice(b"PMESHWAY");
+    for link in std::iter::once(&mut three).chain(&mut links) {
+        link.0.write_all(&introduction).unwrap();
+    }
     for thread in [zero, one, two] {
         assert_eq!(thread.join().unwrap().unwrap().streams.iter().flatten().count(), 3);
     }
