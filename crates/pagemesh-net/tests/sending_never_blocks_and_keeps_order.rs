@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::{DEADLINE, mesh, narrow_stream_pair, ring_mesh, stream_pair};
+use common::{DEADLINE, mesh, narrow_stream_pair, ring_mesh, ring_pair, stream_pair};
 use pagemesh_net::{EnqueueError, LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
 
 /// Checks that the frames of each sending thread come in order and whole.
@@ -174,4 +174,21 @@ fn many_threads_sending_at_once_keep_their_orders() {
     many_senders(&mesh(2, narrow_stream_pair), 4, 600);
     many_senders(&ring_mesh(2, 64 * 1024, |_, _| false), 4, 600);
     many_senders(&narrow_rings(), 4, 600);
+}
+
+/// A peer calls for room that may be used up when the call is heard, and the wish to be called went with it.
+#[test]
+fn room_is_called_for_until_there_is_some() {
+    let (stream, _far_stream) = stream_pair();
+    let (ring, far, _) = ring_pair(64 * 1024);
+    let switch = Switch::with_rings(0, vec![None, Some(stream)], vec![None, Some(ring)]).unwrap();
+    while switch.counters_total().sends_blocked == 0 {
+        switch.enqueue(1, &message(0, 0), &page(0, 0)).unwrap();
+        switch.flush();
+    }
+    assert!(far.end().take_writer_call(), "the sender waits for room");
+    far.call();
+    let mut nothing = Inspector { next: vec![], received: &AtomicUsize::new(0) };
+    switch.wait_service(Some(DEADLINE), &mut nothing).unwrap();
+    assert!(far.end().take_writer_call(), "it still does");
 }

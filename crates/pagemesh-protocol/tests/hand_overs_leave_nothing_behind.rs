@@ -50,8 +50,9 @@ fn what_is_kept_does_not_grow_with_the_hand_overs() {
         // Each node writes two pages of locks and five of its own.
         assert!(engine.notices_held() <= 2 * NODES as usize + 5 * NODES as usize);
     }
-    assert!(mesh.twins.is_empty(), "{:?}", mesh.twins);
-    assert!(most_twins <= 2, "the intervals end with the locks");
+    // An interval ends when a lock leaves its node: the two last holders have not told anyone of two pages each.
+    assert!(mesh.twins.len() <= 4, "{:?}", mesh.twins);
+    assert!(most_twins <= 4, "the intervals end with the locks: {most_twins}");
     // Numbers have become longer, and nothing has become more.
     let late = held(&mesh);
     assert!(late < early_held + early_held / 10, "{early_held} bytes of text early, {late} late");

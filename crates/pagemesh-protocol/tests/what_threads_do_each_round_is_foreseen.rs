@@ -25,8 +25,9 @@ fn subject(number: u16, foresees: bool) -> Subject {
     subject
 }
 
-fn lock() -> LockId {
-    lock_at(OTHER, 5, 0)
+/// A lock of its own for each round, since taking one again is no acquire.
+fn lock(number: u16) -> LockId {
+    lock_at(OTHER, 5, number.into())
 }
 
 /// Answers the request that is among `actions`, if there is one; true when there was.
@@ -44,10 +45,11 @@ fn answer(subject: &mut Subject, actions: &Actions) -> bool {
 /// as well where `writes`.
 fn faults_of_round(subject: &mut Subject, number: u16, writes: bool) -> u32 {
     let (writer, interval) = (node(WRITER), number as u64);
-    subject.acquires(number, lock());
+    subject.acquires(number, lock(number));
     subject.hears(OTHER, Message::Wrote { writer, interval, first: PAGE, count: 1 });
     subject.hears(OTHER, Message::Told { writer, interval });
-    let got = subject.hears(OTHER, Message::LockGrant { lock: lock(), ticket: ticket(number), died: None });
+    let got =
+        subject.hears(OTHER, Message::LockGrant { lock: lock(number), ticket: ticket(number), died: None });
     answer(subject, &got);
     let mut faults = 0;
     if subject.state() == PageState::Invalid {
@@ -105,10 +107,10 @@ fn a_copy_that_nobody_wants_any_more_is_not_fetched_for_long() {
     let before = subject.engine.foreseen().0;
     for number in 20..60 {
         let (writer, interval) = (node(WRITER), number as u64);
-        subject.acquires(number, lock());
+        subject.acquires(number, lock(number));
         subject.hears(OTHER, Message::Wrote { writer, interval, first: PAGE, count: 1 });
         subject.hears(OTHER, Message::Told { writer, interval });
-        let granted = Message::LockGrant { lock: lock(), ticket: ticket(number), died: None };
+        let granted = Message::LockGrant { lock: lock(number), ticket: ticket(number), died: None };
         let got = subject.hears(OTHER, granted);
         answer(&mut subject, &got);
     }
@@ -132,8 +134,15 @@ fn a_home_that_writes_in_each_round_keeps_the_right_to() {
     }
     assert!(faults <= 6, "{faults} faults in 20 rounds");
     home.hears(THIS, request(21, Access::Read));
-    // Locks are given back at any time: what was not written since the last release should not be told at each.
-    home.releases(300, lock());
+    // Locks go to others at any time: what was not written since the last one went should not be told at each.
+    let (lock, ticket) = (lock(0), ticket(300));
+    home.acquires(300, lock);
+    home.hears(OTHER, Message::LockGrant { lock, ticket, died: None });
+    home.releases(300, lock);
+    home.hears(
+        OTHER,
+        Message::LockForward { lock, ticket, node: node(THIS), wanted: common::ticket(7), waits: true },
+    );
     assert_eq!(home.state(), PageState::Shared);
 }
 

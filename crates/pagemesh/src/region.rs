@@ -411,6 +411,8 @@ impl Region {
     /// Has `change` done to the word at `offset`, an aligned one of 8 bytes in the region, wherever its page is.
     pub(crate) fn change_word(&self, offset: usize, change: AtomicChange) -> Result<u64, AtomicError> {
         if self.protocol() == Protocol::Entry {
+            // What is published is looked for in pages that were touched here.
+            self.load(offset, &mut [0; 8])?;
             let word = self.lock_write(offset..offset + 8)?;
             let old = change_here(self.mapping.service(), offset, change);
             word.unlock()?;

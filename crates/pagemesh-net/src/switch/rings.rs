@@ -82,10 +82,17 @@ impl Switch {
         self.rings.load(Ordering::Relaxed)
     }
 
-    /// A ring takes bytes again, and some wait.
+    /// Sends what waits for a ring that takes bytes again. True when there was some, and room.
+    ///
+    /// A peer calls for the room that one of its reads made. When the call is heard that room may be used up, and the
+    /// wish to be called went with it: so whoever finds none says again that it is wanted.
     pub(super) fn refill(&self, peer: u16, link: &Link) -> bool {
         let waits = self.blocked.load(Ordering::SeqCst) & bit(peer) != 0;
-        let room = waits && link.ring.as_ref().is_some_and(|ring| ring.end.is_writable());
+        let Some(ring) = link.ring.as_ref().filter(|_| waits) else { return false };
+        if !ring.end.is_writable() {
+            ring.end.call_writer(true);
+        }
+        let room = ring.end.is_writable();
         if room {
             self.unblock(peer);
         }
