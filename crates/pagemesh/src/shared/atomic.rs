@@ -13,7 +13,7 @@ use pagemesh_protocol::AtomicChange;
 /// All operations are sequentially consistent, on words of any region. Where the region is not of the release protocol, they are also atomic
 /// with the processor's own instructions on the same word, by any node. In a [`Protocol::Release`] region each is at the same time a release and
 /// then an acquire of this node, as giving a lock back and taking it; and between two synchronisations a word is to be used by such
-/// operations only, since a plain load may find an older value.
+/// operations only, since a plain load may find an older value. In a [`Protocol::Entry`] region the word is locked for each as a range.
 ///
 /// An operation is done at most once. One that fails with [`AtomicError::Access`] was not done.
 ///
@@ -94,12 +94,12 @@ impl AtomicU64 {
         self.swap(value).map(|_| ())
     }
 
-    /// What it is. Costs what a load costs: nothing where a copy of the page is here. In a release region it is asked for, as a change is.
+    /// What it is. Costs what a load costs: nothing where a copy of the page is here. In release and entry regions it is asked for, as a change is.
     ///
     /// # Errors
     /// As for [`fetch_add`](AtomicU64::fetch_add).
     pub fn load(&self) -> Result<u64, AtomicError> {
-        if self.region.protocol() == Protocol::Release {
+        if matches!(self.region.protocol(), Protocol::Release | Protocol::Entry) {
             return self.fetch_add(0);
         }
         Ok(self.word.get(0)?)
