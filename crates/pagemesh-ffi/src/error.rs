@@ -111,6 +111,7 @@ impl From<RegionError> for Failed {
             RegionError::PeerLost { .. } => Code::NodeDown,
             RegionError::TimedOut { .. } => Code::Timeout,
             RegionError::Closed { .. } => Code::Init,
+            RegionError::InUse { .. } => Code::Busy,
             _ => Code::Invalid,
         };
         Failed::new(code, error.to_string())

@@ -139,7 +139,7 @@ pub extern "C" fn dsm_region_close(base: *mut c_void) -> c_int {
     status("dsm_region_close", || {
         let what =
             || Failed::new(Code::Invalid, format!("{base:p} was not returned by dsm_region, or is closed"));
-        current()?.remove_region(base.addr()).map(drop).ok_or_else(what)
+        current()?.remove_region(base.addr())?.map(drop).ok_or_else(what)
     })
 }
 

@@ -68,15 +68,23 @@ impl Context {
     /// Makes `region` one whose pointers calls accept.
     pub(crate) fn add_region(&self, region: Region) -> usize {
         let base = region.base();
-        self.regions.write().unwrap_or_else(PoisonError::into_inner).insert(base, region);
+        let before = self.regions.write().unwrap_or_else(PoisonError::into_inner).insert(base, region);
+        // Not under the lock: the coordinator is told, and answers.
+        drop(before);
         base
     }
 
-    /// Makes the region at `base` none of those.
-    pub(crate) fn remove_region(&self, base: usize) -> Option<Region> {
-        let removed = self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&base);
+    /// Makes the region at `base` none of those; `None` where there was none.
+    ///
+    /// # Errors
+    /// When threads of this node have some of it pinned or locked.
+    pub(crate) fn remove_region(&self, base: usize) -> Answer<Option<Region>> {
+        let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(region) = regions.get(&base) else { return Ok(None) };
+        region.check_unused()?;
+        let removed = regions.remove(&base);
         self.blocks.close(base);
-        removed
+        Ok(removed)
     }
 
     /// The opened region in which `address` lies.

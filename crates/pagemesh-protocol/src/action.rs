@@ -113,6 +113,9 @@ pub enum Action {
     },
     /// Undo the mapping of this region: its address was taken somewhere.
     UnmapRegion(RegionId),
+    /// The region is gone: every node has closed it, and nothing more is said about it. Undo its mapping, end its twins, and report by
+    /// [`Engine::on_region_forgotten`](crate::Engine::on_region_forgotten) when its addresses are free.
+    ForgetRegion(RegionId),
     /// A waiting call is over.
     Complete {
         /// The call.
@@ -237,6 +240,8 @@ pub enum Failure {
     Unanswered(NodeId),
     /// The region cannot be had.
     RegionRefused(RegionRefusal),
+    /// The region is gone: every node has closed it, this one too.
+    RegionClosed,
 }
 
 /// Why a region cannot be had.

@@ -59,14 +59,20 @@ impl View {
     pub const FIRST: View = View(1);
 }
 
-/// A region's number: an index, in the order of creation.
+/// A region's number: a place below [`limits::REGIONS`], and how often the place was used before. So a message about a region that is gone is
+/// told from one about the region that took its place, until 256 more have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct RegionId(pub u16);
 
 impl RegionId {
-    /// For indexing.
+    /// The place, for indexing.
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0 as usize % limits::REGIONS
+    }
+
+    /// The number of the next region in the same place.
+    pub(crate) const fn next_in_place(self) -> RegionId {
+        RegionId(self.0.wrapping_add(limits::REGIONS as u16))
     }
 }
 

@@ -164,6 +164,7 @@ kinds! {
     REGION_OPEN = 32, REGION_MAP = 33, REGION_MAPPED = 34, REGION_DROP = 35, REGION_READY = 36, REGION_REFUSED = 37,
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
+    REGION_CLOSE = 156, REGION_GONE = 157, REGION_FORGOTTEN = 158, REGION_CLOSED = 159,
     DIFF = 64, NEED = 65, WROTE = 66, TOLD = 67, KNOWS = 68, SETTLED = 69,
     EVICT = 70,
     RW_ACQUIRE = 80, RW_GRANT = 81, RW_BUSY = 82, RW_RELEASE = 83,
@@ -332,6 +333,12 @@ impl Message {
                 Fields { number: interval, ..on_page(kind::RETURN, page, 0, 0) }
             }
             Message::Leaving => Fields { kind: kind::LEAVING, ..Fields::default() },
+            Message::RegionClose { ticket, region } => {
+                Fields { region: region.0, ..named(kind::REGION_CLOSE, 0, ticket) }
+            }
+            Message::RegionClosed { ticket } => named(kind::REGION_CLOSED, 0, ticket),
+            Message::RegionGone { region } => agreement(kind::REGION_GONE, region, 0, 0),
+            Message::RegionForgotten { region } => agreement(kind::REGION_FORGOTTEN, region, 0, 0),
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
             _ => ranges::fields(self).unwrap_or_else(|| atomics::fields(self)),
         }
@@ -491,6 +498,10 @@ fn decode_region(f: &Fields, rest: &[u8]) -> Result<Message, DecodeError> {
             Message::RegionRefused { ticket, refusal }
         }
         kind::REGION_BROKEN => Message::RegionBroken { ticket, node: f.node()? },
+        kind::REGION_CLOSE => Message::RegionClose { ticket, region },
+        kind::REGION_CLOSED => Message::RegionClosed { ticket },
+        kind::REGION_GONE => Message::RegionGone { region },
+        kind::REGION_FORGOTTEN => Message::RegionForgotten { region },
         kind::GOODBYE => Message::Goodbye,
         kind::LEAVING => Message::Leaving,
         other => return Err(DecodeError::Kind(other)),

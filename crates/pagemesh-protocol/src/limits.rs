@@ -48,7 +48,7 @@ pub const PIECE_BYTES: usize = 4096;
 pub const PINS: usize = 8192;
 /// Messages of a node to itself that wait for their turn without an allocation.
 pub const LOOPBACK: usize = 128;
-/// Regions of one mesh, over its whole life.
+/// Regions of one mesh at a time.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.
 pub const REGION_PAGES: u64 = 1 << 32;
@@ -105,7 +105,8 @@ const _: () = assert!(NODES < u16::MAX as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
 const _: () = assert!(LEND_AFTER <= LEND_AFTER_MOST && LEND_AFTER_MOST << LEND_DOUBLINGS <= 0xff);
 const _: () = assert!(PINS * 4096 >= 32 << 20);
-const _: () = assert!(REGIONS <= u16::MAX as usize);
+// A region's number is a place and a count of uses, which goes round without a gap.
+const _: () = assert!(REGIONS.is_power_of_two() && REGIONS <= 1 << 8);
 const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
 // What a node's calls can have a master queue for it at once stays below what a queue may hold.
 const _: () = assert!(TICKETS * RANGE_BURST * RANGE_PIECE_BYTES as usize <= 32 << 20);

@@ -450,6 +450,28 @@ pub enum Message {
         /// Why.
         refusal: RegionRefusal,
     },
+    /// To the coordinator: this node has closed a region, once for each RegionReady.
+    RegionClose {
+        /// The call.
+        ticket: Ticket,
+        /// The region.
+        region: RegionId,
+    },
+    /// From the coordinator to one who closed a region: it no longer counts as having it.
+    RegionClosed {
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To all: every node has closed this region. It is to be forgotten, and late messages about it mean nothing.
+    RegionGone {
+        /// The region.
+        region: RegionId,
+    },
+    /// To the coordinator: this node has forgotten the region, and its addresses are free here.
+    RegionForgotten {
+        /// The region.
+        region: RegionId,
+    },
     /// From the coordinator to one who asked: it cannot be agreed on, because this node is lost.
     RegionBroken {
         /// The waiting call.
@@ -776,9 +798,58 @@ impl Message {
                 | Message::RegionReady { .. }
                 | Message::RegionRefused { .. }
                 | Message::RegionBroken { .. }
+                | Message::RegionClose { .. }
+                | Message::RegionClosed { .. }
+                | Message::RegionGone { .. }
+                | Message::RegionForgotten { .. }
                 | Message::Leaving
                 | Message::Goodbye
         )
+    }
+
+    /// The region whose pages or ranges the message is about; `None` where it is about none, and where the message is part of the agreement on a region.
+    pub(crate) const fn about(&self) -> Option<RegionId> {
+        match self {
+            Message::PageRequest { page, .. }
+            | Message::Data { page, .. }
+            | Message::Grant { page, .. }
+            | Message::Deny { page, .. }
+            | Message::Fetch { page, .. }
+            | Message::Done { page, .. }
+            | Message::Recall { page, .. }
+            | Message::Invalidate { page }
+            | Message::InvalidateAck { page }
+            | Message::Evict { page }
+            | Message::OwnerQuery { page, .. }
+            | Message::OwnerReply { page, .. }
+            | Message::HomeClaim { page, .. }
+            | Message::HomeNamed { page, .. }
+            | Message::HomeQuery { page, .. }
+            | Message::HomeReply { page, .. }
+            | Message::AtomicRequest { page, .. }
+            | Message::AtomicForward { page, .. }
+            | Message::AtomicDone { page, .. }
+            | Message::AtomicReply { page, .. }
+            | Message::AtomicDeny { page, .. }
+            | Message::AtomicCancel { page, .. }
+            | Message::AtomicWithdrawn { page, .. }
+            | Message::Diff { page, .. }
+            | Message::Need { page, .. }
+            | Message::Lend { page, .. }
+            | Message::LendReply { page, .. }
+            | Message::CallIn { page }
+            | Message::Return { page, .. } => Some(page.region),
+            Message::Wrote { first, .. } => Some(first.region),
+            Message::RangeAcquire { range, .. }
+            | Message::RangeRelease { range, .. }
+            | Message::RangeBytes { range, .. }
+            | Message::RangeMore { range, .. }
+            | Message::RangeWrite { range, .. } => Some(range.region),
+            Message::RangeGrant { region, .. }
+            | Message::RangeBusy { region, .. }
+            | Message::RangePart { region, .. } => Some(*region),
+            _ => None,
+        }
     }
 
     /// What follows the message.

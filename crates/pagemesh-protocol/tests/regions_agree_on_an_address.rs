@@ -426,10 +426,11 @@ fn a_call_that_gave_up_does_not_complete_but_the_region_comes() {
     assert_eq!(subject.cancel(1), []);
     subject.hears(0, map(0, at(BASE)));
     subject.maps(REGION, 0, true);
-    assert_eq!(subject.hears(0, ready(1, at(BASE))), []);
+    let close = |ticket| [send(0, Message::RegionClose { ticket, region: REGION })];
+    assert_eq!(subject.hears(0, ready(1, at(BASE))), close(ticket(1)), "what nobody waits for goes back");
     assert_eq!(subject.engine.region(REGION), Some(at(BASE)));
     let later = Message::RegionReady { ticket: Ticket::new(1, 2), region: REGION, spec: at(BASE) };
-    assert_eq!(subject.hears(0, later), [], "a ticket of another use of the slot");
+    assert_eq!(subject.hears(0, later), close(Ticket::new(1, 2)), "a ticket of another use of the slot");
 }
 
 #[test]

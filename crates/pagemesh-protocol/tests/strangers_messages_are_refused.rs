@@ -330,8 +330,12 @@ fn a_region_that_cannot_be_is_not_wanted_and_not_proposed() {
     assert_eq!(coordinator().refuses(2, open(far)), NO_MEMBER);
     assert_eq!(Subject::new(1, COUNT).refuses(0, proposal(REGION, far)), NO_MEMBER);
     let good = asked("grid", Placement::Cyclic);
-    let beyond = RegionId(limits::REGIONS as u16);
-    assert_eq!(Subject::new(1, COUNT).refuses(0, proposal(beyond, good)), "there can be no such region");
+    let same_place = RegionId(limits::REGIONS as u16);
+    let mut proposed = Subject::new(1, COUNT);
+    proposed.hears(0, proposal(REGION, good));
+    assert_eq!(proposed.refuses(0, proposal(same_place, good)), "there can be no such region");
+    proposed.maps(REGION, 0, true);
+    assert_eq!(proposed.refuses(0, proposal(same_place, good)), "there can be no such region");
 }
 
 #[test]

@@ -453,7 +453,7 @@ fn the_bounds_are_those_of_the_engine() {
                 limits::NOTICES % 1000
             ),
         ),
-        ("regions, over the life of a mesh", limits::REGIONS.to_string()),
+        ("regions, at a time", limits::REGIONS.to_string()),
         ("pages of a region", format!("2^{} (16 TiB)", limits::REGION_PAGES.ilog2())),
         ("rounds of an agreement", limits::MAP_ROUNDS.to_string()),
     ] {

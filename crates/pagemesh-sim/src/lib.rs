@@ -20,6 +20,7 @@ mod config;
 pub mod entry;
 mod event;
 mod history;
+pub mod lives;
 mod lockstep;
 pub mod model;
 mod network;

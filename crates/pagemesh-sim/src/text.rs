@@ -48,6 +48,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::MapRegion { region, round, spec } => {
             format!("MapRegion(r{}, round {round}, at {:#x})", region.0, spec.address)
         }
+        Action::ForgetRegion(region) => format!("ForgetRegion(r{})", region.0),
         Action::UnmapRegion(region) => format!("UnmapRegion(r{})", region.0),
         Action::Complete { ticket, outcome } => match outcome {
             pagemesh_protocol::Outcome::Region { region, .. } => {

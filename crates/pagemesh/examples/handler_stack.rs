@@ -111,11 +111,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mesh = Mesh::join(Config::from_env()?)?;
     let me = mesh.node().index();
     let mut addresses = Vec::new();
+    // What nobody has open goes.
+    let mut regions = Vec::new();
     for placement in [Placement::Cyclic, Placement::FirstTouch] {
         for (name, protocol) in PROTOCOLS {
             let options = RegionOptions::new(PAGES * PAGE_BYTES).placement(placement).protocol(protocol);
             let region = mesh.region(&format!("{name} {placement:?}"), options)?;
             addresses.push(region.base());
+            regions.push(region);
         }
     }
     // Pages that the other node has, and has written; then pages that both want at a time.

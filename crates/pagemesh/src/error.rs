@@ -153,6 +153,14 @@ pub enum RegionError {
         /// Bytes of each.
         item_bytes: usize,
     },
+    /// Threads of this node have some of it pinned or locked.
+    #[error(
+        "region {name:?} has pinned bytes or locked ranges on this node; unpin and unlock them before closing it"
+    )]
+    InUse {
+        /// The region.
+        name: String,
+    },
     /// This node has left its mesh.
     #[error("region {name:?}: this node has left its mesh")]
     Closed {
@@ -221,6 +229,12 @@ pub enum AccessError {
         region: String,
         /// The page.
         page: u64,
+    },
+    /// Every node has closed the region, this one too.
+    #[error("region {region:?} is gone, since every node has closed it; open it anew")]
+    RegionClosed {
+        /// The region.
+        region: String,
     },
     /// This node has left its mesh.
     #[error("region {region:?}: this node has left its mesh")]

@@ -132,7 +132,7 @@ impl Mesh {
         let (id, pin) =
             self.runtime.forget_pin(address, bytes).ok_or(PinError::NotPinned { address, bytes })?;
         let region = self.runtime.region_at(address, bytes).filter(|region| region.id() == id);
-        // A region goes only with the whole mesh.
+        // Who closed the region has let go of its pins.
         region.map_or(Err(PinError::NoRegion { address, bytes }), |region| region.unpin(pin))
     }
 

@@ -13,6 +13,7 @@ use pagemesh_protocol::{
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a region is to be like. Every node that opens it by [`Mesh::region`](crate::Mesh::region) gives the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +62,35 @@ impl RegionOptions {
 /// It starts as zeros. Plain loads and stores through [`base`](Region::base) work, from any thread; they are as atomic and
 /// ordered across nodes as across the threads of one machine. System calls do not fault pages in: they return `EFAULT` (or
 /// a short count) for pages that are not here, unless they are [pinned](Region::pin). Forked children do not inherit it.
+///
+/// Dropping the last clone closes the region on this node, which goes on serving its pages to others; it waits until the coordinator knows. When every
+/// node that opened the region has closed it (a lost node counts as one that has), it is gone on all: its memory and addresses are free,
+/// and who opens the name then gets a new region of zeros. A node that opens it before the last has closed it gets it as it is.
+/// Locks are not part of a region, and stay as they are.
 #[derive(Clone)]
 pub struct Region {
     runtime: Arc<Runtime>,
     mapping: Arc<Mapping>,
     id: RegionId,
     spec: RegionSpec,
+    /// Goes last: what it closes is unmapped when nothing else has it.
+    opening: Option<Arc<Opening>>,
+}
+
+/// One opening of a region, shared by the clones of what was opened. Dropping it closes the region on this node.
+struct Opening {
+    runtime: Arc<Runtime>,
+    id: RegionId,
+    /// It is the runtime's to close.
+    is_kept: AtomicBool,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.is_kept.load(Ordering::Relaxed) {
+            self.runtime.close_region(self.id);
+        }
+    }
 }
 
 impl fmt::Debug for Region {
@@ -80,13 +104,46 @@ impl fmt::Debug for Region {
 }
 
 impl Region {
-    pub(crate) fn new(
+    /// A region that was found by an address: it stays open no longer for this.
+    pub(crate) fn found(
         runtime: Arc<Runtime>,
         mapping: Arc<Mapping>,
         id: RegionId,
         spec: RegionSpec,
     ) -> Region {
-        Region { runtime, mapping, id, spec }
+        Region { runtime, mapping, id, spec, opening: None }
+    }
+
+    /// A region that this node was just given.
+    pub(crate) fn opened(
+        runtime: Arc<Runtime>,
+        mapping: Arc<Mapping>,
+        id: RegionId,
+        spec: RegionSpec,
+    ) -> Region {
+        let opening = Opening { runtime: runtime.clone(), id, is_kept: AtomicBool::new(false) };
+        Region { runtime, mapping, id, spec, opening: Some(Arc::new(opening)) }
+    }
+
+    /// Leaves this region, which was just opened, open on this node until `other` is gone from it: it says what is in the other.
+    pub(crate) fn stay_with(&self, other: &Region) {
+        if let Some(opening) = &self.opening
+            && self.runtime.keep_while(other.id, self.id)
+        {
+            opening.is_kept.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses while threads of this node have some of the region pinned by address, or some range of it locked for good: closing it
+    /// would take that from them. For those who close regions by dropping them.
+    ///
+    /// # Errors
+    /// [`RegionError::InUse`].
+    pub fn check_unused(&self) -> Result<(), RegionError> {
+        if self.runtime.is_region_used(self.id) {
+            return Err(RegionError::InUse { name: self.name().to_owned() });
+        }
+        Ok(())
     }
 
     /// The name it was opened by.
@@ -100,7 +157,8 @@ impl Region {
     }
 
     /// Its first byte, for plain loads and stores. They are the caller's to order; a page that cannot be had raises SIGBUS.
-    /// Valid while any clone of this region lives.
+    /// Valid while any clone of this region lives. Who touches it after that may still find the region, while other nodes
+    /// have it; once it is gone, its addresses are those of nothing, and raise SIGSEGV.
     pub fn as_ptr(&self) -> *mut u8 {
         self.mapping.app_pointer()
     }

@@ -32,6 +32,8 @@ fn four_nodes_lose_and_double_nothing() {
             let started = Instant::now();
             // Large enough to keep nodes apart at first, small enough to be exhausted in a long run.
             let heap = heap(&mesh, protocol, 8 << 20);
+            // Before the threads: what they leave in the slots stays as long as this has them open.
+            let mut player = Player::new(&mesh, &heap, 0, None);
             std::thread::scope(|scope| {
                 for thread in 1..THREADS {
                     let (mesh, heap) = (&mesh, &heap);
@@ -42,7 +44,6 @@ fn four_nodes_lose_and_double_nothing() {
                     });
                 }
             });
-            let mut player = Player::new(&mesh, &heap, 0, None);
             (0..OPERATIONS).for_each(|_| player.step());
             player.finish();
             let done = heap.stats().unwrap();

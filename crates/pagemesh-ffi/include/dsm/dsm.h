@@ -93,8 +93,13 @@ void *dsm_get_allocation(int index);
 void *dsm_region(const char *name, size_t bytes, const dsm_region_options_t *options);
 
 /*
- * This node is done with a region: calls take its address no more, and the program must not touch it any more. Opening it again is
- * possible. In this version the memory is given back by dsm_finalize.
+ * This node is done with a region: calls take its address no more, and the program must not touch it any more. One call ends all that
+ * dsm_region returned for it here. The node goes on serving its pages to others. When every node that opened the region has closed it, or is lost, it
+ * is gone: memory and addresses are free on all nodes, touching them raises SIGSEGV, and dsm_region makes a new region of that name, all zeros.
+ * A node that opens it before the last has closed it gets it as it is. Locks belong to no region, and stay as they are.
+ *
+ * DSM_ERROR_INVALID: dsm_region did not return this, or it is closed. DSM_ERROR_BUSY, and nothing is closed: threads of this node have some of it
+ * pinned, or ranges of it locked.
  */
 int dsm_region_close(void *base);
 

@@ -182,6 +182,11 @@ impl Node {
                 assert_eq!(self.twins.remove(&key(page)), writable, "what is written has a twin");
             }
             Action::UnmapRegion(region) => self.rights.retain(|(of, _), _| *of != region.0),
+            Action::ForgetRegion(region) => {
+                self.rights.retain(|(of, _), _| *of != region.0);
+                self.twins.retain(|(of, _)| *of != region.0);
+                self.marked.retain(|(of, _)| *of != region.0);
+            }
             _ => {}
         }
     }

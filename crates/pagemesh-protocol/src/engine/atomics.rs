@@ -59,6 +59,10 @@ impl Engine {
         out: &mut Actions,
     ) {
         assert!(operation.word < crate::atomic::WORDS_OF_PAGE, "a page has no word {}", operation.word);
+        if self.is_gone(page.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         assert!(self.pages.local(page).is_some(), "an atomic operation on a page that is not mapped");
         assert!(!self.is_entry(page.region), "an atomic operation on a page of an entry region");
         self.atomic(ticket, page, operation, out);

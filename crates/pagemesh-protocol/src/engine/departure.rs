@@ -38,6 +38,7 @@ impl Engine {
             | Wait::Pieces { .. }
             | Wait::AtomicHome { .. }
             | Wait::Region
+            | Wait::RegionClose
             | Wait::Leave
             | Wait::SemaphoreAnswer(_) => {}
         }
@@ -71,7 +72,7 @@ impl Engine {
             | Wait::Home { asked, .. }
             | Wait::Atomic { asked, .. }
             | Wait::AtomicHome { asked, .. } => Some(asked),
-            Wait::Region | Wait::Meeting => Some(NodeId::COORDINATOR),
+            Wait::Region | Wait::RegionClose | Wait::Meeting => Some(NodeId::COORDINATOR),
             Wait::Pieces { root, .. } => Some(root),
             wait => self.home_of_wait(wait),
         };

@@ -111,6 +111,16 @@ impl Entry {
         self.stamps[region.index()] = (spec.protocol == Protocol::Entry).then(Stamps::new);
     }
 
+    /// The region is gone.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        if let Some(stamps) = self.stamps.get_mut(region.index()) {
+            *stamps = None;
+        }
+        self.held.retain(|held| held.turn.range.region != region);
+        self.line.retain(|turn| turn.range.region != region);
+        self.orphans.retain(|orphan| orphan.range.region != region);
+    }
+
     /// Ranges that are held, calls in line, and ranges of lost writers.
     pub(super) fn load(&self) -> (usize, usize, usize) {
         (self.held.len(), self.line.len(), self.orphans.len())
@@ -251,6 +261,10 @@ impl Engine {
         waits: bool,
         out: &mut Actions,
     ) {
+        if self.is_gone(range.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         let master = self.check_range(range).expect("the caller has checked the range");
         let since = self.entry.of(range.region).map_or(0, |known| known.least(range.start, range.end()));
         self.tickets.begin(ticket, Wait::Range { range, since });
@@ -276,6 +290,9 @@ impl Engine {
         piece: ByteRange,
         out: &mut Actions,
     ) -> Result<(), Failure> {
+        if self.is_gone(piece.region) {
+            return Err(Failure::RegionClosed);
+        }
         let master = self.check_range(piece).expect("the caller has checked the range");
         assert!(piece.bytes <= limits::RANGE_PIECE_BYTES, "{piece:?} is more than one message carries");
         let message = Message::RangeWrite { range: piece, ticket };

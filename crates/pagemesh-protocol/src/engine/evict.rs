@@ -35,6 +35,9 @@ impl Engine {
     /// # Panics
     /// When the page does not exist here.
     pub fn on_evict(&mut self, page: PageAddress, out: &mut Actions) {
+        if self.is_gone(page.region) {
+            return;
+        }
         let local = self.pages.local(page).expect("a page is evicted from a region that is mapped");
         let wanted = local.pending.is_some() || self.must_wait(page, Access::Write);
         let home = self.pages.home(page).ok().flatten().filter(|home| self.live.contains(*home));

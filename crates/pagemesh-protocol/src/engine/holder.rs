@@ -23,6 +23,10 @@ impl Engine {
         purpose: Purpose,
         out: &mut Actions,
     ) {
+        if self.is_gone(page.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         if self.map_entry_page(page, out) {
             out.push(Action::Complete { ticket, outcome: Outcome::Done });
             return;

@@ -39,7 +39,7 @@ use super::pages::{DirectoryState, LocalPage};
 use super::release::{NO_SUCH_INTERVAL, NOT_RELEASE, Waiting};
 use super::{Engine, Handled};
 use crate::action::{Action, Actions};
-use crate::ids::{Access, NodeId, PageAddress, PageState, RequestId};
+use crate::ids::{Access, NodeId, PageAddress, PageState, RegionId, RequestId};
 use crate::limits;
 use crate::message::Message;
 use std::collections::BTreeMap;
@@ -107,6 +107,18 @@ pub(super) struct Lending {
 impl Lending {
     pub(super) fn is_quiet(&self) -> bool {
         self.passed.is_empty() && self.lent.values().all(|loan| loan.stage == Stage::Lent)
+    }
+
+    /// The region is gone. Returns the requests for it that owners were to answer.
+    pub(super) fn forget_region(&mut self, region: RegionId) -> Vec<Waiting> {
+        let of = |page: PageAddress| page.region == region;
+        self.lent.retain(|page, _| !of(*page));
+        self.offers = self.lent.values().filter(|loan| loan.stage == Stage::Offered).count();
+        self.owned.retain(|page, _| !of(*page));
+        self.owed.retain(|page| !of(*page));
+        let (over, rest) = std::mem::take(&mut self.passed).into_iter().partition(|passed| of(passed.page));
+        self.passed = rest;
+        over
     }
 
     /// Whether this node keeps the page for another home.

@@ -17,6 +17,7 @@ mod entry;
 mod evict;
 mod first_touch;
 mod foresight;
+mod gone;
 mod holder;
 mod home;
 mod lending;
@@ -382,6 +383,26 @@ impl Engine {
         self.settle(out);
     }
 
+    /// The application has closed a region that it was given by one [`Outcome::Region`]. When every node has closed it as often as it was given it,
+    /// the region goes. `ticket` completes when the coordinator has counted it: whoever synchronises with the caller after that and opens the
+    /// region does not find it open because of this node.
+    pub fn on_region_close(&mut self, ticket: Ticket, region: RegionId, out: &mut Actions) {
+        self.region_close(ticket, region, out);
+        self.settle(out);
+    }
+
+    /// As [`on_region_close`](Engine::on_region_close), when nobody waits for the coordinator to count.
+    pub fn on_region_abandon(&mut self, region: RegionId, out: &mut Actions) {
+        self.region_abandon(region, out);
+        self.settle(out);
+    }
+
+    /// The answer to [`Action::ForgetRegion`]: the region's addresses are free here.
+    pub fn on_region_forgotten(&mut self, region: RegionId, out: &mut Actions) {
+        self.region_forgotten_here(region, out);
+        self.settle(out);
+    }
+
     /// The application is done with the shared memory. `ticket` completes when it is on every node, so that pages stay
     /// reachable until then.
     pub fn on_leave(&mut self, ticket: Ticket, out: &mut Actions) {
@@ -438,6 +459,10 @@ impl Engine {
     }
 
     fn handle(&mut self, from: NodeId, message: &Message, out: &mut Actions) -> Handled {
+        if message.about().is_some_and(|region| self.is_gone(region)) {
+            self.late(from, message, out);
+            return Ok(());
+        }
         self.check_has_pages(message)?;
         match *message {
             Message::PageRequest { page, request, access } => {
@@ -558,6 +583,12 @@ impl Engine {
                 self.region_answered(from, region, round, mapped, out)
             }
             Message::RegionDrop { region, round } => self.region_dropped(from, region, round, out),
+            Message::RegionClose { ticket, region } => self.region_closed(from, ticket, region, out),
+            Message::RegionClosed { ticket } => {
+                self.conclude(from, Some(NodeId::COORDINATOR), ticket, Wait::RegionClose, Outcome::Done, out)
+            }
+            Message::RegionGone { region } => self.region_gone(from, region, out),
+            Message::RegionForgotten { region } => self.region_forgotten(from, region, out),
             Message::RegionReady { ticket, region, spec } => {
                 self.region_ready(from, ticket, region, spec, out)
             }

@@ -219,6 +219,14 @@ impl Notices {
         self.written.iter().map(|written| written.by_page.len()).sum()
     }
 
+    /// The region is gone: who wrote what there is of no use.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        for written in &mut self.written {
+            written.by_page.retain(|first, _| first.region != region);
+            written.by_interval.retain(|(_, first)| first.region != region);
+        }
+    }
+
     /// A new interval of this node, in which it wrote `pages`, which are in order. Returns its number.
     pub(super) fn close(&mut self, pages: &[PageAddress]) -> u64 {
         let own = self.node.index();

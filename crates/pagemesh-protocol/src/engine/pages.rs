@@ -63,6 +63,7 @@ impl LocalPage {
 
 #[derive(Clone, Debug)]
 pub(super) struct Region {
+    pub(super) id: RegionId,
     pub(super) spec: RegionSpec,
     local: Sparse<u32>,
     directory: Directory,
@@ -78,6 +79,8 @@ pub(super) struct Region {
     /// Its pages exist here. At the coordinator they do only when all have mapped the region: nobody was given it before, and what
     /// was relied on could not be given up.
     is_open: bool,
+    /// How often the application was given it and has not closed it since.
+    openings: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +103,7 @@ impl Pages {
         let settled_late = spec.placement == Placement::FirstTouch;
         let release_pages = if spec.protocol == Protocol::Release { spec.pages } else { 0 };
         self.regions[region.index()] = Some(Region {
+            id: region,
             spec,
             local: Sparse::new(spec.pages),
             directory: Directory::new(entries),
@@ -108,6 +112,7 @@ impl Pages {
             expected: Sparse::new(release_pages),
             relied_on: false,
             is_open,
+            openings: 0,
         });
     }
 
@@ -117,14 +122,27 @@ impl Pages {
         }
     }
 
+    /// The region that is mapped here in the place of `region`, if it is another.
+    pub(super) fn in_place_of(&self, region: RegionId) -> Option<RegionId> {
+        let found = self.regions.get(region.index())?.as_ref()?;
+        (found.id != region).then_some(found.id)
+    }
+
+    fn numbered(&self, region: RegionId) -> Option<&Region> {
+        self.regions.get(region.index())?.as_ref().filter(|found| found.id == region)
+    }
+
+    fn numbered_mut(&mut self, region: RegionId) -> Option<&mut Region> {
+        self.regions.get_mut(region.index())?.as_mut().filter(|found| found.id == region)
+    }
+
     fn region(&self, page: PageAddress) -> Option<&Region> {
-        let region = self.regions.get(page.region.index())?.as_ref();
-        region.filter(|region| region.is_open && page.page < region.spec.pages)
+        self.numbered(page.region).filter(|region| region.is_open && page.page < region.spec.pages)
     }
 
     /// The region of `page`, to be changed: something about the page is to be kept in mind.
     fn region_mut(&mut self, page: PageAddress) -> &mut Region {
-        let region = self.regions[page.region.index()].as_mut();
+        let region = self.numbered_mut(page.region);
         let region = region.expect("the region was checked when the event came in");
         region.relied_on = true;
         region
@@ -132,30 +150,50 @@ impl Pages {
 
     /// All have mapped the region.
     pub(super) fn open(&mut self, region: RegionId) {
-        if let Some(Some(region)) = self.regions.get_mut(region.index()) {
+        if let Some(region) = self.numbered_mut(region) {
             region.is_open = true;
         }
     }
 
-    /// The application was given the region.
+    /// Others were given the region.
     pub(super) fn rely_on(&mut self, region: RegionId) {
-        if let Some(Some(region)) = self.regions.get_mut(region.index()) {
+        if let Some(region) = self.numbered_mut(region) {
             region.relied_on = true;
         }
     }
 
+    /// The application was given the region, once more.
+    pub(super) fn opened(&mut self, region: RegionId) {
+        if let Some(region) = self.numbered_mut(region) {
+            region.openings += 1;
+        }
+    }
+
+    /// The application has closed the region once; false when it did not have it.
+    pub(super) fn closed(&mut self, region: RegionId) -> bool {
+        let openings = self.numbered_mut(region).map(|region| &mut region.openings);
+        let Some(openings) = openings.filter(|openings| **openings > 0) else { return false };
+        *openings -= 1;
+        true
+    }
+
+    /// Whether the application has the region.
+    pub(super) fn has_opened(&self, region: RegionId) -> bool {
+        self.numbered(region).is_some_and(|region| region.openings > 0)
+    }
+
     /// Whether something would be lost with the region.
     pub(super) fn is_relied_on(&self, region: RegionId) -> bool {
-        matches!(self.regions.get(region.index()), Some(Some(region)) if region.relied_on)
+        self.numbered(region).is_some_and(|region| region.relied_on)
     }
 
     pub(super) fn spec(&self, region: RegionId) -> Option<RegionSpec> {
-        Some(self.regions.get(region.index())?.as_ref()?.spec)
+        Some(self.numbered(region)?.spec)
     }
 
     /// The protocol of a region that is mapped here.
     pub(super) fn protocol_of(&self, region: RegionId) -> Option<Protocol> {
-        Some(self.regions.get(region.index())?.as_ref()?.spec.protocol)
+        Some(self.numbered(region)?.spec.protocol)
     }
 
     /// The protocol of a page that exists here.

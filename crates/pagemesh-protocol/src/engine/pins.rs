@@ -32,7 +32,7 @@
 use super::tickets::{Purpose, Wait};
 use super::{Engine, EngineConfig};
 use crate::action::{Action, Actions, Failure, Outcome};
-use crate::ids::{Access, PageAddress, PageState, Ticket};
+use crate::ids::{Access, PageAddress, PageState, RegionId, Ticket};
 
 /// Names a pin, which may hold many pages; the caller chooses a name that it never used before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -97,6 +97,11 @@ impl Pins {
             last_wait: PinWait(0),
             expired: PinWait(0),
         }
+    }
+
+    /// The region is gone, and its pins are over.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        self.pinned.retain(|pinned| pinned.page.region != region);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -185,6 +190,10 @@ impl Engine {
         access: Access,
         out: &mut Actions,
     ) {
+        if self.is_gone(page.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         if self.pins.pinned.len() >= self.pins.bound {
             let failure = Failure::Limit("more pages are pinned than one node may have pinned at a time");
             out.push(Action::Complete { ticket, outcome: Outcome::Failed(failure) });

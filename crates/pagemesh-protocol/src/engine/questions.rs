@@ -13,6 +13,10 @@ use crate::message::Message;
 
 impl Engine {
     pub(super) fn owner_query(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
+        if self.is_gone(page.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         let (asked, homeless) = self.who_tells(page);
         self.tickets.begin(ticket, Wait::Owner { page, asked });
         if !self.live.contains(asked) {
@@ -47,6 +51,10 @@ impl Engine {
     }
 
     pub(super) fn home_query(&mut self, ticket: Ticket, page: PageAddress, out: &mut Actions) {
+        if self.is_gone(page.region) {
+            out.push(Action::Complete { ticket, outcome: Outcome::Failed(Failure::RegionClosed) });
+            return;
+        }
         let (asked, homeless) = self.who_tells(page);
         if !homeless {
             out.push(Action::Complete { ticket, outcome: Outcome::Home(Some(asked)) });

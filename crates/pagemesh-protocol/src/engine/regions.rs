@@ -3,6 +3,11 @@
 //! The coordinator proposes an address; every node maps the region there or says that the address is taken; then the
 //! coordinator proposes the next, or, when the address was asked for, refuses. A node that has mapped a region serves
 //! as a home of it at once, so that a faster node's requests find it ready.
+//!
+//! The coordinator counts how often each node was given a region; a node that is done with one says RegionClose for each time, and goes on
+//! serving its part of the region to others. When no node has the region any more, the coordinator says RegionGone to all. Each forgets all
+//! about it (`gone.rs`), frees its addresses and answers RegionForgotten. Only when the last has answered are the place, the name and the
+//! addresses given out again. A lost node counts as one that has closed and forgotten.
 
 use super::locks::Caller;
 use super::planted::Planted;
@@ -14,11 +19,14 @@ use crate::limits;
 use crate::message::Message;
 use crate::placement::{Placement, Protocol};
 use crate::region::RegionSpec;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 const NOT_COORDINATOR: &str = "this node is not the coordinator";
 const NOT_FROM_COORDINATOR: &str = "it is not the coordinator";
 const NO_MASTER: &str = "the pages of an entry region have one home";
 const RELIED_ON: &str = "the region is in use here";
+const NOT_GIVEN: &str = "it has not been given the region";
 
 /// Whether it is an entry region in which nobody is the home of all pages.
 fn lacks_master(spec: &RegionSpec) -> bool {
@@ -33,16 +41,71 @@ enum Phase {
     Ready,
     /// Given up.
     Dropped,
+    /// Every node has closed it. These have not said yet that they have forgotten it.
+    Going { missing: NodeSet },
+    /// Forgotten by all: its place, its name and its addresses are free.
+    Gone,
 }
 
 /// A region as the coordinator knows it.
 #[derive(Clone, Debug, Hash)]
 struct Agreement {
+    id: RegionId,
     spec: RegionSpec,
     /// The address was asked for: there is no other round.
     fixed: bool,
     phase: Phase,
     waiting: Vec<Caller>,
+    /// How often each node was given it and has not closed it since.
+    openings: Openings,
+}
+
+/// How often each node has a region open: in the order of the nodes, and with room for all from the start, since others open a region while
+/// this node's faults, which must not allocate, are served.
+#[derive(Clone, Debug, Hash)]
+struct Openings(Vec<(NodeId, u32)>);
+
+impl Openings {
+    fn of(nodes: u16) -> Openings {
+        Openings(Vec::with_capacity(nodes as usize))
+    }
+
+    fn place(&self, node: NodeId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&node, |(other, _)| *other)
+    }
+
+    fn add(&mut self, node: NodeId) {
+        match self.place(node) {
+            Ok(place) => self.0[place].1 += 1,
+            Err(place) => self.0.insert(place, (node, 1)),
+        }
+    }
+
+    /// False when the node has none.
+    fn take(&mut self, node: NodeId) -> bool {
+        let Ok(place) = self.place(node) else { return false };
+        self.0[place].1 -= 1;
+        if self.0[place].1 == 0 {
+            self.0.remove(place);
+        }
+        true
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.0.retain(|(other, _)| *other != node);
+    }
+}
+
+impl Agreement {
+    /// Where it is, or may be, in each node's addresses.
+    fn addresses(&self) -> Option<Range<u64>> {
+        let is_there = !matches!(self.phase, Phase::Dropped | Phase::Gone);
+        is_there.then(|| addresses(&self.spec))
+    }
+}
+
+fn addresses(spec: &RegionSpec) -> Range<u64> {
+    spec.address..spec.address.saturating_add(spec.pages.saturating_mul(4096))
 }
 
 #[derive(Clone, Debug, Default, Hash)]
@@ -50,32 +113,97 @@ pub(super) struct Agreements {
     regions: Vec<Agreement>,
     /// Those who wait for a region that nobody has created yet.
     early: Vec<(Caller, RegionSpec)>,
+    /// Calls that want to create what stands in the way of a region that goes: they are seen to when it is gone.
+    deferred: Vec<(Caller, RegionSpec)>,
+    /// Places whose regions are gone, in that order.
+    free: VecDeque<usize>,
     next_address: u64,
     /// Proposals to this node that its caller has not mapped yet.
     proposed: Vec<(RegionId, u16, RegionSpec)>,
     /// The first round of each region that was not proposed to this node yet. A round is proposed once, so that the caller's
     /// answer to it cannot be taken for the answer to another proposal.
-    rounds: Vec<u32>,
+    rounds: Vec<(RegionId, u32)>,
+    /// Regions that this node was told are gone, by their numbers, until a number is used again.
+    gone: BTreeSet<RegionId>,
+    /// Those of them whose addresses are not free here yet.
+    forgetting: Vec<RegionId>,
 }
 
 impl Agreements {
     /// The next free range for `pages` pages, after a gap of `gap` bytes.
     fn propose(&mut self, pages: u64, gap: u64) -> Option<u64> {
+        let bytes = pages.checked_mul(4096)?;
         let start = self.next_address.max(limits::REGION_BASE).checked_add(gap)?;
-        let end =
-            start.checked_add(pages.checked_mul(4096)?)?.checked_next_multiple_of(limits::REGION_ALIGN)?;
-        if end > limits::REGION_END {
-            return None;
-        }
+        let (start, end) = fit(start, bytes).or_else(|| self.first_gap(bytes))?;
         self.next_address = end;
         Some(start)
+    }
+
+    /// The lowest range for `bytes` bytes that no region has; used when the addresses were gone through once.
+    fn first_gap(&self, bytes: u64) -> Option<(u64, u64)> {
+        if self.free.is_empty() {
+            return None;
+        }
+        let mut taken: Vec<Range<u64>> = self.regions.iter().filter_map(Agreement::addresses).collect();
+        taken.sort_unstable_by_key(|range| range.start);
+        let mut found = fit(limits::REGION_BASE, bytes)?;
+        for range in taken {
+            if range.start < found.1 && found.0 < range.end {
+                found = fit(range.end.checked_next_multiple_of(limits::REGION_ALIGN)?, bytes)?;
+            }
+        }
+        Some(found)
+    }
+
+    /// The region is gone.
+    pub(super) fn forget_proposals(&mut self, region: RegionId) {
+        self.proposed.retain(|(other, ..)| *other != region);
+    }
+
+    /// Whether `region` is gone, so that what is said about it is late.
+    pub(super) fn is_gone(&self, region: RegionId) -> bool {
+        self.gone.contains(&region)
+    }
+
+    /// The place and the number of the next region.
+    fn next_place(&mut self) -> Option<(usize, RegionId)> {
+        if self.regions.len() < limits::REGIONS {
+            let place = self.regions.len();
+            return Some((place, RegionId(place as u16)));
+        }
+        let place = self.free.pop_front()?;
+        Some((place, self.regions[place].id.next_in_place()))
+    }
+
+    /// The agreement on `region`, if that is the one in its place.
+    fn numbered(&mut self, region: RegionId) -> Option<&mut Agreement> {
+        self.regions.get_mut(region.index()).filter(|agreement| agreement.id == region)
+    }
+
+    /// Whether a new region would meet one that is on its way out.
+    fn must_wait(&self, wanted: &RegionSpec) -> bool {
+        let meets = |going: &Agreement| {
+            let (new, old) = (addresses(wanted), addresses(&going.spec));
+            let overlaps = wanted.address != 0 && new.start < old.end && old.start < new.end;
+            going.spec.name == wanted.name || overlaps
+        };
+        self.regions
+            .iter()
+            .any(|agreement| matches!(agreement.phase, Phase::Going { .. }) && meets(agreement))
     }
 
     /// Regions, calls that wait for one, and proposals that are not mapped yet.
     pub(super) fn load(&self) -> (usize, usize, usize) {
         let waiting: usize = self.regions.iter().map(|agreement| agreement.waiting.len()).sum();
-        (self.regions.len(), waiting + self.early.len(), self.proposed.len())
+        let regions = self.regions.iter().filter(|agreement| agreement.phase != Phase::Gone).count();
+        (regions, waiting + self.early.len() + self.deferred.len(), self.proposed.len())
     }
+}
+
+/// The range of `bytes` bytes from `start` on, up to where the next can begin.
+fn fit(start: u64, bytes: u64) -> Option<(u64, u64)> {
+    let end = start.checked_add(bytes)?.checked_next_multiple_of(limits::REGION_ALIGN)?;
+    (end <= limits::REGION_END).then_some((start, end))
 }
 
 impl Engine {
@@ -109,18 +237,21 @@ impl Engine {
             return Err(NO_MASTER);
         }
         let caller = Caller { node: from, ticket };
+        let is_here =
+            |agreement: &Agreement| matches!(agreement.phase, Phase::Agreeing { .. } | Phase::Ready);
         let known = self
             .agreements
             .regions
             .iter()
-            .position(|agreement| agreement.phase != Phase::Dropped && agreement.spec.name == spec.name);
+            .position(|agreement| is_here(agreement) && agreement.spec.name == spec.name);
         match known {
             Some(index) => self.region_known(index, caller, create, spec, out),
-            None if create => self.region_new(caller, spec, out),
-            None if self.agreements.early.len() >= limits::TICKETS => {
+            None if create && !self.agreements.must_wait(&spec) => self.region_new(caller, spec, out),
+            None if self.agreements.early.len() + self.agreements.deferred.len() >= limits::TICKETS => {
                 let refusal = RegionRefusal::Exhausted;
                 self.send(from, Message::RegionRefused { ticket, refusal }, out);
             }
+            None if create => self.agreements.deferred.push((caller, spec)),
             None => match self.lost_node() {
                 Some(node) => self.send(from, Message::RegionBroken { ticket, node }, out),
                 None => self.agreements.early.push((caller, spec)),
@@ -159,7 +290,8 @@ impl Engine {
         match refusal {
             Some(refusal) => self.send(caller.node, Message::RegionRefused { ticket, refusal }, out),
             None if agreement.phase == Phase::Ready => {
-                let region = RegionId(index as u16);
+                agreement.openings.add(caller.node);
+                let region = agreement.id;
                 self.send(caller.node, Message::RegionReady { ticket, region, spec }, out);
             }
             None if agreement.waiting.len() >= limits::WAITING_FOR_ONE_REGION => {
@@ -177,7 +309,8 @@ impl Engine {
             return;
         }
         let fixed = spec.address != 0;
-        let possible = spec.pages <= limits::REGION_PAGES && self.agreements.regions.len() < limits::REGIONS;
+        let room = self.agreements.regions.len() < limits::REGIONS || !self.agreements.free.is_empty();
+        let possible = spec.pages <= limits::REGION_PAGES && room;
         let address = if fixed { Some(spec.address) } else { self.agreements.propose(spec.pages, 0) };
         let (Some(address), true) = (address, possible) else {
             let refusal = RegionRefusal::Exhausted;
@@ -191,9 +324,14 @@ impl Engine {
             waiting.extend(matches.then_some(*early));
             !matches
         });
-        let region = RegionId(self.agreements.regions.len() as u16);
+        let (place, region) = self.agreements.next_place().expect("there was room");
         let phase = Phase::Agreeing { round: 0, missing: self.live };
-        self.agreements.regions.push(Agreement { spec, fixed, phase, waiting });
+        let openings = Openings::of(self.config.nodes);
+        let agreement = Agreement { id: region, spec, fixed, phase, waiting, openings };
+        match self.agreements.regions.get_mut(place) {
+            Some(gone) => *gone = agreement,
+            None => self.agreements.regions.push(agreement),
+        }
         self.tell_everyone(Message::RegionMap { region, round: 0, spec }, out);
     }
 
@@ -214,7 +352,11 @@ impl Engine {
         if from != NodeId::COORDINATOR {
             return Err(NOT_FROM_COORDINATOR);
         }
-        if region.index() >= limits::REGIONS || spec.pages == 0 || !spec.address.is_multiple_of(4096) {
+        let in_place =
+            |(other, ..): &(RegionId, u16, RegionSpec)| *other != region && other.index() == region.index();
+        let is_taken =
+            self.pages.in_place_of(region).is_some() || self.agreements.proposed.iter().any(in_place);
+        if is_taken || spec.pages == 0 || !spec.address.is_multiple_of(4096) {
             return Err("there can be no such region");
         }
         if matches!(spec.placement, Placement::Single(node) if node.get() >= self.config.nodes) {
@@ -227,11 +369,14 @@ impl Engine {
             return Err(RELIED_ON);
         }
         let rounds = &mut self.agreements.rounds;
-        if rounds.get(region.index()).is_some_and(|next| u32::from(round) < *next) {
+        let first =
+            rounds.get(region.index()).filter(|(other, _)| *other == region).map_or(0, |(_, next)| *next);
+        if u32::from(round) < first {
             return Err("the round of the region was proposed before");
         }
-        rounds.resize(rounds.len().max(region.index() + 1), 0);
-        rounds[region.index()] = u32::from(round) + 1;
+        rounds.resize(rounds.len().max(region.index() + 1), (region, 0));
+        rounds[region.index()] = (region, u32::from(round) + 1);
+        self.agreements.gone.remove(&region);
         if self.pages.spec(region).is_some() && self.planted(Planted::KeepOldAddress) {
             self.send(from, Message::RegionMapped { region, round, mapped: true }, out);
             return Ok(());
@@ -276,8 +421,7 @@ impl Engine {
             return Err(NOT_COORDINATOR);
         }
         let few_enough = usize::from(self.planted(Planted::RegionReadyEarly));
-        let agreement =
-            self.agreements.regions.get_mut(region.index()).ok_or("no such region was proposed")?;
+        let agreement = self.agreements.numbered(region).ok_or("no such region was proposed")?;
         let Phase::Agreeing { round: current, missing } = agreement.phase else { return Ok(()) };
         if round != current {
             return Ok(());
@@ -294,7 +438,11 @@ impl Engine {
             agreement.phase = Phase::Ready;
             let spec = agreement.spec;
             self.pages.open(region);
-            for Caller { node, ticket } in std::mem::take(&mut agreement.waiting) {
+            let waiting = std::mem::take(&mut agreement.waiting);
+            for Caller { node, .. } in &waiting {
+                agreement.openings.add(*node);
+            }
+            for Caller { node, ticket } in waiting {
                 self.send(node, Message::RegionReady { ticket, region, spec }, out);
             }
         } else {
@@ -362,6 +510,12 @@ impl Engine {
             return Err("this region is not mapped here");
         }
         self.pages.rely_on(region);
+        if self.tickets.wait(ticket) == Wait::Region {
+            self.pages.opened(region);
+        } else {
+            // The call has given up: what it was given goes back.
+            self.send(NodeId::COORDINATOR, Message::RegionClose { ticket, region }, out);
+        }
         self.conclude(
             from,
             Some(NodeId::COORDINATOR),
@@ -372,16 +526,123 @@ impl Engine {
         )
     }
 
+    /// The application is done with one opening of a region.
+    pub(super) fn region_close(&mut self, ticket: Ticket, region: RegionId, out: &mut Actions) {
+        if self.pages.closed(region) && self.live.contains(NodeId::COORDINATOR) {
+            self.tickets.begin(ticket, Wait::RegionClose);
+            self.send(NodeId::COORDINATOR, Message::RegionClose { ticket, region }, out);
+        } else {
+            out.push(Action::Complete { ticket, outcome: Outcome::Done });
+        }
+    }
+
+    /// As `region_close`; the answer is to a call that nobody makes.
+    pub(super) fn region_abandon(&mut self, region: RegionId, out: &mut Actions) {
+        if self.pages.closed(region) {
+            let ticket = Ticket::new(u16::MAX, 0);
+            self.send(NodeId::COORDINATOR, Message::RegionClose { ticket, region }, out);
+        }
+    }
+
+    pub(super) fn region_closed(
+        &mut self,
+        from: NodeId,
+        ticket: Ticket,
+        region: RegionId,
+        out: &mut Actions,
+    ) -> Handled {
+        if self.config.node != NodeId::COORDINATOR {
+            return Err(NOT_COORDINATOR);
+        }
+        let agreement = self.agreements.numbered(region).ok_or(NOT_GIVEN)?;
+        if !agreement.openings.take(from) {
+            return Err(NOT_GIVEN);
+        }
+        self.send(from, Message::RegionClosed { ticket }, out);
+        self.drop_if_closed(region, out);
+        Ok(())
+    }
+
+    /// Has all nodes forget a region that none has any more.
+    fn drop_if_closed(&mut self, region: RegionId, out: &mut Actions) {
+        let live = self.live;
+        let agreement = self.agreements.numbered(region).expect("checked by the caller");
+        if agreement.phase == Phase::Ready && agreement.openings.0.is_empty() {
+            agreement.phase = Phase::Going { missing: live };
+            self.tell_everyone(Message::RegionGone { region }, out);
+        }
+    }
+
+    pub(super) fn region_gone(&mut self, from: NodeId, region: RegionId, out: &mut Actions) -> Handled {
+        if from != NodeId::COORDINATOR {
+            return Err(NOT_FROM_COORDINATOR);
+        }
+        if self.pages.spec(region).is_none() {
+            return Err("this region is not mapped here");
+        }
+        if self.pages.has_opened(region) {
+            return Err(RELIED_ON);
+        }
+        self.agreements.gone.insert(region);
+        self.agreements.forgetting.push(region);
+        self.forget_region(region, out);
+        out.push(Action::ForgetRegion(region));
+        Ok(())
+    }
+
+    pub(super) fn region_forgotten_here(&mut self, region: RegionId, out: &mut Actions) {
+        let forgetting = &mut self.agreements.forgetting;
+        if let Some(place) = forgetting.iter().position(|other| *other == region) {
+            forgetting.swap_remove(place);
+            self.send(NodeId::COORDINATOR, Message::RegionForgotten { region }, out);
+        }
+    }
+
+    pub(super) fn region_forgotten(&mut self, from: NodeId, region: RegionId, out: &mut Actions) -> Handled {
+        if self.config.node != NodeId::COORDINATOR {
+            return Err(NOT_COORDINATOR);
+        }
+        match self.agreements.numbered(region).map(|agreement| agreement.phase) {
+            Some(Phase::Going { missing }) if missing.contains(from) => {
+                self.await_forgotten(region, missing.without(from), out);
+                Ok(())
+            }
+            _ => Err("it was not told to forget the region"),
+        }
+    }
+
+    /// Those who are `missing` have still to forget the region. When nobody is, its place is free, and so is what it had.
+    fn await_forgotten(&mut self, region: RegionId, missing: NodeSet, out: &mut Actions) {
+        let agreement = self.agreements.numbered(region).expect("checked by the caller");
+        if !missing.is_empty() {
+            agreement.phase = Phase::Going { missing };
+            return;
+        }
+        agreement.phase = Phase::Gone;
+        self.agreements.free.push_back(region.index());
+        for (Caller { node, ticket }, spec) in std::mem::take(&mut self.agreements.deferred) {
+            self.region_wanted(node, ticket, true, spec, out).expect("it was checked when it came");
+        }
+    }
+
     /// What the coordinator does about agreements when a node is lost: those under way cannot be reached any more.
     pub(super) fn mend_agreements(&mut self, lost: NodeId, out: &mut Actions) {
         let mut told: Vec<Caller> = self.agreements.early.drain(..).map(|(caller, _)| caller).collect();
+        self.agreements.deferred.retain(|(caller, _)| caller.node != lost);
         for index in 0..self.agreements.regions.len() {
             let agreement = &mut self.agreements.regions[index];
+            let region = agreement.id;
             agreement.waiting.retain(|caller| caller.node != lost);
-            if let Phase::Agreeing { round, .. } = agreement.phase {
-                agreement.phase = Phase::Dropped;
-                told.append(&mut agreement.waiting);
-                self.tell_everyone(Message::RegionDrop { region: RegionId(index as u16), round }, out);
+            agreement.openings.forget(lost);
+            match agreement.phase {
+                Phase::Agreeing { round, .. } => {
+                    agreement.phase = Phase::Dropped;
+                    told.append(&mut agreement.waiting);
+                    self.tell_everyone(Message::RegionDrop { region, round }, out);
+                }
+                Phase::Ready => self.drop_if_closed(region, out),
+                Phase::Going { missing } => self.await_forgotten(region, missing.without(lost), out),
+                Phase::Dropped | Phase::Gone => {}
             }
         }
         for Caller { node, ticket } in told {

@@ -52,13 +52,14 @@
 
 use super::coherence::Request;
 use super::foresight::Foresight;
+use super::gone::Forgotten;
 use super::lending::{Lending, Passage};
 use super::notices::{Notices, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
 use super::planted::{Planted, swap_twin};
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
-use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId};
+use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId};
 use crate::limits;
 use crate::message::Message;
 use crate::placement::Protocol;
@@ -138,6 +139,28 @@ impl Release {
         let before = self.waiting.len();
         self.waiting.retain(|waiting| waiting.page != page || !unwanted(&waiting.request));
         before - self.waiting.len()
+    }
+
+    /// The region is gone. Returns the requests of this home that were for it.
+    pub(super) fn forget_region(&mut self, region: RegionId) -> Vec<Forgotten> {
+        let of = |page: PageAddress| page.region == region;
+        self.notices.forget_region(region);
+        self.dirty.retain(|page| !of(*page));
+        let mut over = self.lending.forget_region(region);
+        over.extend(self.waiting.iter().filter(|waiting| of(waiting.page)).copied());
+        self.waiting.retain(|waiting| !of(waiting.page));
+        over.into_iter().map(|Waiting { request, .. }| (request.node, request.id)).collect()
+    }
+
+    /// What was said that a request needs is of no use any more.
+    pub(super) fn forget_needs(&mut self, from: NodeId, request: RequestId) {
+        self.needs.retain(|need| (need.from, need.request) != (from, request));
+    }
+
+    /// Counts anew how many of the pages that are written have twins: all whose home is another.
+    pub(super) fn count_twins(&mut self, is_home: impl Fn(PageAddress) -> bool) {
+        self.twins = self.dirty.iter().filter(|page| !is_home(**page)).count();
+        self.kept = self.kept.min(self.twins);
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -55,6 +55,8 @@ pub(super) enum Wait {
     Range { range: ByteRange, since: u64 },
     /// A region.
     Region,
+    /// The coordinator, to count that a region was closed.
+    RegionClose,
     /// All others, to be done too.
     Leave,
 }

@@ -20,7 +20,7 @@ use super::planted::Planted;
 use super::tickets::Wait;
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Outcome};
-use crate::ids::{Access, NodeId, PageAddress, PageState, RequestId, Ticket};
+use crate::ids::{Access, NodeId, PageAddress, PageState, RegionId, RequestId, Ticket};
 use crate::limits;
 use crate::message::Message;
 
@@ -66,6 +66,12 @@ impl Uses {
 
     pub(super) fn demands_in_all(&self) -> usize {
         self.demands.len()
+    }
+
+    /// The region is gone.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        self.in_use.retain(|page| page.region != region);
+        self.demands.retain(|demand| demand.page.region != region);
     }
 
     fn demands_on(&self, page: PageAddress) -> usize {

@@ -76,11 +76,11 @@ impl Engine {
             (ticket, wait).hash(hasher);
         }
         u32::MAX.hash(hasher);
-        for (index, region) in pages.regions.iter().enumerate() {
+        for region in &pages.regions {
             let region = region.as_ref();
             region.map(|region| region.spec).hash(hasher);
             if let Some(region) = region {
-                self.hash_pages(RegionId(index as u16), region, hasher);
+                self.hash_pages(region.id, region, hasher);
             }
         }
         // Only whether a page is in it counts, and how often.

@@ -3,7 +3,8 @@
 use super::{asked, completed, node};
 use pagemesh_protocol::{
     Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, BarrierId, Engine, EngineConfig,
-    LockId, Message, NodeId, Outcome, PageAddress, PageState, Placement, Protocol, RegionSpec, Ticket,
+    LockId, Message, NodeId, Outcome, PageAddress, PageState, Placement, Protocol, RegionId, RegionSpec,
+    Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -138,6 +139,9 @@ impl Mesh {
                 Action::MapRegion { region, round, .. } => {
                     self.act(from.get(), |engine, out| engine.on_region_mapped(region, round, true, out));
                 }
+                Action::ForgetRegion(region) => {
+                    self.act(from.get(), |engine, out| engine.on_region_forgotten(region, out));
+                }
                 Action::Postpone => self.act(from.get(), Engine::on_postponed),
                 _ => {}
             }
@@ -207,6 +211,11 @@ impl Mesh {
         let ticket = self.ticket();
         self.act(number, |engine, out| engine.on_region_open(ticket, create, spec, out));
         ticket
+    }
+
+    pub(crate) fn closes(&mut self, number: u16, region: RegionId) {
+        let ticket = self.ticket();
+        self.act(number, |engine, out| engine.on_region_close(ticket, region, out));
     }
 
     pub(crate) fn asks_owner(&mut self, number: u16, page: PageAddress) -> Ticket {

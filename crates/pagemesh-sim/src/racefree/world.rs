@@ -327,7 +327,9 @@ impl World {
                     pages[region.index()] = vec![fresh; spec.pages as usize];
                     self.event(node, |engine, out| engine.on_region_mapped(region, round, true, out))?;
                 }
-                Action::UnmapRegion(_) | Action::Departed(_) => return Err(format!("unexpected {action:?}")),
+                Action::UnmapRegion(_) | Action::ForgetRegion(_) | Action::Departed(_) => {
+                    return Err(format!("unexpected {action:?}"));
+                }
                 ref on_page => self.change_page(node, on_page, load)?,
             }
         }

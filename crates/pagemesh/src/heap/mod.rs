@@ -154,6 +154,8 @@ impl Heap {
         // Where regions are agreed on: a home that is lost takes the more along the more heaps it is the home of.
         let options = RegionOptions::new(words * 8).placement(Placement::Single(NodeId::COORDINATOR));
         let tables = mesh.region(&format!("{TABLES}{}", region.id().0), options)?;
+        // Who allocates may close the heap long before the region goes.
+        tables.stay_with(&region);
         let nodes = mesh.nodes();
         let is_release = region.protocol() == Protocol::Release;
         let lock = |home: usize| mesh.lock(LOCKS | u64::from(region.id().0) << 16 | home as u64);

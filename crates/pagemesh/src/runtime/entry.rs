@@ -8,7 +8,7 @@ use super::{Held, ROOM_BYTES, Runtime, lock};
 use crate::stats::count;
 use crate::{Departure, RangeError, Region};
 use pagemesh_memory::PAGE_BYTES;
-use pagemesh_protocol::{Access, ByteRange, Failure, PageAddress, PageState, Ticket};
+use pagemesh_protocol::{Access, ByteRange, Failure, PageAddress, PageState, RegionId, Ticket};
 use std::collections::VecDeque;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -48,6 +48,13 @@ impl HeldRange {
 pub(super) struct Ranges {
     held: Vec<HeldRange>,
     copied: usize,
+}
+
+impl Ranges {
+    /// Whether some thread has locked some of the region.
+    pub(super) fn uses(&self, region: RegionId) -> bool {
+        self.held.iter().any(|held| held.range.region == region)
+    }
 }
 
 fn about(region: &Region, range: ByteRange) -> String {

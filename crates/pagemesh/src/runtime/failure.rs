@@ -60,6 +60,7 @@ impl CallFailure {
                 let (node, how) = lost(node);
                 AccessError::PeerLost { region, page, node, how }
             }
+            CallFailure::Failed(Failure::RegionClosed) => AccessError::RegionClosed { region },
             CallFailure::Failed(_) | CallFailure::Mapping => AccessError::Mapping { region, page },
             CallFailure::TimedOut(after) | CallFailure::Unanswered(after) => {
                 AccessError::TimedOut { region, page, node: runtime.asked_node(address), after }
@@ -99,6 +100,9 @@ impl CallFailure {
                 SyncError::SemaphoreMismatch { what, first, this: first }
             }
             CallFailure::Failed(Failure::Limit(bound)) => SyncError::Limit { what, bound },
+            CallFailure::Failed(Failure::RegionClosed) => {
+                SyncError::Limit { what, bound: "its region is closed" }
+            }
             CallFailure::Failed(_) | CallFailure::Mapping => {
                 SyncError::Limit { what, bound: "the answer made no sense" }
             }

@@ -99,6 +99,10 @@ pub(crate) struct Runtime {
     failures: Mutex<Failures>,
     /// Mappings that are to be dropped where no lock is held.
     retired: Mutex<Vec<Arc<Mapping>>>,
+    /// Regions that are gone, with their mappings, until the service thread has freed their addresses.
+    forgotten: Mutex<Vec<(RegionId, Option<Arc<Mapping>>)>>,
+    /// Regions that stay open here until others are gone, each after the one that it stays for.
+    companions: Mutex<Vec<(RegionId, RegionId)>>,
     /// Demands wait until threads have touched the pages that they were given.
     postponed: AtomicBool,
     pinning: pins::Pinning,
@@ -187,6 +191,8 @@ impl Runtime {
             departed: Condvar::new(),
             failures: Mutex::default(),
             retired: Mutex::default(),
+            forgotten: Mutex::default(),
+            companions: Mutex::default(),
             postponed: AtomicBool::new(false),
             pinning: pins::Pinning::new(config.pin_deadline),
             ranges: Mutex::default(),
@@ -562,11 +568,73 @@ impl Runtime {
         match outcome {
             Ok(Outcome::Region { region, spec }) => {
                 let mapping = lock(&self.shard).mapping(region).ok_or_else(closed)?;
-                Ok(Region::new(self.clone(), mapping, region, spec))
+                Ok(Region::opened(self.clone(), mapping, region, spec))
             }
             Ok(_) => unreachable!("a region is opened by being given one"),
             Err(failed) => Err(failed.into_region_error(self, &spec)),
         }
+    }
+
+    /// Gives back what [`open_region`](Runtime::open_region) was given. Waits until the coordinator knows, so that who synchronises with this
+    /// thread afterwards and opens the region does not meet it because of this node. When it does not answer, it is slow or about to
+    /// be lost, and there is nobody to tell.
+    pub(crate) fn close_region(&self, region: RegionId) {
+        if self.is_inherited() || lock(&self.shard).is_closed() {
+            return;
+        }
+        let closed =
+            self.call(self.fault_timeout, |engine, ticket, out| engine.on_region_close(ticket, region, out));
+        if let Err(why) = closed {
+            tracing::debug!(
+                region = region.0,
+                ?why,
+                "the coordinator was not heard to count a closed region"
+            );
+        }
+    }
+
+    /// Whether threads of this node have some of the region pinned or locked in a way that outlives their handles of it.
+    pub(crate) fn is_region_used(&self, region: RegionId) -> bool {
+        !self.is_inherited() && (self.pinning.uses(region) || lock(&self.ranges).uses(region))
+    }
+
+    /// Has this node keep an opening of `companion` until `region` is gone, though nobody holds it. False when it keeps one already.
+    pub(crate) fn keep_while(&self, region: RegionId, companion: RegionId) -> bool {
+        let mut companions = lock(&self.companions);
+        let is_new = !companions.contains(&(region, companion));
+        if is_new {
+            companions.push((region, companion));
+        }
+        is_new
+    }
+
+    /// Closes what was kept for a region that is gone.
+    fn close_companions(&self, region: RegionId) {
+        let over: Vec<_> = lock(&self.companions).extract_if(.., |(of, _)| *of == region).collect();
+        for (_, companion) in over {
+            self.event(|engine, out| engine.on_region_abandon(companion, out));
+        }
+    }
+
+    /// Frees the addresses of regions that are gone, and says so. True when some are still in use by a call that is about to end.
+    fn free_forgotten(&self) -> bool {
+        let mut kept = Vec::new();
+        // Not in the loop's head, which would hold the lock: whoever adds to it has that of the shard.
+        let forgotten = std::mem::take(&mut *lock(&self.forgotten));
+        for (region, mapping) in forgotten {
+            match mapping.map(Arc::try_unwrap) {
+                Some(Err(used)) => kept.push((region, Some(used))),
+                freed => {
+                    drop(freed);
+                    // Before: a region that comes next is not to meet them.
+                    self.close_companions(region);
+                    self.event(|engine, out| engine.on_region_forgotten(region, out));
+                }
+            }
+        }
+        let some_left = !kept.is_empty();
+        lock(&self.forgotten).append(&mut kept);
+        some_left
     }
 
     pub(crate) fn wait_departure(&self, timeout: Duration) -> Option<Departure> {
@@ -630,6 +698,7 @@ impl Runtime {
         self.switch.close_all();
         drop(mappings);
         drop(std::mem::take(&mut *lock(&self.retired)));
+        drop(std::mem::take(&mut *lock(&self.forgotten)));
     }
 }
 

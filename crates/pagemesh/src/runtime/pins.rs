@@ -109,6 +109,14 @@ impl Pinning {
     }
 }
 
+impl Pinning {
+    /// Whether some of the region is pinned by its address, or by a system call.
+    pub(super) fn uses(&self, region: RegionId) -> bool {
+        lock(&self.records).iter().any(|record| record.region == region)
+            || lock(&self.calls).iter().any(|call| call.region == region)
+    }
+}
+
 /// The calling thread, as a holder of pins.
 fn this_thread() -> PinHolder {
     PinHolder(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() as u64)
@@ -311,7 +319,7 @@ impl Runtime {
         let shard = lock(&self.shard);
         let (id, mapping) = shard.mapping_at(address, bytes)?;
         let spec = shard.engine.region(id)?;
-        Some(crate::Region::new(self.clone(), mapping, id, spec))
+        Some(crate::Region::found(self.clone(), mapping, id, spec))
     }
 }
 

@@ -34,6 +34,9 @@ const FIRST_TOUCH: Duration = Duration::from_micros(15);
 /// prctl(2)).
 const TIMER_SLACK: u64 = 1000;
 
+/// How soon the service thread looks again whether the last call that has the mapping of a region which is gone has ended.
+const AWAIT_LAST_USE: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 enum ColdEvent {
     Message(NodeId, View, Message),
@@ -146,7 +149,9 @@ pub(super) fn serve(runtime: &Runtime, nice: Option<i32>) {
             std::thread::sleep(FIRST_TOUCH);
             runtime.event(Engine::on_postponed);
         }
+        let again = runtime.free_forgotten().then_some(AWAIT_LAST_USE);
         let until_deadline = runtime.expire_pins();
+        let until_deadline = again.into_iter().chain(until_deadline).min();
         if let Err(error) = runtime.switch.wait_service(until_deadline, &mut receiver) {
             tracing::error!(%error, "cannot wait for the peers any more; treating them all as lost");
             runtime.switch.close_all();

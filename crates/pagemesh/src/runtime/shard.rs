@@ -94,9 +94,9 @@ impl Shard {
             let offset = address.checked_sub(mapping.base());
             offset.is_some_and(|offset| offset <= mapping.bytes() && bytes <= mapping.bytes() - offset)
         };
-        self.mappings.iter().enumerate().find_map(|(index, mapping)| {
+        self.mappings.iter().find_map(|mapping| {
             let mapping = mapping.as_ref().filter(|mapping| holds(mapping))?;
-            Some((RegionId(index as u16), mapping.clone()))
+            Some((RegionId(mapping.key().0 as u16), mapping.clone()))
         })
     }
 
@@ -208,6 +208,13 @@ impl Shard {
                     self.ahead.forget_region(region);
                     let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
                     lock(&runtime.retired).extend(mapping);
+                }
+                Action::ForgetRegion(region) => {
+                    self.ahead.forget_region(region);
+                    self.twins.forget_region(region);
+                    let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
+                    lock(&runtime.forgotten).push((region, mapping));
+                    runtime.switch.wake_service();
                 }
                 Action::Departed(node) => {
                     let mut departures = lock(&runtime.departures);

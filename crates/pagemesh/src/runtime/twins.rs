@@ -4,7 +4,7 @@ use pagemesh_memory::diff::patch;
 use pagemesh_memory::{
     DIFF_MOST, Diff, DiffBytes, DiffScratch, PAGE_BYTES, PageBytes, ServiceView, Twin, TwinPool,
 };
-use pagemesh_protocol::{PageAddress, limits};
+use pagemesh_protocol::{PageAddress, RegionId, limits};
 use std::collections::HashMap;
 
 /// Pages that are pinned for writing keep their twins beyond those that the engine counts. Any page that is lent may have marks.
@@ -82,6 +82,12 @@ impl Twins {
         if let Some((room, twin)) = self.room.as_mut().zip(self.of.remove(&page)) {
             room.pool.put(twin);
         }
+    }
+
+    /// The region is gone: its twins and marks are over.
+    pub(super) fn forget_region(&mut self, region: RegionId) {
+        let Some(Room { pool, .. }) = self.room.as_deref_mut() else { return };
+        self.of.extract_if(|page, _| page.region == region).for_each(|(_, twin)| pool.put(twin));
     }
 
     /// Stores what `diff` has to a page that is lent, and marks it.
