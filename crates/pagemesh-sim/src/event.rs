@@ -31,6 +31,7 @@ pub(crate) enum Event {
     BarrierArrive { ticket: Ticket, barrier: BarrierId, participants: u32 },
     RegionOpen { ticket: Ticket, create: bool, spec: RegionSpec },
     RegionMapped { region: RegionId, round: u16, mapped: bool },
+    RegionForgotten { region: RegionId },
     Atomic { ticket: Ticket, page: PageAddress, operation: AtomicOperation },
     AtomicGiveUp { ticket: Ticket },
     Cancel { ticket: Ticket },

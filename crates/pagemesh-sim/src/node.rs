@@ -55,13 +55,14 @@ pub(crate) struct Call {
     pub(crate) caller: Caller,
 }
 
-/// A proposal that this node has not mapped yet.
+/// A proposal that this node has not mapped yet, or a region that it has not forgotten yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proposal {
     pub(crate) at: u64,
     pub(crate) region: RegionId,
     pub(crate) round: u16,
-    pub(crate) spec: RegionSpec,
+    /// `None` when it is a region to be forgotten.
+    pub(crate) spec: Option<RegionSpec>,
 }
 
 /// One simulated process.

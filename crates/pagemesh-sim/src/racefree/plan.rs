@@ -179,8 +179,8 @@ impl Plan {
             impatience: if random.chance(30) { 20 } else { 0 },
             pins: if random.chance(50) { random.between(1, 60) as u32 } else { 0 },
             death,
-            weights: (0..links).map(|_| [1, 8, 64][random.index(3)]).collect(),
-            thread_weight: [2, 16, 64][random.index(3)],
+            weights: (0..links).map(|_| [1, 64, 4096][random.index(3)]).collect(),
+            thread_weight: [2, 16, 64, 1024][random.index(4)],
             lend_after: [0, 1, 1, 2][random.index(4)],
             foresees: random.chance(75),
         }

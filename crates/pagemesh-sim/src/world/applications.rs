@@ -155,7 +155,9 @@ impl World {
             // The others of a barrier count on this thread.
             Wanted::Barrier(_) | Wanted::Leave => false,
         };
-        let impatient = may_cancel && self.schedule.chance(self.config.faults.cancel_percent);
+        // A region whose creator gives up goes again, and whoever only attaches to it would wait for ever.
+        let creates = matches!(self.threads[index].plan.front(), Some(Step::Open { create: true, .. }));
+        let impatient = may_cancel && self.schedule.chance(self.config.faults.cancel_percent) && !creates;
         let deadline = if impatient || timed && !self.config.has_losses() {
             let timing = self.config.timing;
             let span = PATIENCE * (timing.delay_us + timing.jitter_us + timing.think_us);

@@ -101,6 +101,7 @@ impl World {
             Event::RegionMapped { region, round, mapped } => {
                 engine.on_region_mapped(region, round, mapped, out);
             }
+            Event::RegionForgotten { region } => engine.on_region_forgotten(region, out),
             Event::Atomic { ticket, page, operation } => engine.on_atomic(ticket, page, operation, out),
             Event::AtomicGiveUp { ticket } => engine.on_atomic_give_up(ticket, out),
             Event::Cancel { ticket } => engine.on_cancel(ticket, out),

@@ -270,8 +270,11 @@ impl World {
 
     fn map_region(&mut self, index: usize) -> Result<(), Breach> {
         let Some(proposal) = self.nodes[index].proposals.pop_front() else { return Ok(()) };
-        let mapped = self.nodes[index].map_region(proposal.region, proposal.spec);
-        self.truth.add(proposal.region, proposal.spec.pages);
+        let Some(spec) = proposal.spec else {
+            return self.feed(index, Event::RegionForgotten { region: proposal.region });
+        };
+        let mapped = self.nodes[index].map_region(proposal.region, spec);
+        self.truth.add(proposal.region, spec.pages);
         self.feed(index, Event::RegionMapped { region: proposal.region, round: proposal.round, mapped })
     }
 

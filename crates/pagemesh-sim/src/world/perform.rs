@@ -41,11 +41,17 @@ impl World {
             }
             Action::MapRegion { region, round, spec } => {
                 let at_time = self.time + self.pause(at);
-                self.nodes[at].proposals.push_back(Proposal { at: at_time, region, round, spec });
+                self.nodes[at].proposals.push_back(Proposal { at: at_time, region, round, spec: Some(spec) });
                 Ok(())
             }
             Action::UnmapRegion(region) => self.unmap_region(at, region),
-            Action::ForgetRegion(_) => unreachable!("no program of this world closes a region"),
+            Action::ForgetRegion(region) => {
+                // Calls for it were given up, and nobody else had asked for it.
+                self.nodes[at].unmap_region(region);
+                let at_time = self.time + self.pause(at);
+                self.nodes[at].proposals.push_back(Proposal { at: at_time, region, round: 0, spec: None });
+                Ok(())
+            }
             Action::Atomic { page, operation, requester, ticket, answer } => {
                 self.operate(at, page, operation, (requester, ticket, answer))
             }
