@@ -1,12 +1,14 @@
 //! What every suite stands on: nodes that go through the same cases in step, and the baselines beside them.
 
 use crate::machine;
-use crate::plan::Plan;
+use crate::plan::{Plan, Suite};
 use crate::raw::{self, BarrierMember, BulkReader, Pinger};
 use crate::report::{Baseline, Figure, Measured, Run, Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
-use pagemesh::{Barrier, Config, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice};
+use pagemesh::{
+    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Transport,
+};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -98,9 +100,28 @@ pub(crate) trait Case {
 }
 
 impl Ground {
+    /// What messages to the next node go through.
+    fn transport(&self) -> String {
+        let next = (self.mesh.node().index() + 1) % self.mesh.nodes();
+        match self.mesh.link(NodeId::new(next as u16)) {
+            Some(LinkKind::Ring) => "shared memory".to_owned(),
+            Some(LinkKind::Tcp(_)) => "TCP".to_owned(),
+            None => "none".to_owned(),
+        }
+    }
+
     /// Joins the mesh that the environment names, and sets the baselines up.
     pub(crate) fn join(plan: Plan) -> Result<Ground> {
-        let mesh = Mesh::join(Config::from_env()?.spin(plan.mode.spin()))?;
+        let mut config = Config::from_env()?.spin(plan.mode.spin());
+        if std::env::var_os("PAGEMESH_TRANSPORT").is_none() {
+            // As the baselines.
+            config = config.transport(Transport::Tcp);
+        }
+        if plan.suite == Suite::Fault {
+            // Each page is to be missed by itself.
+            config = config.read_ahead(false);
+        }
+        let mesh = Mesh::join(config)?;
         let (node, nodes) = (mesh.node().index(), mesh.nodes());
         if nodes != plan.nodes {
             bail!("{} nodes were to measure, and there are {nodes}", plan.nodes);
@@ -211,7 +232,7 @@ impl Ground {
             mode: self.plan.mode,
             nodes: self.mesh.nodes(),
             pager: self.mesh.pager().kind.to_string(),
-            transport: std::env::var("PAGEMESH_TRANSPORT").unwrap_or_else(|_| "TCP".to_owned()),
+            transport: self.transport(),
             load_before,
             load_after: machine::load(),
             figures,
