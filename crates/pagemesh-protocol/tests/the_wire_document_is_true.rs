@@ -37,7 +37,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
     let (region, round, node) = (RegionId(0x0102), 0x0102, node(7));
     let (access, interval) = (Access::Write, 0x0102_0304_0506_0708);
     let range = ByteRange { region, start: interval, bytes: 0x0102 };
-    vec![
+    let mut all = vec![
         Message::PageRequest { page, request, access },
         Message::Data { page, request, access },
         Message::Grant { page, request, access, zero: true },
@@ -101,6 +101,23 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::LendReply { page, taken: true },
         Message::CallIn { page },
         Message::Return { page, interval },
+        Message::RangeAcquire { range, ticket, access, waits: false, since: interval },
+        Message::RangeGrant { region, ticket, stamp: interval, died: Some(node) },
+        Message::RangeBusy { region, ticket },
+        Message::RangeRelease { range, ticket, unused: true },
+        Message::RangeBytes { range, ticket },
+        Message::RangePart { region, ticket, next: interval },
+        Message::RangeMore { range, ticket, since: interval },
+        Message::RangeWrite { range, ticket },
+        Message::Goodbye,
+        Message::Leaving,
+    ];
+    all.extend(full_of_objects(ticket, node));
+    all
+}
+
+fn full_of_objects(ticket: Ticket, node: pagemesh_protocol::NodeId) -> Vec<Message> {
+    vec![
         Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
         Message::RwGrant { lock: RW, ticket, died: Some(node) },
         Message::RwBusy { lock: RW, ticket },
@@ -121,16 +138,6 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::ConditionWoken { condition: CONDITION, ticket },
         Message::ConditionCancel { condition: CONDITION, ticket },
         Message::ConditionWithdrawn { condition: CONDITION, ticket },
-        Message::RangeAcquire { range, ticket, access, waits: false, since: interval },
-        Message::RangeGrant { region, ticket, stamp: interval, died: Some(node) },
-        Message::RangeBusy { region, ticket },
-        Message::RangeRelease { range, ticket, unused: true },
-        Message::RangeBytes { range, ticket },
-        Message::RangePart { region, ticket, next: interval },
-        Message::RangeMore { range, ticket, since: interval },
-        Message::RangeWrite { range, ticket },
-        Message::Goodbye,
-        Message::Leaving,
     ]
 }
 
