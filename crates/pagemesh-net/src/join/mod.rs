@@ -11,7 +11,7 @@
 //! it, so that two jobs cannot be mixed up. It is no secret and no proof of anything: who can reach the listener can
 //! join. Listeners are therefore on loopback unless another address is asked for.
 //!
-//! Then each two nodes find out whether they share a host, and with it memory: [`same_host`].
+//! Then each two nodes find out whether they share a host, and with it memory: `same_host.rs`.
 //!
 //! Anything else that connects is dropped or refused, with a warning in the log, and delays nobody. The byte layout of
 //! every message is in [`message`].
