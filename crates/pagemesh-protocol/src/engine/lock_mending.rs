@@ -92,8 +92,14 @@ impl Engine {
             self.suspend(lock);
         }
         self.locks.tries.retain(|tries| tries.caller.node != lost);
+        // It was to answer these, though it has passed the token on since and is in no chain any more.
+        let unanswered = self.locks.tries.extract_if(.., |tries| tries.asked.node == lost);
+        let unanswered: Vec<(LockId, Caller)> = unanswered.map(|tries| (tries.lock, tries.caller)).collect();
         self.locks.mends.cut.retain(|(one, other)| *one != lost && *other != lost);
         self.start_mends(out);
+        for (lock, caller) in unanswered {
+            self.try_again(lock, vec![caller], out);
+        }
     }
 
     /// From now on the lock waits until it was found out where its token is; from the beginning, when that is under way already.

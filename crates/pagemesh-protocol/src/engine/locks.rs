@@ -86,7 +86,7 @@ pub(super) struct Lock {
 pub(super) struct Try {
     pub(super) lock: LockId,
     pub(super) caller: Caller,
-    asked: Caller,
+    pub(super) asked: Caller,
 }
 
 #[derive(Clone, Debug)]
