@@ -807,9 +807,9 @@ impl Message {
         )
     }
 
-    /// The region whose pages or ranges the message is about; `None` where it is about none, and where the message is part of the agreement on a region.
-    pub(crate) const fn about(&self) -> Option<RegionId> {
-        match self {
+    /// The page that the message is about.
+    pub const fn page(&self) -> Option<PageAddress> {
+        match *self {
             Message::PageRequest { page, .. }
             | Message::Data { page, .. }
             | Message::Grant { page, .. }
@@ -838,7 +838,17 @@ impl Message {
             | Message::Lend { page, .. }
             | Message::LendReply { page, .. }
             | Message::CallIn { page }
-            | Message::Return { page, .. } => Some(page.region),
+            | Message::Return { page, .. } => Some(page),
+            _ => None,
+        }
+    }
+
+    /// The region whose pages or ranges the message is about; `None` where it is about none, and where the message is part of the agreement on a region.
+    pub(crate) const fn about(&self) -> Option<RegionId> {
+        if let Some(page) = self.page() {
+            return Some(page.region);
+        }
+        match self {
             Message::Wrote { first, .. } => Some(first.region),
             Message::RangeAcquire { range, .. }
             | Message::RangeRelease { range, .. }

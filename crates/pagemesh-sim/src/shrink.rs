@@ -3,7 +3,7 @@
 
 use crate::breach::Breach;
 use crate::config::{Config, FaultPlan};
-use crate::program::{Operation, Pattern, Program};
+use crate::program::{Operation, Pattern, Program, Step};
 use crate::random::Random;
 use crate::run::{Failed, Options, run_config};
 use crate::trace::TraceMode;
@@ -64,7 +64,7 @@ impl Search {
 
     /// Keeps `candidate` if it fails in the same way, under its own schedule or another.
     fn keep(&mut self, mut candidate: Config) -> bool {
-        if candidate == self.best {
+        if candidate == self.best || !is_sound(&candidate) {
             return false;
         }
         for attempt in 0..SCHEDULES {
@@ -268,8 +268,43 @@ impl Search {
     }
 }
 
+/// Whether somebody creates each region that others attach to: these would wait for ever otherwise, which is no fault of an engine.
+fn is_sound(config: &Config) -> bool {
+    let steps = || config.programs.iter().flat_map(|program| &program.operations).flat_map(|o| &o.steps);
+    let created = |wanted: usize| {
+        steps().any(|step| matches!(*step, Step::Open { plan, create: true } if plan == wanted))
+    };
+    steps().all(|step| match *step {
+        Step::Open { plan, create: false } => created(plan),
+        _ => true,
+    })
+}
+
 fn retain(config: &mut Config, mut wanted: impl FnMut(&Operation) -> bool) {
     for program in &mut config.programs {
         program.operations.retain(&mut wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_creates_a_region_stays_as_long_as_others_attach_to_it() {
+        let mut config =
+            (0..1000).map(Config::draw).find(|config| config.threads > 1 && is_attached(config)).unwrap();
+        assert!(is_sound(&config));
+        let creates =
+            |operation: &Operation| matches!(operation.steps[..], [Step::Open { create: true, .. }]);
+        retain(&mut config, |operation| !creates(operation));
+        assert!(!is_sound(&config));
+        retain(&mut config, |operation| operation.pattern != Pattern::Open);
+        assert!(is_sound(&config));
+    }
+
+    fn is_attached(config: &Config) -> bool {
+        let mut operations = config.programs.iter().flat_map(|program| &program.operations);
+        operations.any(|operation| matches!(operation.steps[..], [Step::Open { create: false, .. }]))
     }
 }

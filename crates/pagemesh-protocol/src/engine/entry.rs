@@ -204,35 +204,21 @@ impl Engine {
         is_new
     }
 
-    /// Nobody asks for pages of entry regions, nor has anything else to say about one.
+    /// Nobody asks for pages of entry regions, nor has anything else to say about one, but who its home and its owner are.
     pub(super) fn check_has_pages(&self, message: &Message) -> Handled {
-        let (Message::PageRequest { page, .. }
-        | Message::Data { page, .. }
-        | Message::Grant { page, .. }
-        | Message::Deny { page, .. }
-        | Message::Fetch { page, .. }
-        | Message::Done { page, .. }
-        | Message::Recall { page, .. }
-        | Message::Invalidate { page }
-        | Message::InvalidateAck { page }
-        | Message::Evict { page }
-        | Message::Diff { page, .. }
-        | Message::Need { page, .. }
-        | Message::Lend { page, .. }
-        | Message::LendReply { page, .. }
-        | Message::CallIn { page }
-        | Message::Return { page, .. }
-        | Message::AtomicRequest { page, .. }
-        | Message::AtomicForward { page, .. }
-        | Message::AtomicReply { page, .. }
-        | Message::AtomicDeny { page, .. }
-        | Message::AtomicDone { page, .. }
-        | Message::AtomicCancel { page, .. }
-        | Message::AtomicWithdrawn { page, .. }) = *message
-        else {
-            return Ok(());
-        };
-        if self.is_entry(page.region) { Err(NOT_OF_THIS_PROTOCOL) } else { Ok(()) }
+        let is_question = matches!(
+            message,
+            Message::OwnerQuery { .. }
+                | Message::OwnerReply { .. }
+                | Message::HomeClaim { .. }
+                | Message::HomeNamed { .. }
+                | Message::HomeQuery { .. }
+                | Message::HomeReply { .. }
+        );
+        match message.page() {
+            Some(page) if !is_question && self.is_entry(page.region) => Err(NOT_OF_THIS_PROTOCOL),
+            _ => Ok(()),
+        }
     }
 
     fn check_range(&self, range: ByteRange) -> Result<NodeId, &'static str> {

@@ -31,8 +31,7 @@ mod trace;
 mod turns;
 
 pub use intervals::{
-    BrokenInterval, IntervalPlan, check_intervals, full_interval_plans, hunting_interval_plans,
-    small_interval_plans,
+    IntervalPlan, check_intervals, full_interval_plans, hunting_interval_plans, small_interval_plans,
 };
 pub use plan::Plan;
 pub use plans::{full_plans, hunting_plans, small_plans};
@@ -65,9 +64,9 @@ pub struct Explored {
 
 /// A guarantee that does not hold.
 #[derive(Clone, Debug)]
-pub struct Broken {
+pub struct Broken<P = Plan> {
     /// What was checked.
-    pub plan: Plan,
+    pub plan: P,
     /// What did not hold.
     pub breach: Breach,
     /// A shortest way to it, one line an event.
@@ -76,7 +75,7 @@ pub struct Broken {
     pub states: usize,
 }
 
-impl fmt::Display for Broken {
+impl<P: fmt::Display> fmt::Display for Broken<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.plan, self.breach)?;
         writeln!(f, "the shortest way there has {} events:", self.trace.len())?;
@@ -84,7 +83,7 @@ impl fmt::Display for Broken {
     }
 }
 
-impl std::error::Error for Broken {}
+impl<P: fmt::Debug + fmt::Display> std::error::Error for Broken<P> {}
 
 /// Looks at every state that `plan` can come to, but no more than `bound`.
 ///

@@ -14,37 +14,12 @@ mod search;
 
 pub use plan::{IntervalPlan, full_interval_plans, hunting_interval_plans, small_interval_plans};
 
-use super::Explored;
-use crate::breach::Breach;
+use super::{Broken, Explored};
 use local::Local;
 use pagemesh_protocol::{Action, NodeId, Protocol, RegionName, RegionSpec, Ticket, View, limits};
 use search::Search;
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Instant;
-
-/// A guarantee of a release region that does not hold.
-#[derive(Clone, Debug)]
-pub struct BrokenInterval {
-    /// What was checked.
-    pub plan: IntervalPlan,
-    /// What did not hold.
-    pub breach: Breach,
-    /// A shortest way to it, one line an event.
-    pub trace: Vec<String>,
-    /// States that were looked at before.
-    pub states: usize,
-}
-
-impl fmt::Display for BrokenInterval {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.plan, self.breach)?;
-        writeln!(f, "the shortest way there has {} events:", self.trace.len())?;
-        write!(f, "{}", self.trace.join("\n"))
-    }
-}
-
-impl std::error::Error for BrokenInterval {}
 
 /// Looks at every state that `plan` can come to, but no more than `bound`.
 ///
@@ -53,7 +28,7 @@ impl std::error::Error for BrokenInterval {}
 ///
 /// # Panics
 /// When the plan is larger than the checker's tables.
-pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Box<BrokenInterval>> {
+pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Box<Broken<IntervalPlan>>> {
     plan.check();
     let began = Instant::now();
     let mut search = Search::new(plan, start(plan));
@@ -69,7 +44,7 @@ pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Bo
         }),
         Err(found) => {
             let (trace, states) = (search.trace(&found), search.states.len());
-            Err(Box::new(BrokenInterval { plan: plan.clone(), breach: found.breach, trace, states }))
+            Err(Box::new(Broken { plan: plan.clone(), breach: found.breach, trace, states }))
         }
     }
 }
