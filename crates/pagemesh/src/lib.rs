@@ -24,7 +24,7 @@
 //! # }
 //! ```
 //!
-//! [`Heap`] allocates blocks of any size in a region, for all nodes. [`Mutex`], [`RwLock`], [`Once`] and [`AtomicU64`] have the shape of the standard
+//! [`Heap`] allocates blocks of any size in a region, for all nodes. [`Mutex`], [`RwLock`], [`Once`] and the [`Atomic`] types have the shape of the standard
 //! library's, for values in shared memory.
 //!
 //! No reference into shared memory is ever made: another node may write there at any time. [`SharedSlice`] copies values
@@ -72,7 +72,10 @@ pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};
 pub use region::{Region, RegionOptions};
 pub use runtime::FaultTrace;
 pub use semaphore::Semaphore;
-pub use shared::{AtomicU64, LockError, Mutex, MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use shared::{
+    Atomic, AtomicBool, AtomicI64, AtomicNumber, AtomicU64, AtomicUsize, AtomicValue, LockError, Mutex,
+    MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 pub use slice::{Plain, SharedSlice};
 pub use stats::Stats;
 pub use sync::{Barrier, Lock, LockGuard};

@@ -6,8 +6,8 @@ mod cluster;
 
 use cluster::{PATIENCE, everywhere, play, run, start_with};
 use pagemesh::{
-    AccessError, AtomicError, AtomicU64, Mesh, NodeId, PageState, Placement, Protocol, RangeError, Region,
-    RegionOptions,
+    AccessError, AtomicBool, AtomicError, AtomicI64, AtomicU64, AtomicUsize, Mesh, NodeId, PageState,
+    Placement, Protocol, RangeError, Region, RegionOptions,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,6 +56,69 @@ fn in_an_entry_region_the_word_is_locked_for_it() {
         assert!(matches!(counter.fetch_add(1), Err(AtomicError::Range(RangeError::AlreadyHeld { .. }))));
         held.unlock().unwrap();
         mesh.barrier(1).wait().unwrap();
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+#[test]
+fn a_word_can_be_a_number_with_a_sign_a_size_or_a_flag() {
+    const TEST: &str = "a_word_can_be_a_number_with_a_sign_a_size_or_a_flag";
+    const ROUNDS: i64 = 10;
+    let all = NODES * THREADS;
+    play(TEST, |mesh| {
+        for (name, protocol) in PROTOCOLS {
+            let region = page_at(&mesh, name, protocol, 1);
+            let balance = AtomicI64::new(&region, 0).unwrap();
+            let bits = AtomicUsize::new(&region, 8).unwrap();
+            let taken = AtomicBool::new(&region, 16).unwrap();
+            let (lowest, highest) =
+                (AtomicI64::new(&region, 24).unwrap(), AtomicU64::new(&region, 32).unwrap());
+            let first = std::sync::atomic::AtomicUsize::new(0);
+            let thread = std::sync::atomic::AtomicUsize::new(0);
+            on_all_threads(|| {
+                let thread = thread.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let own = mesh.node().get() as usize * THREADS + thread;
+                for _ in 0..ROUNDS {
+                    balance.fetch_sub(2).unwrap();
+                    balance.fetch_add(-1).unwrap();
+                }
+                bits.fetch_or(1 << own).unwrap();
+                let number = u32::try_from(own).unwrap();
+                lowest.fetch_min(-i64::from(number)).unwrap();
+                highest.fetch_max(number.into()).unwrap();
+                let is_first = !taken.swap(true).unwrap();
+                first.fetch_add(is_first.into(), std::sync::atomic::Ordering::Relaxed);
+            });
+            let counted = AtomicUsize::new(&region, 40).unwrap();
+            counted.fetch_add(first.into_inner()).unwrap();
+            mesh.barrier(1).wait().unwrap();
+            assert_eq!(balance.load().unwrap(), -3 * ROUNDS * i64::try_from(all).unwrap(), "{name}");
+            assert_eq!(bits.load().unwrap(), (1 << all) - 1, "{name}");
+            assert_eq!(lowest.load().unwrap(), 1 - i64::try_from(all).unwrap(), "{name}");
+            assert_eq!(highest.load().unwrap(), all as u64 - 1, "{name}");
+            assert!(taken.load().unwrap(), "{name}");
+            assert_eq!(counted.load().unwrap(), 1, "{name}: several found that nobody had been first");
+            mesh.barrier(1).wait().unwrap();
+            if mesh.node().get() == 0 {
+                bits.fetch_and(0b110).unwrap();
+                assert_eq!(bits.fetch_xor(0b011).unwrap(), 0b110, "{name}");
+                assert_eq!(bits.load().unwrap(), 0b101, "{name}");
+                // Any word but 0 is true, also one that no flag has stored.
+                AtomicU64::new(&region, 16).unwrap().store(6).unwrap();
+                assert!(taken.load().unwrap(), "{name}");
+                assert_eq!(taken.compare_exchange(false, true).unwrap(), Err(true), "{name}");
+                assert_eq!(taken.compare_exchange(true, false).unwrap(), Ok(true), "{name}");
+                assert_eq!(
+                    taken.fetch_update(|found| (!found).then_some(true)).unwrap(),
+                    Ok(false),
+                    "{name}"
+                );
+            }
+            mesh.barrier(1).wait().unwrap();
+        }
         mesh.leave().unwrap();
     });
     everywhere(|| {

@@ -17,7 +17,7 @@ mod mutex;
 mod once;
 mod rwlock;
 
-pub use atomic::AtomicU64;
+pub use atomic::{Atomic, AtomicBool, AtomicI64, AtomicNumber, AtomicU64, AtomicUsize, AtomicValue};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
