@@ -1,24 +1,31 @@
 //! The framing of a link's byte stream.
 
-use pagemesh_net::frame::{FrameBuffer, FrameError, FramePrefix, MAX_FRAME_BYTES};
+use pagemesh_net::frame::{FrameBuffer, FrameError, FramePrefix, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES};
 
 /// A frame, copied out of the buffer.
 type Copied = (Vec<u8>, Vec<u8>);
 
-/// Any byte stream is cut into the same frames however it arrives, each frame is made of the bytes that came, and a buffer never
+/// Any byte stream is cut into the same frames however it arrives, each frame is made of the bytes that came, or of what they are packed, and a buffer never
 /// holds back more than one frame. The first byte of the input says in what pieces the rest arrives.
 pub fn frame(data: &[u8]) {
     let Some((pieces, stream)) = data.split_first() else { return };
     let (whole, end) = cut(stream, usize::MAX);
     assert_eq!(cut(stream, usize::from(*pieces) + 1), (whole.clone(), end), "the pieces decide the frames");
-    let mut written = Vec::new();
+    let mut rest = stream;
     for (message, payload) in &whole {
-        let prefix = FramePrefix::new(message.len(), payload.len()).expect("a frame that came can be sent");
-        written.extend_from_slice(&prefix.encode());
-        written.extend_from_slice(message);
-        written.extend_from_slice(payload);
+        let (head, body) = rest.split_first_chunk().expect("a frame that came has a prefix");
+        let prefix = FramePrefix::decode(*head).expect("the prefix was read before");
+        assert_eq!(prefix.encode(), *head, "a prefix says more than what is read there");
+        let (frame, later) = body.split_at(prefix.message_bytes() + prefix.payload_bytes());
+        let (sent_message, sent_payload) = frame.split_at(prefix.message_bytes());
+        assert_eq!(message, sent_message, "the message is not what came");
+        if prefix.is_packed() {
+            assert!(payload.len() <= MAX_PAYLOAD_BYTES, "a payload that is too long");
+        } else {
+            assert_eq!(payload, sent_payload, "the payload is not what came");
+        }
+        rest = later;
     }
-    assert!(stream.starts_with(&written), "the frames are not what came");
 }
 
 /// The frames of `stream`, which arrives in pieces of at most `piece` bytes, and how it ended.

@@ -4,7 +4,7 @@
 //!
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | `payload_bytes` | 0..=4608 |
+//! | 0 | 4 | `payload_bytes` | 0..=4608; bit 31: the payload is packed; bit 30: the sender wants what is sent to it packed |
 //! | 4 | 2 | `message_bytes` | 1..=512 |
 //! | 6 | 2 | `mark` | 0x4D50, that is `PM` on the wire |
 //! | 8 | `message_bytes` | message | opaque |
@@ -16,6 +16,8 @@
 use std::fmt;
 
 use thiserror::Error;
+
+use crate::pack::unpack;
 
 /// Bytes of one page, the usual payload.
 pub const PAGE_BYTES: usize = 4096;
@@ -29,6 +31,10 @@ pub const MAX_PAYLOAD_BYTES: usize = PAGE_BYTES + PAGE_BYTES / 8;
 pub const MAX_FRAME_BYTES: usize = PREFIX_BYTES + MAX_MESSAGE_BYTES + MAX_PAYLOAD_BYTES;
 /// The last two bytes of every prefix.
 pub const FRAME_MARK: u16 = 0x4D50;
+/// In the field of the payload's length: it is packed.
+const PACKED: u32 = 1 << 31;
+/// In the field of the payload's length: the sender wants payloads packed that are sent to it.
+const ASKS: u32 = 1 << 30;
 /// Bytes of a link's receive buffer: one `recv(2)` can bring in 15 pages.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -60,8 +66,18 @@ pub enum FrameError {
         "frame announces a payload of {found} bytes, expected at most {MAX_PAYLOAD_BYTES}: the sender is broken or speaks another wire version"
     )]
     PayloadBytes {
-        /// The length announced, in bytes.
+        /// The length announced, in bytes, and the two bits above it.
         found: u32,
+    },
+    /// The payload is said to be packed, and is not what packing makes.
+    #[error(
+        "frame announces a packed payload of {packed_bytes} bytes that hold {announced}, and they cannot be unpacked to at most {MAX_PAYLOAD_BYTES}: the sender is broken or speaks another wire version"
+    )]
+    Packed {
+        /// Bytes on the wire.
+        packed_bytes: u32,
+        /// The length announced, in bytes.
+        announced: u16,
     },
 }
 
@@ -70,6 +86,8 @@ pub enum FrameError {
 pub struct FramePrefix {
     message_bytes: u16,
     payload_bytes: u32,
+    is_packed: bool,
+    asks: bool,
 }
 
 impl FramePrefix {
@@ -86,7 +104,7 @@ impl FramePrefix {
         if payload_bytes as usize > MAX_PAYLOAD_BYTES {
             return Err(FrameError::PayloadBytes { found: payload_bytes });
         }
-        Ok(Self { message_bytes, payload_bytes })
+        Ok(Self { message_bytes, payload_bytes, is_packed: false, asks: false })
     }
 
     /// Reads and checks a prefix that came from a peer.
@@ -100,16 +118,39 @@ impl FramePrefix {
             return Err(FrameError::BadMark { found: mark });
         }
         let message_bytes = u16::from_le_bytes([m0, m1]);
-        let payload_bytes = u32::from_le_bytes([p0, p1, p2, p3]);
-        Self::new(usize::from(message_bytes), payload_bytes as usize)
+        let found = u32::from_le_bytes([p0, p1, p2, p3]);
+        let payload_bytes = (found & !(PACKED | ASKS)) as usize;
+        let prefix = Self::new(usize::from(message_bytes), payload_bytes).map_err(|error| match error {
+            FrameError::PayloadBytes { .. } => FrameError::PayloadBytes { found },
+            other => other,
+        })?;
+        Ok(Self { is_packed: found & PACKED != 0, asks: found & ASKS != 0, ..prefix })
+    }
+
+    /// The payload is packed, and takes so many bytes on the wire.
+    #[must_use]
+    pub(crate) fn packed(self, payload_bytes: usize) -> Self {
+        Self { payload_bytes: payload_bytes as u32, is_packed: true, ..self }
+    }
+
+    /// Whether the sender wants payloads packed that are sent to it.
+    #[must_use]
+    pub fn asking(self, asks: bool) -> Self {
+        Self { asks, ..self }
     }
 
     /// The prefix as it lies on the wire.
     pub fn encode(self) -> [u8; PREFIX_BYTES] {
-        let [p0, p1, p2, p3] = self.payload_bytes.to_le_bytes();
+        let flags = if self.is_packed { PACKED } else { 0 } | if self.asks { ASKS } else { 0 };
+        let [p0, p1, p2, p3] = (self.payload_bytes | flags).to_le_bytes();
         let [m0, m1] = self.message_bytes.to_le_bytes();
         let [k0, k1] = FRAME_MARK.to_le_bytes();
         [p0, p1, p2, p3, m0, m1, k0, k1]
+    }
+
+    /// Whether the payload lies on the wire packed: how many bytes it has without that, 16 bits, and an LZ4 block.
+    pub fn is_packed(self) -> bool {
+        self.is_packed
     }
 
     /// Length of the message in bytes.
@@ -117,7 +158,7 @@ impl FramePrefix {
         usize::from(self.message_bytes)
     }
 
-    /// Length of the payload in bytes.
+    /// Length of the payload in bytes, as it lies on the wire.
     pub fn payload_bytes(self) -> usize {
         self.payload_bytes as usize
     }
@@ -133,7 +174,7 @@ impl FramePrefix {
 pub struct Frame<'a> {
     /// 1 to [`MAX_MESSAGE_BYTES`] bytes.
     pub message: &'a [u8],
-    /// Empty or [`PAGE_BYTES`] bytes.
+    /// At most [`MAX_PAYLOAD_BYTES`] bytes, unpacked.
     pub payload: &'a [u8],
 }
 
@@ -146,6 +187,9 @@ pub struct FrameBuffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Where a payload is unpacked.
+    unpacked: Box<[u8; MAX_PAYLOAD_BYTES]>,
+    peer_asks: bool,
 }
 
 impl fmt::Debug for FrameBuffer {
@@ -166,7 +210,13 @@ impl Default for FrameBuffer {
 impl FrameBuffer {
     /// An empty buffer of [`RECEIVE_BUFFER_BYTES`].
     pub fn new() -> Self {
-        Self { bytes: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        Self {
+            bytes: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            unpacked: Box::new([0; MAX_PAYLOAD_BYTES]),
+            peer_asks: false,
+        }
     }
 
     /// Where the next bytes of the stream go. Never empty once [`next_frame`](Self::next_frame) has returned `None`.
@@ -197,6 +247,11 @@ impl FrameBuffer {
         self.end - self.start
     }
 
+    /// Whether the peer said with its last frame that it wants payloads packed that are sent to it.
+    pub fn peer_asks(&self) -> bool {
+        self.peer_asks
+    }
+
     /// Takes the next complete frame. `None` when more bytes are needed.
     ///
     /// # Errors
@@ -212,8 +267,10 @@ impl FrameBuffer {
             return Ok(None);
         }
         let body = &self.bytes[self.start + PREFIX_BYTES..frame_end];
-        self.start = frame_end;
         let (message, payload) = body.split_at(prefix.message_bytes());
+        let payload = if prefix.is_packed { unpack(payload, &mut self.unpacked)? } else { payload };
+        self.start = frame_end;
+        self.peer_asks = prefix.asks;
         Ok(Some(Frame { message, payload }))
     }
 }

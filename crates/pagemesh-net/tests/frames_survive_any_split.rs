@@ -122,12 +122,31 @@ proptest! {
     ) {
         let _ = decode(&stream, pieces);
     }
+}
 
-    #[test]
-    fn a_flipped_bit_in_a_prefix_never_yields_the_same_frame(bit in 0..PREFIX_BYTES * 8) {
+#[test]
+fn a_flipped_bit_in_a_prefix_never_yields_the_same_frame() {
+    /// It asks for packed payloads, and says nothing about this frame.
+    const ASKS: usize = 30;
+    for bit in (0..PREFIX_BYTES * 8).filter(|bit| *bit != ASKS) {
         let mut stream = frame_bytes(b"message", &page(9));
         stream[bit / 8] ^= 1 << (bit % 8);
-        let frames = decode(&stream, []);
-        prop_assert_ne!(frames, Ok(vec![(b"message".to_vec(), page(9))]));
+        assert_ne!(decode(&stream, []), Ok(vec![(b"message".to_vec(), page(9))]), "bit {bit}");
     }
+}
+
+/// Every frame says anew whether its sender wants payloads packed.
+#[test]
+fn what_the_peer_asks_for_is_known_after_each_frame() {
+    let mut asking = frame_bytes(b"first", &[]);
+    asking[3] |= 1 << 6;
+    let stream = [asking, frame_bytes(b"second", &[])].concat();
+    let mut buffer = FrameBuffer::new();
+    assert!(!buffer.peer_asks());
+    buffer.space()[..stream.len()].copy_from_slice(&stream);
+    buffer.filled(stream.len());
+    assert_eq!(buffer.next_frame().unwrap().unwrap().message, b"first");
+    assert!(buffer.peer_asks());
+    assert_eq!(buffer.next_frame().unwrap().unwrap().message, b"second");
+    assert!(!buffer.peer_asks());
 }

@@ -1,7 +1,7 @@
 //! How a node finds its mesh.
 
-use crate::Transport;
 use crate::pager::PagerKind;
+use crate::{Packing, Transport};
 use pagemesh_net::JoinOptions;
 use pagemesh_protocol::limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const PAGER: &str = "PAGEMESH_PAGER";
 const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
+const PACK: &str = "PAGEMESH_PACK";
 const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
 
 /// Why a configuration is no good.
@@ -56,6 +57,7 @@ pub struct Config {
     pub(crate) pager: Option<PagerKind>,
     pub(crate) lend_after: u32,
     pub(crate) transport: Option<Transport>,
+    pub(crate) packing: Packing,
     pub(crate) foresight: bool,
     pub(crate) reads_ahead: bool,
 }
@@ -88,6 +90,7 @@ impl Config {
             pager: None,
             lend_after: limits::LEND_AFTER,
             transport: None,
+            packing: Packing::Auto,
             foresight: false,
             reads_ahead: true,
         }
@@ -101,7 +104,7 @@ impl Config {
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
     /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
-    /// `PAGEMESH_FORESIGHT`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -135,7 +138,7 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_FORESIGHT` and `PAGEMESH_SERVICE_NICE`, where they are set;
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT` and `PAGEMESH_SERVICE_NICE`, where they are set;
     /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
@@ -184,6 +187,14 @@ impl Config {
                 "" | "auto" => true,
                 "off" => false,
                 _ => return Err(ConfigError::Invalid { name: READ_AHEAD, found, wanted: "auto or off" }),
+            };
+        }
+        if let Some(found) = get(PACK) {
+            config.packing = match found.trim() {
+                "" | "auto" => Packing::Auto,
+                "on" => Packing::On,
+                "off" => Packing::Off,
+                _ => return Err(ConfigError::Invalid { name: PACK, found, wanted: "auto, on or off" }),
             };
         }
         let name = "PAGEMESH_SERVICE_NICE";
@@ -309,6 +320,14 @@ impl Config {
         self
     }
 
+    /// Whether pages and diffs are packed (LZ4) that this node sends through sockets. By default a node that finds that bytes come
+    /// slowly from a peer asks it to.
+    #[must_use]
+    pub fn packing(mut self, packing: Packing) -> Config {
+        self.packing = packing;
+        self
+    }
+
     /// In release regions, whether this node expects of its threads what they did before (no): then pages that they use in each round are
     /// fetched together after a barrier or a lock, before they ask, and pages that they write each time are writable at once.
     #[must_use]
@@ -422,6 +441,17 @@ mod tests {
         }
         let wrong = pager_setting(Some("magic".to_owned())).unwrap_err().to_string();
         assert!(wrong.contains("auto, sigbus, handler or sigsegv") && wrong.contains("magic"), "{wrong}");
+    }
+
+    #[test]
+    fn packing_is_asked_for_by_name() {
+        let single =
+            |value| Config::single().with_variables(|name| (name == PACK).then(|| String::from(value)));
+        for (value, packing) in [("auto", Packing::Auto), ("on", Packing::On), (" off ", Packing::Off)] {
+            assert_eq!(single(value).unwrap().packing, packing);
+        }
+        let error = single("zip").unwrap_err();
+        assert_eq!(error.to_string(), "PAGEMESH_PACK is \"zip\"; set it to auto, on or off");
     }
 
     #[test]

@@ -64,7 +64,9 @@ pub use error::{
 pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
-pub use pagemesh_net::{JoinError as JoinFailure, LinkKind, NoRing, Refusal as JoinRefusal, Transport};
+pub use pagemesh_net::{
+    JoinError as JoinFailure, LinkKind, NoRing, Packing, Refusal as JoinRefusal, Transport,
+};
 pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol};
 pub use pin::PinGuard;
 pub use range::RangeGuard;

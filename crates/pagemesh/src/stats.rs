@@ -23,6 +23,8 @@ macro_rules! counters {
             pub bytes_sent: u64,
             /// Bytes received from other nodes.
             pub bytes_received: u64,
+            /// Bytes that were not sent to other nodes because pages and diffs were packed.
+            pub bytes_saved: u64,
             /// Times a connection could not take at once what was to be sent.
             pub sends_blocked: u64,
         }
@@ -142,6 +144,7 @@ impl Stats {
             messages_received: self.messages_received - before.messages_received,
             bytes_sent: self.bytes_sent - before.bytes_sent,
             bytes_received: self.bytes_received - before.bytes_received,
+            bytes_saved: self.bytes_saved - before.bytes_saved,
             sends_blocked: self.sends_blocked - before.sends_blocked,
             ..self
         }

@@ -28,6 +28,8 @@ pub struct LinkCounters {
     pub frames_out: u64,
     /// Bytes the socket took.
     pub bytes_out: u64,
+    /// Bytes of payloads that were not sent because the rest says the same, packed.
+    pub bytes_saved: u64,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ pub(super) struct LinkCounts {
     pub(super) bytes_in: Count,
     pub(super) frames_out: Count,
     pub(super) bytes_out: Count,
+    pub(super) bytes_saved: Count,
 }
 
 impl LinkCounts {
@@ -45,6 +48,7 @@ impl LinkCounts {
             bytes_in: self.bytes_in.get(),
             frames_out: self.frames_out.get(),
             bytes_out: self.bytes_out.get(),
+            bytes_saved: self.bytes_saved.get(),
         }
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct Link {
     pub(super) ring: Option<RingLink>,
     pub(super) outgoing: Outgoing,
     pub(super) counts: LinkCounts,
+    /// What this node sends is to be packed, since the peer asks for that; and this node asks the peer.
+    pub(super) packs: AtomicBool,
+    pub(super) asks: AtomicBool,
     /// Nothing more may be queued.
     ended: AtomicBool,
     /// What still arrives is thrown away.
@@ -32,6 +35,8 @@ impl Link {
             ring,
             outgoing: Outgoing::new(),
             counts: LinkCounts::default(),
+            packs: AtomicBool::new(false),
+            asks: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             loss: Mutex::new(None),

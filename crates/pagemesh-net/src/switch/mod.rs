@@ -55,6 +55,7 @@ mod loss;
 mod outgoing;
 mod receiving;
 mod rings;
+mod speed;
 mod spin;
 mod wake;
 
@@ -63,7 +64,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,7 @@ pub use loss::{EnqueueError, LinkLoss, Reject};
 pub use outgoing::TX_LIMIT_BYTES;
 
 use crate::frame::FramePrefix;
+use crate::pack::Packing;
 use crate::ring::RingLink;
 use counters::SwitchCounts;
 use link::Link;
@@ -160,6 +162,7 @@ pub struct Switch {
     /// How long leaders look, and how long the service thread.
     leader_spin: Spin,
     service_spin: Spin,
+    packing: AtomicPacking,
     /// The last round of the service thread found something to do.
     served: AtomicBool,
     receiving: Mutex<Receiving>,
@@ -267,6 +270,7 @@ impl Switch {
             service_disarmed: AtomicBool::new(false),
             leader_spin: Spin::new(),
             service_spin: Spin::new(),
+            packing: AtomicPacking::default(),
             served: AtomicBool::new(false),
             counts: SwitchCounts::default(),
         })
@@ -294,6 +298,11 @@ impl Switch {
     pub fn learn_spin(&self) {
         self.leader_spin.learn();
         self.service_spin.learn();
+    }
+
+    /// Whether payloads are packed that go through sockets; [`Packing::Auto`] is the start value.
+    pub fn set_packing(&self, packing: Packing) {
+        self.packing.set(packing);
     }
 
     fn link(&self, peer: u16) -> Option<&Link> {
@@ -357,11 +366,20 @@ impl Switch {
         let mark_dirty = || {
             self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
         };
-        link.outgoing.enqueue(prefix, message, fill, mark_dirty).map_err(|queued_bytes| {
-            link.end(LinkLoss::SendQueueFull);
-            EnqueueError::Full { peer, queued_bytes }
-        })?;
+        let packs = link.ring.is_none()
+            && match self.packing.get() {
+                Packing::Auto => link.packs.load(Ordering::Relaxed),
+                Packing::On => true,
+                Packing::Off => false,
+            };
+        let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
+        let saved =
+            link.outgoing.enqueue(prefix, message, packs, fill, mark_dirty).map_err(|queued_bytes| {
+                link.end(LinkLoss::SendQueueFull);
+                EnqueueError::Full { peer, queued_bytes }
+            })?;
         link.counts.frames_out.add(1);
+        link.counts.bytes_saved.add(saved as u64);
         Ok(())
     }
 
@@ -667,6 +685,29 @@ impl Switch {
     /// How often threads of this node led, waited and were woken until now.
     pub fn counters_total(&self) -> SwitchCounters {
         self.counts.snapshot()
+    }
+}
+
+/// A [`Packing`] that any thread may change.
+#[derive(Debug, Default)]
+struct AtomicPacking(AtomicU8);
+
+impl AtomicPacking {
+    fn get(&self) -> Packing {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Packing::Auto,
+            1 => Packing::On,
+            _ => Packing::Off,
+        }
+    }
+
+    fn set(&self, packing: Packing) {
+        let value = match packing {
+            Packing::Auto => 0,
+            Packing::On => 1,
+            Packing::Off => 2,
+        };
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::net::SendFlags;
 
 use super::loss::LinkLoss;
 use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
+use crate::pack::Packer;
 use crate::ring::RingLink;
 
 /// Bytes that may wait in a link's queue. A peer that falls further behind is dropped: it has stopped receiving. As
@@ -57,19 +58,26 @@ pub(super) enum SendOutcome {
 /// The send side of one link.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    queue: Mutex<SendBuffer>,
+    queue: Mutex<Queue>,
     sending: Mutex<Sending>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    buffer: SendBuffer,
+    packer: Packer,
 }
 
 impl Outgoing {
     pub(super) fn new() -> Self {
         Self {
-            queue: Mutex::new(SendBuffer::new()),
+            queue: Mutex::new(Queue { buffer: SendBuffer::new(), packer: Packer::new() }),
             sending: Mutex::new(Sending { buffer: SendBuffer::new(), sent: 0, armed: false }),
         }
     }
 
-    /// Appends one frame; `fill` writes the payload in place. `on_queued` runs under the queue's lock.
+    /// Appends one frame; `fill` writes the payload in place, which is then packed if `packs` and that makes it shorter. `on_queued` runs
+    /// under the queue's lock. Returns how many bytes packing has saved.
     ///
     /// # Errors
     /// The number of bytes that wait already, when the limit is reached.
@@ -77,32 +85,39 @@ impl Outgoing {
         &self,
         prefix: FramePrefix,
         message: &[u8],
+        packs: bool,
         fill: impl FnOnce(&mut [u8]),
         on_queued: impl FnOnce(),
-    ) -> Result<(), usize> {
+    ) -> Result<usize, usize> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = queue.length;
+        let Queue { buffer, packer } = &mut *queue;
+        let start = buffer.length;
         if start >= TX_LIMIT_BYTES {
             return Err(start);
         }
         // In bounds: at most TX_LIMIT_BYTES are taken, and a frame has at most MAX_FRAME_BYTES.
-        let frame = &mut queue.bytes[start..start + prefix.frame_bytes()];
+        let frame = &mut buffer.bytes[start..start + prefix.frame_bytes()];
         let (head, body) = frame.split_at_mut(PREFIX_BYTES);
-        head.copy_from_slice(&prefix.encode());
         let (message_place, payload_place) = body.split_at_mut(message.len());
         message_place.copy_from_slice(message);
         if !payload_place.is_empty() {
             fill(payload_place);
         }
+        let mut sent = prefix;
+        if packs && let Some(packed) = packer.pack(payload_place) {
+            payload_place[..packed.len()].copy_from_slice(packed);
+            sent = prefix.packed(packed.len());
+        }
+        head.copy_from_slice(&sent.encode());
         // Last, so that a `fill` that panics leaves no half frame behind.
-        queue.length += prefix.frame_bytes();
+        buffer.length += sent.frame_bytes();
         on_queued();
-        Ok(())
+        Ok(prefix.frame_bytes() - sent.frame_bytes())
     }
 
     /// Bytes that wait and are not on their way yet.
     pub(super) fn queued(&self) -> usize {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).length
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).buffer.length
     }
 
     /// The right to send, or `None` while another thread has it.
@@ -128,11 +143,11 @@ impl Outgoing {
                 sending.buffer.length = 0;
                 sending.sent = 0;
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                if queue.length == 0 {
+                if queue.buffer.length == 0 {
                     on_drained();
                     return (SendOutcome::Drained, taken_bytes);
                 }
-                std::mem::swap(&mut *queue, &mut sending.buffer);
+                std::mem::swap(&mut queue.buffer, &mut sending.buffer);
             }
             let rest = &sending.buffer.bytes[sending.sent..sending.buffer.length];
             match way.take(rest) {

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventFlags};
@@ -12,8 +13,10 @@ use rustix::net::RecvFlags;
 use super::link::Link;
 use super::loss::LinkLoss;
 use super::rings::Watch;
+use super::speed::Speed;
 use super::{BELL, LEADER_WAKE, Receiver, Switch, bit};
 use crate::frame::FrameBuffer;
+use crate::pack::Packing;
 
 /// Events taken in one round. A level-triggered epoll reports the rest in the next one, in turn.
 const EVENTS_PER_ROUND: usize = 16;
@@ -31,6 +34,7 @@ const LATE_ROUNDS: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) buffer: FrameBuffer,
+    speed: Speed,
     /// `on_lost` has been called.
     reported: bool,
 }
@@ -53,7 +57,11 @@ pub(super) struct Receiving {
 impl Receiving {
     pub(super) fn new(links: &[Option<Link>]) -> Self {
         let incoming = |link: &Option<Link>| {
-            link.is_some().then(|| Incoming { buffer: FrameBuffer::new(), reported: false })
+            link.is_some().then(|| Incoming {
+                buffer: FrameBuffer::new(),
+                speed: Speed::default(),
+                reported: false,
+            })
         };
         Self {
             links: links.iter().map(incoming).collect(),
@@ -229,9 +237,14 @@ impl Receiving {
             Ok((count, _)) => {
                 link.counts.bytes_in.add(count as u64);
                 incoming.buffer.filled(count);
+                let came = incoming.speed.is_sampling().then(Instant::now);
                 if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
                     incoming.lose(switch, peer, link, why, receiver);
                 }
+                let goes_on = incoming.buffer.pending_bytes() > 0;
+                let slow = incoming.speed.came(count, goes_on, || came.unwrap_or_else(Instant::now));
+                link.asks.store(slow && switch.packing.get() == Packing::Auto, Ordering::Relaxed);
+                link.packs.store(incoming.buffer.peer_asks(), Ordering::Relaxed);
                 self.recent = peer;
             }
             // Level-triggered: what is there is reported again.

@@ -155,6 +155,7 @@ impl Runtime {
         })?;
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::with_rings(config.node, joined.streams, joined.rings).map_err(setup)?;
+        switch.set_packing(config.packing);
         match config.spin {
             Some(spin) => {
                 switch.set_spin(spin);
@@ -261,6 +262,7 @@ impl Runtime {
             stats.messages_received += link.frames_in;
             stats.bytes_sent += link.bytes_out;
             stats.bytes_received += link.bytes_in;
+            stats.bytes_saved += link.bytes_saved;
         }
         stats
     }
