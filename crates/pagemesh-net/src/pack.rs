@@ -161,6 +161,13 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_payload_is_laid_out_as_documented() {
+        // Two bytes of length. Then a letter, 294 more by going back one (4, 15 and 255 and 20 of them), and five letters as they are.
+        let packed = [0x2C, 0x01, 0x1F, b'a', 1, 0, 255, 20, 0x50, b'a', b'a', b'a', b'a', b'a'];
+        assert_eq!(unpack(&packed, &mut place()).unwrap(), [b'a'; 300]);
+    }
+
+    #[test]
     fn a_page_of_zeros_is_packed_well_and_noise_is_left_alone() {
         let mut packer = Packer::new();
         assert!(packer.pack(&[0; 4096]).unwrap().len() < 64);
