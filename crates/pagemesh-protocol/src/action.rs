@@ -34,6 +34,15 @@ pub enum Action {
         /// Whether the page is still being written.
         keep_twin: bool,
     },
+    /// Threads could write `page` without a fault until it was unmapped, earlier in this event. If they did since it was granted for
+    /// reading, report it by [`Engine::on_flushed`](crate::Engine::on_flushed) after this event; with `diff`, send what differs
+    /// from the page's twin by this message to this node, and nothing when nothing does. The twin is over.
+    Flush {
+        /// The page.
+        page: PageAddress,
+        /// Who is told, and by what message.
+        diff: Option<(NodeId, Message)>,
+    },
     /// Send `message` to another node with these bytes of this node, as they are when the action is performed.
     SendBytes {
         /// The receiver, never this node.

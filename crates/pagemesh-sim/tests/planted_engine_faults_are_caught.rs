@@ -106,6 +106,7 @@ fn guarantee(text: &str) -> &'static str {
         ("waits for ever", "no progress"),
         ("broke the protocol", "a message was refused"),
         ("panic", "a panic"),
+        ("without a twin", "an action that its description forbids"),
         ("being written", "an action that its description forbids"),
         ("one signal woke", "two woken by one signal"),
     ];

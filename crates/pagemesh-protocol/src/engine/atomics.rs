@@ -64,6 +64,10 @@ impl Engine {
             return;
         }
         assert!(self.pages.local(page).is_some(), "an atomic operation on a page that is not mapped");
+        if self.is_release(page) {
+            // What the caller has written is out before its thread waits, whoever is asked first.
+            self.release_interval(out);
+        }
         assert!(!self.is_entry(page.region), "an atomic operation on a page of an entry region");
         self.atomic(ticket, page, operation, out);
         self.settle(out);

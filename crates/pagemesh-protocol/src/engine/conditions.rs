@@ -89,7 +89,7 @@ impl Engine {
         out: &mut Actions,
     ) -> Result<(), Failure> {
         let home = sync_home(condition.0, self.config.nodes);
-        self.end_interval(out);
+        self.release_interval(out);
         if !self.live.contains(home) {
             return Err(Failure::PeerLost(home));
         }

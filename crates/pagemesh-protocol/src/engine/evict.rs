@@ -65,6 +65,9 @@ impl Engine {
         }
         out.push(Action::Unmap(page));
         self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        if self.is_tracked(page) {
+            self.flush(page, out);
+        }
     }
 }
 

@@ -89,7 +89,8 @@ impl Engine {
 
     /// The access to ask for on behalf of a thread that needs `needed`.
     pub(super) fn expected_access(&self, page: PageAddress, needed: Access) -> Access {
-        if !self.config.foresees || !self.is_release(page) || self.writes_in_place(page) {
+        let has_no_use = self.writes_in_place(page) || self.is_tracked(page);
+        if !self.config.foresees || !self.is_release(page) || has_no_use {
             return needed;
         }
         let expected = self.expected(page);
@@ -105,6 +106,9 @@ impl Engine {
 
     /// A diff of `page` was found to be empty.
     pub(super) fn unchanged(&mut self, page: PageAddress) {
+        if self.is_tracked(page) {
+            return;
+        }
         let expected = self.expected(page);
         let doublings = (expected.doublings + 1).min(DOUBLINGS_MOST);
         self.pages.set_expected(page, Page { writes_needed: 1 << doublings, doublings, ..expected }.pack());

@@ -38,6 +38,12 @@ impl Engine {
             out.push(Action::Complete { ticket, outcome: Outcome::Done });
             return;
         }
+        if local.state == PageState::Shared && self.is_tracked(page) {
+            // The kernel has taken it out of the page table, or it was asked for ahead.
+            out.push(Action::MapRead(page));
+            out.push(Action::Complete { ticket, outcome: Outcome::Done });
+            return;
+        }
         if local.state == PageState::Shared && self.is_release(page) {
             let begun = self.begin_writing(page, out);
             out.push(Action::Complete {

@@ -36,6 +36,7 @@
 
 use super::coherence::{NOT_HOME_HERE, Request};
 use super::pages::{DirectoryState, LocalPage};
+use super::planted::Planted;
 use super::release::{NO_SUCH_INTERVAL, NOT_RELEASE, Waiting};
 use super::{Engine, Handled};
 use crate::action::{Action, Actions};
@@ -181,6 +182,9 @@ impl Engine {
                 PageState::Shared if !self.is_in_use(page) && !self.pins.block(page, Access::Write) => {
                     out.push(Action::Unmap(page));
                     self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+                    if self.is_tracked(page) {
+                        self.flush(page, out);
+                    }
                     // One diff more, in which the home could come to use it.
                     habit.diffs -= 1;
                 }
@@ -437,7 +441,14 @@ impl Engine {
                 out.push(Action::Protect(page));
                 self.pages.set_local(page, LocalPage { state: PageState::Shared, ..local });
             }
-            if self.release.forget_dirty(page) {
+            let tracked = self.is_tracked(page) && local.state != PageState::Invalid;
+            if tracked && !self.planted(Planted::ReturnWithoutTwin) {
+                // Threads can write the copy that stays without a word.
+                out.push(Action::TwinWhileWritten(page));
+            }
+            // What was written without a word since the last look goes home with the page; it may never be found by another.
+            let unsaid = tracked && local.state == PageState::Shared;
+            if self.release.forget_dirty(page) || unsaid {
                 self.release.lending.owed.push(page);
             }
         }

@@ -53,7 +53,7 @@ impl Engine {
     pub fn on_meeting(&mut self, ticket: Ticket, root: NodeId, number: u64, out: &mut Actions) {
         self.tickets.begin(ticket, Wait::Meeting);
         let home = NodeId::COORDINATOR;
-        self.end_interval(out);
+        self.release_interval(out);
         if self.live.contains(home) {
             self.tell(home, out);
             self.confirm(home, out);

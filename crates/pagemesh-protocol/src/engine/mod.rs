@@ -41,6 +41,7 @@ mod stamps;
 mod tales;
 mod tickets;
 mod tokens;
+mod tracking;
 mod uses;
 #[cfg(feature = "verification")]
 mod verification;
@@ -659,6 +660,7 @@ impl Engine {
                 panic!("node {node} broke its own protocol: {what}; its message was {message:?}");
             }
         }
+        self.release.looked = false;
     }
 
     fn send(&mut self, to: NodeId, message: Message, out: &mut Actions) {

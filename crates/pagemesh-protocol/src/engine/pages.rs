@@ -3,6 +3,7 @@
 use super::coherence::NO_SUCH_PAGE;
 use super::directory::Directory;
 use super::notices::PageRun;
+use super::tracking::PageBits;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
 use crate::limits;
 use crate::placement::{Placement, Protocol};
@@ -74,6 +75,8 @@ pub(super) struct Region {
     habits: Sparse<u32>,
     /// With the release protocol, what is expected of this node's threads; `foresight.rs` says how.
     expected: Sparse<u32>,
+    /// Where the caller can tell which pages were written: those that were not when it looked last; `tracking.rs` says how.
+    pub(super) clean: Option<PageBits>,
     /// Someone has relied on it: the application was given it, or a page was asked for. From then on it stays.
     relied_on: bool,
     /// Its pages exist here. At the coordinator they do only when all have mapped the region: nobody was given it before, and what
@@ -88,11 +91,13 @@ pub(super) struct Pages {
     node: NodeId,
     nodes: u16,
     pub(super) regions: Vec<Option<Region>>,
+    /// Pages that have to be looked at, of all regions.
+    pub(super) clean: u64,
 }
 
 impl Pages {
     pub(super) fn new(node: NodeId, nodes: u16) -> Pages {
-        Pages { node, nodes, regions: Vec::with_capacity(limits::REGIONS) }
+        Pages { node, nodes, regions: Vec::with_capacity(limits::REGIONS), clean: 0 }
     }
 
     pub(super) fn add(&mut self, region: RegionId, spec: RegionSpec, is_open: bool) {
@@ -110,6 +115,7 @@ impl Pages {
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
             habits: Sparse::new(release_pages),
             expected: Sparse::new(release_pages),
+            clean: None,
             relied_on: false,
             is_open,
             openings: 0,
@@ -118,7 +124,8 @@ impl Pages {
 
     pub(super) fn remove(&mut self, region: RegionId) {
         if let Some(slot) = self.regions.get_mut(region.index()) {
-            *slot = None;
+            let gone = slot.take();
+            self.clean -= gone.and_then(|gone| gone.clean).map_or(0, |clean| clean.count());
         }
     }
 
@@ -256,7 +263,29 @@ impl Pages {
     }
 
     pub(super) fn set_local(&mut self, page: PageAddress, local: LocalPage) {
-        self.region_mut(page).local.set(page.page, local.pack());
+        let region = self.region_mut(page);
+        region.local.set(page.page, local.pack());
+        if let Some(clean) = &mut region.clean {
+            let change = clean.set(page.page, local.state == PageState::Shared);
+            self.clean = self.clean.wrapping_add_signed(change);
+        }
+    }
+
+    /// The caller can tell which pages of this region were written.
+    pub(super) fn track_writes(&mut self, region: RegionId) {
+        let region = self.numbered_mut(region).filter(|region| region.spec.protocol == Protocol::Release);
+        if let Some(region) = region.filter(|region| region.clean.is_none()) {
+            region.clean = Some(PageBits::new(region.spec.pages));
+        }
+    }
+
+    pub(super) fn tracks_writes(&self, region: RegionId) -> bool {
+        self.numbered(region).is_some_and(|region| region.clean.is_some())
+    }
+
+    /// The first page of `region` from `from` on that has to be looked at.
+    pub(super) fn next_clean(&self, region: RegionId, from: u64) -> Option<u64> {
+        self.numbered(region)?.clean.as_ref()?.next(from)
     }
 
     /// The directory entry of a page whose home is, or is about to be, this node.

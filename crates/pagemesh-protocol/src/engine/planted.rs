@@ -143,6 +143,12 @@ pub enum Planted {
     RangeKeepsDeadHolder,
     /// Nobody is told that a writer died.
     RangeForgetDied,
+    /// A copy whose writes the kernel notes is compared with its twin before it is unmapped.
+    FlushBeforeUnmap,
+    /// What was written to such a copy until it was unmapped is in no notice.
+    ForgetFlushed,
+    /// A copy that stays when its page goes back to the home has the twin of an earlier time.
+    ReturnWithoutTwin,
 }
 
 #[cfg(feature = "verification")]
@@ -160,7 +166,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 56] = [
+    pub const ALL: [Planted; 59] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -217,6 +223,9 @@ impl Planted {
         Planted::LoseSignal,
         Planted::WakeTwo,
         Planted::AtomicUntold,
+        Planted::FlushBeforeUnmap,
+        Planted::ForgetFlushed,
+        Planted::ReturnWithoutTwin,
     ];
 }
 
@@ -259,8 +268,11 @@ pub(super) fn swap_last(out: &mut Actions) {
 
 /// Makes a twin be made after the right to write was given.
 pub(super) fn swap_twin(out: &mut Actions) {
-    if let [.., twin @ Action::MakeTwin(_), right @ (Action::Unprotect(_) | Action::MapWrite(_))] =
-        &mut out[..]
+    if let [
+        ..,
+        twin @ Action::MakeTwin(_),
+        right @ (Action::Unprotect(_) | Action::MapWrite(_) | Action::MapRead(_)),
+    ] = &mut out[..]
     {
         std::mem::swap(twin, right);
     }

@@ -111,6 +111,8 @@ pub(super) struct Release {
     pub(super) lending: Lending,
     pub(super) foresight: Foresight,
     pub(super) tales: Vec<Tale>,
+    /// The caller has looked for written pages before the event that is under way.
+    pub(super) looked: bool,
 }
 
 impl Release {
@@ -126,6 +128,7 @@ impl Release {
             lending: Lending::default(),
             foresight: Foresight::default(),
             tales: Vec::new(),
+            looked: false,
         }
     }
 
@@ -201,7 +204,7 @@ impl Engine {
         self.is_home_of(page) || self.release.lending.owns(page)
     }
 
-    fn is_home_of(&self, page: PageAddress) -> bool {
+    pub(super) fn is_home_of(&self, page: PageAddress) -> bool {
         self.pages.home(page) == Ok(Some(self.config.node))
     }
 
@@ -215,7 +218,8 @@ impl Engine {
             return Err(Failure::PeerLost(home));
         }
         self.foresee_writing(page);
-        self.mark_dirty(page, out);
+        let has_twin = self.is_tracked(page);
+        self.mark_dirty(page, !has_twin, out);
         out.push(Action::Unprotect(page));
         if self.planted(Planted::TwinAfterWriting) {
             swap_twin(out);
@@ -225,8 +229,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps in mind that `page`, which is here and which nobody can write yet, will be written.
-    fn mark_dirty(&mut self, page: PageAddress, out: &mut Actions) {
+    /// Keeps in mind that `page`, which is here and which nobody can write yet, will be written. It may want a twin.
+    fn mark_dirty(&mut self, page: PageAddress, wants_twin: bool, out: &mut Actions) {
         if self.writes_in_place(page) {
             self.foresee_writing_in_place(page);
         }
@@ -238,9 +242,22 @@ impl Engine {
                 self.end_interval(out);
             }
             self.release.twins += 1;
-            if !self.release.lending.owns(page) {
+            if wants_twin && !self.release.lending.owns(page) {
                 out.push(Action::MakeTwin(page));
             }
+        }
+        self.release.dirty.push(page);
+    }
+
+    /// `page` was found written, of which that was not known.
+    pub(super) fn note_written(&mut self, page: PageAddress) {
+        if self.writes_in_place(page) {
+            self.foresee_writing_in_place(page);
+        }
+        if self.is_home_of(page) {
+            self.note_own_use(page);
+        } else {
+            self.release.twins += 1;
         }
         self.release.dirty.push(page);
     }
@@ -248,14 +265,22 @@ impl Engine {
     /// Lets the application use a copy that has just come.
     pub(super) fn install_release(&mut self, page: PageAddress, access: Access, out: &mut Actions) {
         match access {
-            Access::Read => out.push(Action::MapRead(page)),
-            Access::Write => {
-                self.mark_dirty(page, out);
-                out.push(Action::MapWrite(page));
-                if self.planted(Planted::TwinAfterWriting) {
-                    swap_twin(out);
+            Access::Read => {
+                if self.is_tracked(page) && self.is_home_of(page) {
+                    // It may be written from now on, and no longer be zero.
+                    self.touch(page);
+                } else if self.is_tracked(page) && !self.writes_in_place(page) {
+                    out.push(Action::MakeTwin(page));
                 }
+                out.push(Action::MapRead(page));
             }
+            Access::Write => {
+                self.mark_dirty(page, true, out);
+                out.push(Action::MapWrite(page));
+            }
+        }
+        if self.planted(Planted::TwinAfterWriting) {
+            swap_twin(out);
         }
     }
 
@@ -283,13 +308,15 @@ impl Engine {
         }
     }
 
-    /// A release: what this node wrote since the last one goes to the homes, and becomes a notice.
+    /// What this node is known to have written since the last interval goes to the homes, and becomes a notice. A release also knows of all
+    /// that it has written: `release_interval`.
     pub(super) fn end_interval(&mut self, out: &mut Actions) {
         self.end_interval_and(false, out);
     }
 
-    /// As `end_interval`, at a barrier: another interval follows, which is as long.
+    /// As `release_interval`, at a barrier: another interval follows, which is as long.
     pub(super) fn end_round(&mut self, out: &mut Actions) {
+        self.check_looked();
         self.end_interval_and(true, out);
     }
 
@@ -371,10 +398,12 @@ impl Engine {
             match (self.live.contains(to), owed.binary_search(page).is_ok()) {
                 (true, true) => out.push(Action::Send { to, message, payload: None }),
                 (true, false) => {
-                    let keep_twin = self.is_written_on(*page);
+                    let keep_twin = self.is_written_on(*page) || self.is_tracked(*page);
                     out.push(Action::SendDiff { to, message, page: *page, keep_twin });
                 }
-                (false, false) if !self.is_written_on(*page) => out.push(Action::DropTwin(*page)),
+                (false, false) if !self.is_written_on(*page) && !self.is_tracked(*page) => {
+                    out.push(Action::DropTwin(*page));
+                }
                 (false, _) => {}
             }
         }
@@ -395,7 +424,7 @@ impl Engine {
             // What threads of this node wrote and have not released must not go with the copy.
             self.end_interval(out);
         }
-        let mut dropped = Vec::new();
+        let (mut dropped, mut written_until_now) = (Vec::new(), Vec::new());
         for (writer, interval, page) in held {
             if !self.is_home_of(page) || self.release.flushed[writer.index()] < interval {
                 if self.page_state(page) != PageState::Invalid {
@@ -404,19 +433,26 @@ impl Engine {
                 // What a home has said of its own writes, it said before what it sends now.
                 let is_reflected = self.pages.home(page) == Ok(Some(writer))
                     && self.release.notices.told_by_itself(writer) >= interval;
-                self.drop_stale(page, is_reflected, out);
+                if self.drop_stale(page, is_reflected, out) {
+                    written_until_now.push(page);
+                }
             }
+        }
+        // After all of them are unmapped, at once, and before they are asked for.
+        for page in written_until_now {
+            self.flush(page, out);
         }
         if !dropped.is_empty() {
             self.fetch_again(&dropped, out);
         }
     }
 
-    /// Drops a copy that lacks what another wrote. An answer that is on its way lacks it too, unless it `is_reflected` there.
-    fn drop_stale(&mut self, page: PageAddress, is_reflected: bool, out: &mut Actions) {
+    /// Drops a copy that lacks what another wrote. An answer that is on its way lacks it too, unless it `is_reflected` there. True when
+    /// threads could write the copy without a word until now.
+    fn drop_stale(&mut self, page: PageAddress, is_reflected: bool, out: &mut Actions) -> bool {
         let local = self.pages.local(page).expect("the page is in use");
         if self.planted(Planted::KeepNoticedCopy) && local.state == PageState::Shared {
-            return;
+            return false;
         }
         if let Some(index) = local.pending
             && !self.planted(Planted::UseOutdatedData)
@@ -434,12 +470,21 @@ impl Engine {
             // Only a page that was pinned for writing is still being written here; its diff has gone.
             self.release.dirty.swap_remove(place);
             self.release.twins -= 1;
-            out.push(Action::DropTwin(page));
+            if !self.is_tracked(page) {
+                out.push(Action::DropTwin(page));
+            }
         }
-        if local.state != PageState::Invalid {
-            out.push(Action::Unmap(page));
-            self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        if local.state == PageState::Invalid {
+            return false;
         }
+        let unsaid = local.state == PageState::Shared || !self.writes_in_place(page);
+        let flush = self.is_tracked(page) && unsaid;
+        if flush && self.planted(Planted::FlushBeforeUnmap) {
+            self.flush(page, out);
+        }
+        out.push(Action::Unmap(page));
+        self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
+        flush && !self.planted(Planted::FlushBeforeUnmap)
     }
 }
 

@@ -100,7 +100,7 @@ impl Engine {
 
     pub(super) fn rw_release(&mut self, ticket: Ticket, lock: RwLockId, out: &mut Actions) {
         let home = sync_home(lock.0, self.config.nodes);
-        self.end_interval(out);
+        self.release_interval(out);
         self.tell(home, out);
         self.send(home, Message::RwRelease { lock, ticket }, out);
     }

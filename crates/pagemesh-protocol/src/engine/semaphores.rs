@@ -79,7 +79,7 @@ impl Engine {
     ) {
         self.tickets.begin(ticket, Wait::SemaphoreAnswer(semaphore));
         let home = sync_home(semaphore.0, self.config.nodes);
-        self.end_interval(out);
+        self.release_interval(out);
         if !self.live.contains(home) {
             return self.fail(ticket, Failure::PeerLost(home), out);
         }

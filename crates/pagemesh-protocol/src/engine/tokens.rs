@@ -258,7 +258,7 @@ impl Engine {
             return self.return_token(lock, None, out);
         }
         let died = self.tokens.get(lock).and_then(|token| token.died);
-        self.end_interval(out);
+        self.release_interval(out);
         self.tell(to.node, out);
         self.send(to.node, Message::LockGrant { lock, ticket: to.ticket, died }, out);
         self.ask_again(lock, out);
@@ -268,7 +268,7 @@ impl Engine {
     fn return_token(&mut self, lock: LockId, wanted: Option<Caller>, out: &mut Actions) {
         let Some(Token { name, died, .. }) = self.tokens.get(lock).copied() else { return };
         let home = lock_home(lock, self.config.nodes);
-        self.end_interval(out);
+        self.release_interval(out);
         self.tell(home, out);
         let wanted = wanted.map(|Caller { node, ticket }| (node, ticket));
         self.send(home, Message::LockRelease { lock, ticket: name, died, wanted }, out);

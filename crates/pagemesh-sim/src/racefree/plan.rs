@@ -34,6 +34,10 @@ pub enum Fault {
     LostCallIn,
     /// An atomic operation is done twice.
     RepeatedAtomic,
+    /// Nobody looks for written pages before a release.
+    MissedLook,
+    /// What was written to a copy until it was unmapped is not sent.
+    LostFlush,
     /// Every engine has this fault.
     Engine(Planted),
 }
@@ -60,7 +64,7 @@ impl fmt::Display for Fault {
 }
 
 /// Those of the simulated machine.
-pub const FAULTS: [Fault; 12] = [
+pub const FAULTS: [Fault; 14] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -73,6 +77,8 @@ pub const FAULTS: [Fault; 12] = [
     Fault::BareReturn,
     Fault::LostCallIn,
     Fault::RepeatedAtomic,
+    Fault::MissedLook,
+    Fault::LostFlush,
 ];
 
 /// Who may touch a cell.
@@ -141,6 +147,8 @@ pub(super) struct Plan {
     pub(super) lend_after: u32,
     /// Whether nodes fetch what they expect to be wanted.
     pub(super) foresees: bool,
+    /// Of each node, whether its kernel notes which pages are written.
+    pub(super) tracked: Vec<bool>,
 }
 
 impl Plan {
@@ -183,11 +191,18 @@ impl Plan {
             thread_weight: [2, 16, 64, 1024][random.index(4)],
             lend_after: [0, 1, 1, 2][random.index(4)],
             foresees: random.chance(75),
+            tracked: vec![false; nodes as usize],
         }
     }
 }
 
 impl Plan {
+    /// Lets kernels note which pages are written: those of all nodes, or of some.
+    pub(super) fn add_tracking(&mut self, random: &mut Random) {
+        let share = [100, 50][random.index(2)];
+        self.tracked.fill_with(|| random.chance(share));
+    }
+
     /// Makes counters of some cells, and words of some locks.
     pub(super) fn add_atomics(&mut self, random: &mut Random) {
         if random.chance(40) {

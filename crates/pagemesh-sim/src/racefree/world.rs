@@ -3,6 +3,7 @@
 mod atomics;
 mod guards;
 mod memory;
+mod tracking;
 
 use super::RaceFreeReport;
 use super::plan::{CELLS, Fault, Plan};
@@ -51,6 +52,8 @@ struct PageCopy {
     marks: [bool; CELLS],
     /// With [`Fault::LateTwin`]: the next write comes before the twin.
     late: bool,
+    /// The kernel has noted that it was written since it could only be read.
+    written: bool,
 }
 
 pub(super) struct Node {
@@ -76,6 +79,10 @@ struct Truth {
 pub(super) struct World {
     plan: Plan,
     random: Random,
+    /// What threads do between two actions, and the kernel by itself.
+    interludes: Random,
+    /// The thread whose call is under way.
+    acting: Option<usize>,
     fault: Option<Fault>,
     pub(super) nodes: Vec<Node>,
     pub(super) threads: Vec<Thread>,
@@ -92,7 +99,12 @@ pub(super) struct World {
 pub(super) type Checked = Result<(), String>;
 
 impl World {
-    pub(super) fn new(plan: Plan, random: Random, fault: Option<Fault>, traced: bool) -> World {
+    pub(super) fn new(
+        plan: Plan,
+        (random, interludes): (Random, Random),
+        fault: Option<Fault>,
+        traced: bool,
+    ) -> World {
         let count = plan.nodes;
         let node = |number| {
             let bounds = EngineConfig::new(NodeId::new(number), count);
@@ -122,6 +134,8 @@ impl World {
             trace: traced.then(Vec::new),
             plan,
             random,
+            interludes,
+            acting: None,
             fault,
         }
     }
@@ -218,12 +232,16 @@ impl World {
             }
             match choice {
                 Choice::Link(link) => self.deliver(link)?,
-                Choice::Thread(index) => self.go_on(index)?,
+                Choice::Thread(index) => {
+                    self.acting = Some(index);
+                    self.go_on(index)?;
+                    self.acting = None;
+                }
                 Choice::Expire(node) => self.expire_pins(node)?,
                 Choice::GiveUp(index) => self.give_up(index)?,
                 Choice::Postponed(node) => {
                     self.nodes[node].postponed = false;
-                    self.event(node, Engine::on_postponed)?;
+                    self.quiet_event(node, Engine::on_postponed)?;
                 }
             }
             return Ok(true);
@@ -246,7 +264,18 @@ impl World {
         busy.map_or(Ok(()), |node| Err(format!("the engine of node {node} is not at rest")))
     }
 
+    /// What may be a release.
     pub(super) fn event(&mut self, node: usize, event: impl FnOnce(&mut Engine, &mut Actions)) -> Checked {
+        self.look(node);
+        self.quiet_event(node, event)
+    }
+
+    /// What never is.
+    pub(super) fn quiet_event(
+        &mut self,
+        node: usize,
+        event: impl FnOnce(&mut Engine, &mut Actions),
+    ) -> Checked {
         let mut out = Actions::new();
         event(&mut self.nodes[node].engine, &mut out);
         self.perform(node, &out, &Load::Nothing)
@@ -275,6 +304,9 @@ impl World {
         let mut out = Actions::new();
         let from = NodeId::new(from as u16);
         let waited = self.nodes[to].engine.load().condition_waiters;
+        if Engine::may_release(&message) {
+            self.look(to);
+        }
         let handled = self.nodes[to].engine.on_message(from, View::FIRST, &message, &mut out);
         handled.map_err(|violation| violation.to_string())?;
         if matches!(message, Message::ConditionSignal { all: false, .. }) {
@@ -288,6 +320,7 @@ impl World {
     fn perform(&mut self, node: usize, actions: &Actions, load: &Load) -> Checked {
         self.report.steps += 1;
         for action in actions {
+            self.interlude(node)?;
             if !matches!(action, Action::Send { .. } | Action::SendDiff { .. }) {
                 self.note(|| format!("node {node} {action:?}"));
             }
@@ -308,6 +341,7 @@ impl World {
                     self.report.diffs += 1;
                     self.send(node, to, message, load);
                 }
+                Action::Flush { page, diff } => self.flush(node, page, diff)?,
                 Action::Atomic { page, operation, requester, ticket, answer } => {
                     self.operate(node, page, operation, (requester, ticket, answer))?;
                 }
@@ -321,11 +355,15 @@ impl World {
                         twin: None,
                         marks: [false; CELLS],
                         late: false,
+                        written: false,
                     };
                     let pages = &mut self.nodes[node].pages;
                     pages.resize(pages.len().max(region.index() + 1), Vec::new());
                     pages[region.index()] = vec![fresh; spec.pages as usize];
                     self.event(node, |engine, out| engine.on_region_mapped(region, round, true, out))?;
+                    if self.plan.tracked[node] {
+                        self.nodes[node].engine.track_writes(region);
+                    }
                 }
                 Action::UnmapRegion(_) | Action::ForgetRegion(_) | Action::Departed(_) => {
                     return Err(format!("unexpected {action:?}"));
@@ -424,7 +462,7 @@ impl World {
                 self.threads[index].steps.pop_front();
                 let (page, _) = self.place(cell);
                 self.note(|| format!("thread {index} gives {page:?} back"));
-                self.event(node, |engine, out| engine.on_evict(page, out))
+                self.quiet_event(node, |engine, out| engine.on_evict(page, out))
             }
             Step::Add(cell) => self.add(index, cell),
             Step::Pin(cell, access) => self.pin(index, cell, access),
@@ -460,7 +498,8 @@ impl World {
 
     /// Whether the application of `node` has the right to this access.
     pub(super) fn may(&mut self, node: usize, page: PageAddress, access: Access) -> bool {
-        let needed = if access == Access::Read { Rights::Read } else { Rights::Write };
+        let only_noted = access == Access::Write && self.is_tracked(node, page.region);
+        let needed = if access == Access::Read || only_noted { Rights::Read } else { Rights::Write };
         self.copy(node, page).rights >= needed
     }
 
@@ -468,7 +507,7 @@ impl World {
     fn touch(&mut self, index: usize, cell: usize, access: Access) -> Checked {
         let node = self.threads[index].node;
         let (page, place) = self.place(cell);
-        let ready = self.may(node, page, access);
+        let ready = self.may(node, page, access) && !self.is_swapped(node, page);
         if ready {
             self.threads[index].steps.pop_front();
             if access == Access::Read {
@@ -479,12 +518,12 @@ impl World {
         }
         if std::mem::take(&mut self.threads[index].owes_use) {
             let ticket = self.threads[index].ticket;
-            self.event(node, |engine, out| engine.on_resumed(ticket, out))?;
+            self.quiet_event(node, |engine, out| engine.on_resumed(ticket, out))?;
         }
         if !ready {
             let ticket = self.wait(index);
             self.note(|| format!("thread {index} faults on {page:?} {access:?}"));
-            self.event(node, |engine, out| engine.on_fault(ticket, page, access, out))?;
+            self.quiet_event(node, |engine, out| engine.on_fault(ticket, page, access, out))?;
         }
         Ok(())
     }
@@ -495,6 +534,7 @@ impl World {
         self.note(|| format!("thread {index} writes {value} to cell {cell}, {page:?}"));
         let copy = self.copy(node, page);
         copy.cells[place] = value;
+        copy.written |= copy.rights == Rights::Read;
         if std::mem::take(&mut copy.late) {
             copy.twin = Some(copy.cells);
         }

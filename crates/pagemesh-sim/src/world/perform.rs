@@ -60,6 +60,7 @@ impl World {
             Action::SendDiff { .. }
             | Action::MakeTwin(_)
             | Action::TwinWhileWritten(_)
+            | Action::Flush { .. }
             | Action::DropTwin(_)
             | Action::Adopt(_)
             | Action::FillAround(_)

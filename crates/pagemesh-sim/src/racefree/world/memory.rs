@@ -38,12 +38,15 @@ impl World {
                 self.copy(node, page).cells = *cells;
             }
             Action::FillZero(page) => self.copy(node, page).cells = [0; CELLS],
-            Action::MapRead(page) | Action::Protect(page) => self.copy(node, page).rights = Rights::Read,
+            Action::MapRead(page) => self.copy(node, page).enter(),
+            Action::Protect(page) => self.copy(node, page).clean(),
             Action::MapWrite(page) | Action::Unprotect(page) => self.copy(node, page).rights = Rights::Write,
-            Action::Unmap(page) => self.copy(node, page).rights = Rights::None,
+            Action::Unmap(page) => self.copy(node, page).leave(),
             Action::MakeTwin(page) => {
+                let tracked = self.is_tracked(node, page.region);
                 let copy = self.copy(node, page);
-                if copy.twin.is_some() || copy.rights == Rights::Write {
+                let can_be_written = copy.rights == Rights::Write || tracked && copy.rights == Rights::Read;
+                if copy.twin.is_some() || can_be_written {
                     return fault("of a page that is being written");
                 }
                 (copy.twin, copy.late) = (Some(copy.cells), late);
