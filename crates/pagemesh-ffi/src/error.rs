@@ -160,7 +160,8 @@ impl From<RangeError> for Failed {
         let code = match error {
             RangeError::Sync(waiting) => return waiting.into(),
             RangeError::NotEntry { .. } => {
-                let why = "only regions with DSM_PROTOCOL_ENTRY have ranges to be locked";
+                let why =
+                    "only regions with DSM_PROTOCOL_ENTRY or DSM_PROTOCOL_RELEASE have ranges to be locked";
                 return Failed::new(Code::Invalid, why);
             }
             RangeError::AlreadyHeld { .. } | RangeError::Busy { .. } => Code::Busy,

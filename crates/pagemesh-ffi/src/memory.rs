@@ -63,22 +63,19 @@ pub unsafe extern "C" fn dsm_region(
             return Failed::invalid("a name does not begin with the byte 1");
         }
         // SAFETY: promised by the caller.
-        let options = unsafe { region_options(bytes, options, &context)? };
+        let options = unsafe { region_options(bytes, options)? };
         let region = context.mesh.region(name, options)?;
         Ok(without_provenance_mut(context.add_region(region)))
     })
 }
 
-/// Reads the options.
+/// Reads the options. None at all are the same as a structure of zeros: what its first caller opens a region with is for all, so it depends on
+/// nothing that is set in the environment of one.
 ///
 /// # Safety
 /// `options` is null or points to a structure as long as it says.
-unsafe fn region_options(
-    bytes: usize,
-    options: *const dsm_region_options_t,
-    context: &Context,
-) -> Answer<RegionOptions> {
-    let defaults = RegionOptions::new(bytes).protocol(context.settings.protocol);
+unsafe fn region_options(bytes: usize, options: *const dsm_region_options_t) -> Answer<RegionOptions> {
+    let defaults = RegionOptions::new(bytes);
     if options.is_null() {
         return Ok(defaults);
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 /// Settings of the environment that hold for any start, and are not the mesh's own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// Of memory for which nothing else is said.
+    /// Of memory that `dsm_malloc` returns.
     pub(crate) protocol: Protocol,
 }
 
@@ -18,14 +18,11 @@ impl Settings {
         let protocol = match text("PAGEMESH_PROTOCOL").as_deref() {
             None | Some("" | "write-invalidate") => Protocol::WriteInvalidate,
             Some("migration") => Protocol::Migration,
-            Some("release") => Protocol::Release,
-            Some("entry") => {
-                let why = "its memory is for dsm_range_rdlock and dsm_range_wrlock only; open regions with DSM_PROTOCOL_ENTRY";
-                let known = "write-invalidate, migration and release";
-                return Failed::invalid(format!("PAGEMESH_PROTOCOL is \"entry\": {why}, or set {known}"));
-            }
+            // Memory that every lock brings up to date, those on ranges too: what entry consistency promises of the bytes that are bound to
+            // a lock, and more. Ranges alone would leave a program without memory that its other locks protect.
+            Some("release" | "entry") => Protocol::Release,
             Some(other) => {
-                return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate, migration and release");
+                return unknown("PAGEMESH_PROTOCOL", other, "write-invalidate, migration, release and entry");
             }
         };
         // Looked at again by every start; here for an error before anything is begun.

@@ -22,7 +22,7 @@ fn four_nodes_of_four_threads_with_each_pager() {
 #[test]
 fn four_nodes_with_another_protocol() {
     let nodes = program("nodes.c", Linkage::Shared);
-    for protocol in ["migration", "release"] {
+    for protocol in ["migration", "release", "entry"] {
         let coordinator = free_address().to_string();
         let start = |node: usize| {
             let mut command = command(&nodes);

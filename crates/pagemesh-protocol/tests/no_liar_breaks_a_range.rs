@@ -65,9 +65,10 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn check(actions: &Actions) {
+fn check(actions: &Actions, protocol: Protocol) {
     for action in actions {
         let (Action::SendBytes { range, .. } | Action::StoreBytes(range)) = *action else { continue };
+        assert!(protocol == Protocol::Entry, "the bytes of a release region come by page: {range:?}");
         assert!(range.region == REGION && range.bytes > 0 && range.end() <= END, "{range:?}");
         assert!(!matches!(action, Action::SendBytes { .. }) || range.bytes <= limits::RANGE_PIECE_BYTES);
     }
@@ -76,10 +77,12 @@ fn check(actions: &Actions) {
 proptest! {
     #[test]
     fn no_message_about_ranges_does_harm(
-        is_master in any::<bool>(), events in proptest::collection::vec(events(), 1..120)
+        is_master in any::<bool>(),
+        protocol in prop_oneof![3 => Just(Protocol::Entry), 1 => Just(Protocol::Release)],
+        events in proptest::collection::vec(events(), 1..120)
     ) {
         let this = 1;
-        let mut subject = Subject::following(Protocol::Entry, this, NODES, if is_master { this } else { 2 });
+        let mut subject = Subject::following(protocol, this, NODES, if is_master { this } else { 2 });
         let mut waiting = [None; 4];
         for event in events {
             let mut out = Actions::new();
@@ -113,7 +116,7 @@ proptest! {
                     prop_assert!(waiting[ticket.slot as usize].take().is_some(), "{:?} did not wait", ticket);
                 }
             }
-            check(&out);
+            check(&out, protocol);
         }
         let load = subject.engine.load();
         prop_assert!(load.ranges + load.range_waiters <= limits::RANGES);

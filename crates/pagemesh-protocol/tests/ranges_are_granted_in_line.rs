@@ -250,7 +250,7 @@ fn pages_are_had_at_once_and_nobody_asks_for_them() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let end = PAGES * 4096;
-    let no_range = "the range does not lie in an entry region";
+    let no_range = "the range does not lie in a region whose ranges are locked";
     assert_eq!(master().refuses(2, acquire(1, range(end - 1, end + 1), Read)), no_range);
     assert_eq!(master().refuses(2, release(1, range(end, end + 1))), no_range);
     assert_eq!(
@@ -277,4 +277,49 @@ fn what_makes_no_sense_is_refused() {
     let spec = RegionSpec { protocol: Protocol::Entry, ..asked("spread", Placement::Cyclic) };
     let open = Message::RegionOpen { ticket: ticket(1), create: true, spec };
     assert_eq!(Subject::new(0, 4).refuses(2, open), "the pages of an entry region have one home");
+}
+
+/// A range of a release region brings no bytes, and orders memory.
+#[test]
+fn ranges_of_a_release_region_tell_who_wrote_what() {
+    let tales = [
+        Message::Wrote { writer: node(2), interval: 1, first: PAGE, count: 1 },
+        Message::Told { writer: node(2), interval: 1 },
+    ];
+    let mut writer = Subject::following(Protocol::Release, 2, 4, MASTER);
+    assert_eq!(writer.locks(1, range(0, 8), Write), [send(MASTER, acquire(1, range(0, 8), Write))]);
+    assert_eq!(writer.hears(MASTER, granted(1, 1)), [done(1)]);
+    writer.fault(2, Read);
+    writer.hears(MASTER, Message::Data { page: PAGE, request: RequestId(0), access: Read });
+    writer.fault(3, Write);
+    let given_back = writer.unlocks(1, range(0, 8));
+    assert!(matches!(given_back[..], [Action::Protect(PAGE), Action::SendDiff { .. }, ..]), "{given_back:?}");
+    let last = given_back.len() - 3;
+    let told = [send(MASTER, tales[0]), send(MASTER, tales[1]), send(MASTER, release(1, range(0, 8)))];
+    assert_eq!(given_back[last..], told);
+
+    let mut master = Subject::following(Protocol::Release, MASTER, 4, MASTER);
+    master.hears(2, acquire(1, range(0, 8), Write));
+    assert_eq!(master.hears(3, acquire(1, range(7, 9), Read)), []);
+    master.hears(2, tales[0]);
+    master.hears(2, tales[1]);
+    let granted = [send(3, tales[0]), send(3, tales[1]), send(3, granted(1, 1))];
+    assert_eq!(master.hears(2, release(1, range(0, 8))), granted);
+}
+
+#[test]
+fn ranges_of_a_release_region_carry_no_bytes() {
+    let follows = |number| Subject::following(Protocol::Release, number, 4, MASTER);
+    let by_page = "the bytes of this region come by page";
+    let mut master = follows(MASTER);
+    master.hears(2, acquire(1, range(0, 100), Write));
+    assert_eq!(master.refuses(2, write(1, range(0, 10))), by_page);
+    let more = Message::RangeMore { range: range(0, 10), ticket: ticket(1), since: 0 };
+    assert_eq!(master.refuses(2, more), by_page);
+    let mut locker = follows(2);
+    locker.locks(1, range(0, 100), Read);
+    let brought = Message::RangeBytes { range: range(0, 10), ticket: ticket(1) };
+    assert_eq!(locker.refuses(MASTER, brought), by_page);
+    let part = Message::RangePart { region: REGION, ticket: ticket(1), next: 50 };
+    assert_eq!(locker.refuses(MASTER, part), by_page);
 }

@@ -356,13 +356,13 @@ pub enum PinError {
     },
 }
 
-/// Why a range of an entry region could not be locked, or given back.
+/// Why a range of an entry region, or of a release region, could not be locked, or given back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeError {
     /// The region follows another protocol.
     #[error(
-        "ranges of region {region:?} were to be locked, whose protocol is {protocol:?}; only entry regions have them: open it with Protocol::Entry, or take a lock of the mesh"
+        "ranges of region {region:?} were to be locked, whose protocol is {protocol:?}; only entry and release regions have them: open it with Protocol::Entry or Protocol::Release, or take a lock of the mesh"
     )]
     NotEntry {
         /// The region.

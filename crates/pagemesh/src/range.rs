@@ -1,4 +1,4 @@
-//! Locked ranges of entry regions.
+//! Locked ranges of entry regions and of release regions.
 
 use crate::{Access, Departure, RangeError, Region};
 use std::fmt;
@@ -17,7 +17,10 @@ use std::time::Duration;
 /// whatever access: there is no upgrade, since two readers who both waited for it would wait for each other. What a thread has not given
 /// back when it ends stays locked until its node leaves.
 ///
-/// Loads and stores outside of locked ranges are not checked. They find what this node last had, and what they store is for this node alone,
+/// In a [`Protocol::Release`](crate::Protocol::Release) region ranges are locks as all others: who gets one sees what was written before it was given back, there and
+/// in every other region, and plain loads and stores outside of ranges mean there what they always do.
+///
+/// In an entry region, loads and stores outside of locked ranges are not checked. They find what this node last had, and what they store is for this node alone,
 /// until a lock brings other bytes.
 impl Region {
     /// [`lock_range`](Region::lock_range) for reading, waiting as long as is configured.
@@ -36,14 +39,14 @@ impl Region {
         self.lock_range(bytes, Access::Write, None)
     }
 
-    /// Waits until `bytes` of this entry region can be had for `access`, at most `timeout`, by default as long as is configured. From then
+    /// Waits until `bytes` of this region can be had for `access`, at most `timeout`, by default as long as is configured. From then
     /// on this node has what was published last to each of them.
     ///
     /// When a node died that had some of them for writing, the first who has any of that again is told by
     /// [`RangeGuard::left_by`]: what that node wrote and had not published is lost.
     ///
     /// # Errors
-    /// When the region is no entry region or has no such bytes, when this thread has some of them already, when the master is gone, has too
+    /// When the region is neither an entry nor a release region or has no such bytes, when this thread has some of them already, when the master is gone, has too
     /// many ranges locked, or the time ran out. Then nothing is locked.
     pub fn lock_range(
         &self,
@@ -99,7 +102,7 @@ impl Region {
     }
 }
 
-/// Holds a range of an entry region until it is dropped, by the thread that locked it.
+/// Holds a range of a region until it is dropped, by the thread that locked it.
 #[must_use = "the range is given back when the guard is dropped"]
 pub struct RangeGuard {
     region: Region,

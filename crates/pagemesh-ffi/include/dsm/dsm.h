@@ -73,7 +73,9 @@ int dsm_get_num_nodes(void);
 
 /*
  * Allocates shared memory, rounded up to pages, all zeros. Any node, at any time; the address means the same on every node. NULL
- * on failure. Sequentially consistent, unless PAGEMESH_PROTOCOL names the release protocol; then freed pages are not used again.
+ * on failure. Sequentially consistent, unless PAGEMESH_PROTOCOL is "release" or "entry", which are for programs that order all accesses by locks
+ * and barriers; then freed pages are not used again. With "entry" too every lock and barrier brings all that was written before it was given
+ * back; dsm_range_rdlock and the like are among them.
  */
 void *dsm_malloc(size_t bytes);
 
@@ -85,7 +87,8 @@ void *dsm_get_allocation(int index);
 
 /*
  * Opens the region of this name (1 to 63 bytes of UTF-8): the first caller makes it, of `bytes` bytes rounded up to pages, all zeros;
- * later callers, on any node, get the same. It lies at the same address on every node. NULL options are the defaults. NULL on
+ * later callers, on any node, get the same. It lies at the same address on every node. NULL options are the defaults, as a structure of
+ * zeros is, whatever PAGEMESH_PROTOCOL says. NULL on
  * failure: among others, when it exists with another size or other options, or when options->address is taken on some node.
  *
  * A page costs memory only when it is touched: terabytes are no trouble.
@@ -214,14 +217,14 @@ int dsm_rwlock_trywrlock(uint64_t id);
 int dsm_rwlock_unlock(uint64_t id);
 
 /*
- * Ranges of a region with DSM_PROTOCOL_ENTRY: any bytes of it, inside one page or over many, locked for reading with others or for
+ * Ranges of a region with DSM_PROTOCOL_ENTRY or DSM_PROTOCOL_RELEASE, or of memory of dsm_malloc with PAGEMESH_PROTOCOL=entry or release: any bytes of it, inside one page or over many, locked for reading with others or for
  * writing alone. When the call returns, this node has what was published last to each of them; dsm_range_unlock publishes what this
- * thread wrote. Loads and stores outside of locked ranges are not checked: they find what this node last had, and nobody else
+ * thread wrote. In memory that is not of DSM_PROTOCOL_ENTRY a range orders all memory, as every other lock does. In a region that is, loads and stores outside of locked ranges are not checked: they find what this node last had, and nobody else
  * sees what they store. Ranges that overlap are had in the order in which they were asked for, so neither readers nor writers starve;
  * others know nothing of each other.
  *
  * A range belongs to the thread that locked it. DSM_ERROR_BUSY: this thread has some of it already, for whatever access, or, for a try,
- * others have or want it. DSM_ERROR_INVALID: the bytes are not in one region with DSM_PROTOCOL_ENTRY. DSM_ERROR_TIMEOUT: still waiting
+ * others have or want it. DSM_ERROR_INVALID: the bytes are not in one such region. DSM_ERROR_TIMEOUT: still waiting
  * at the deadline. DSM_ERROR_OWNER_DIED: a node died that had some of it for writing, and what it had not published is lost; the caller
  * HAS THE RANGE NOW, and nobody else is told. DSM_ERROR_NODE_DOWN: the master died; nothing is locked, and nothing can be any more.
  * DSM_ERROR_MEMORY: more than 16,384 ranges are locked or waited for at one master.

@@ -126,7 +126,7 @@ typedef struct {
 #define DSM_PLACE_SINGLE 2u       /* placement_node for all */
 #define DSM_PLACE_FIRST_TOUCH 3u  /* the node that touches the page first */
 
-/* What a region is to be like. Zeroed, with struct_size set: the defaults. */
+/* What a region is to be like. Zeroed, with struct_size set: the defaults, which are those of no options at all. */
 typedef struct {
     uint32_t struct_size;     /* sizeof(dsm_region_options_t) */
     uint32_t protocol;        /* DSM_PROTOCOL_... */

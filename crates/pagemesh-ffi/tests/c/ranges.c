@@ -1,4 +1,5 @@
-/* Nodes of two threads, and ranges that overlap inside one page and over the border of two: every addition is seen by the next. */
+/* Nodes of two threads, and ranges that overlap inside one page and over the border of two: every addition is seen by the next. In a region whose
+ * bytes come with its ranges; with the argument "malloc" in memory of dsm_malloc, which the setting PAGEMESH_PROTOCOL=entry is for. */
 #include "check.h"
 #include <pthread.h>
 
@@ -36,7 +37,39 @@ static void *work(void *argument) {
     return NULL;
 }
 
-int main(void) {
+/* The setting is for dsm_malloc: no options and zeros mean one thing, whatever it is. */
+static void regions_are_what_they_were(void) {
+    dsm_region_options_t zeros;
+    memset(&zeros, 0, sizeof zeros);
+    zeros.struct_size = sizeof zeros;
+    char *plain = dsm_region("plain", 1, dsm_get_node_id() % 2 == 0 ? NULL : &zeros);
+    CHECK(plain != NULL && plain == dsm_region("plain", 1, NULL) && plain == dsm_region("plain", 1, &zeros));
+    CHECK(dsm_range_rdlock(plain, 1) == DSM_ERROR_INVALID);
+    OK(dsm_barrier_all(1));
+}
+
+/* Such memory is right for the other locks too, and a range orders what a mutex protects. */
+static void other_locks_do_as_well(void) {
+    uint64_t *sums = dsm_get_allocation(1);
+    CHECK(sums != NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        OK(dsm_mutex_lock(1));
+        sums[0] += 1;
+        OK(dsm_mutex_unlock(1));
+        OK(dsm_rwlock_wrlock(1));
+        sums[1] += 1;
+        OK(dsm_rwlock_unlock(1));
+        OK(dsm_range_wrlock(region, 1));
+        sums[2] += 1;
+        OK(dsm_range_unlock(region, 1));
+        sums[8 + dsm_get_node_id()] += 1;
+    }
+    OK(dsm_barrier_all(1));
+    for (int index = 0; index < 3; index++) CHECK(sums[index] == ROUNDS * nodes);
+    for (size_t node = 0; node < nodes; node++) CHECK(sums[8 + node] == ROUNDS);
+}
+
+int main(int count, char **arguments) {
     dsm_region_options_t options;
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
@@ -45,7 +78,16 @@ int main(void) {
     options.placement_node = 1;
     OK(dsm_init(NULL));
     nodes = (size_t)dsm_get_num_nodes();
-    region = dsm_region("ranges", 2 * PAGE_SIZE, &options);
+    bool allocated = count > 1 && strcmp(arguments[1], "malloc") == 0;
+    if (allocated) {
+        if (dsm_get_node_id() == 0) CHECK(dsm_malloc(2 * PAGE_SIZE) != NULL && dsm_malloc(PAGE_SIZE) != NULL);
+        OK(dsm_barrier_all(1));
+        region = dsm_get_allocation(0);
+        other_locks_do_as_well();
+        regions_are_what_they_were();
+    } else {
+        region = dsm_region("ranges", 2 * PAGE_SIZE, &options);
+    }
     CHECK(region != NULL);
     pthread_t running[THREADS];
     size_t numbers[THREADS];

@@ -20,6 +20,11 @@
 //! Bytes come in pieces of at most a page, so many at a time that a queue has room for those of all calls; then the
 //! locker asks for more.
 //!
+//! *Release regions* have the same locks on ranges, with the same line and the same errors. There a range brings no bytes: it orders, as every lock
+//! does. Who gives a range back has ended its interval; the master tells who gets one later what was written, and that one drops its
+//! stale copies. So the ranges of such a region synchronise all memory, and every other lock synchronises the region. Its master is the
+//! node of a single placement, else one that follows from its number.
+//!
 //! A node that dies with a range for writing has written nothing, unless it died while it gave the range back. The next who gets an
 //! overlapping range, for reading or writing, is told, once. When the master is lost, so are the ranges.
 
@@ -29,7 +34,7 @@ use super::pages::LocalPage;
 use super::planted::Planted;
 use super::stamps::Stamps;
 use super::tickets::Wait;
-use super::{Engine, Handled};
+use super::{Engine, Handled, sync_home};
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, ByteRange, NodeId, PageAddress, PageState, RegionId, Ticket};
 use crate::limits;
@@ -39,7 +44,8 @@ use crate::region::RegionSpec;
 
 const NOT_MASTER_HERE: &str = "this node is not the master of the region";
 const NOT_ITS_MASTER: &str = "it is not the master of the region";
-const NO_SUCH_RANGE: &str = "the range does not lie in an entry region";
+const NO_SUCH_RANGE: &str = "the range does not lie in a region whose ranges are locked";
+const BYTES_OF_PAGES: &str = "the bytes of this region come by page";
 
 /// A call for a range, in line or served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,12 +190,19 @@ impl Engine {
         self.pages.protocol_of(region) == Some(Protocol::Entry)
     }
 
-    /// The master of an entry region that is mapped here.
+    /// The node that grants ranges of a region that is mapped here; `None` when it has none.
     pub(super) fn master(&self, region: RegionId) -> Option<NodeId> {
-        match self.pages.spec(region)? {
-            RegionSpec { protocol: Protocol::Entry, placement: Placement::Single(node), .. } => Some(node),
+        let RegionSpec { protocol, placement, .. } = self.pages.spec(region)?;
+        match (protocol, placement) {
+            (Protocol::Entry | Protocol::Release, Placement::Single(node)) => Some(node),
+            (Protocol::Release, _) => Some(sync_home(region.0 as u64, self.config.nodes)),
             _ => None,
         }
+    }
+
+    /// Whether ranges of the region order memory and bring no bytes.
+    fn orders_only(&self, region: RegionId) -> bool {
+        self.pages.protocol_of(region) == Some(Protocol::Release)
     }
 
     /// Lets the application use a page of an entry region, with the bytes that are there; false for other pages, and for one that is
@@ -229,16 +242,21 @@ impl Engine {
         }
         Ok(master)
     }
+
+    /// As `check_range`, for bytes that go with a message.
+    fn check_bytes(&self, range: ByteRange) -> Result<NodeId, &'static str> {
+        if self.is_entry(range.region) { self.check_range(range) } else { Err(BYTES_OF_PAGES) }
+    }
 }
 
 /// The locker's part.
 impl Engine {
-    /// A thread wants a range of an entry region, for reading with others or for writing alone. `ticket` completes when it has it and its
-    /// bytes are here; from then on it proves that. With `waits` false, and others in the way, it completes with
+    /// A thread wants a range of an entry region, or of a release region, for reading with others or for writing alone. `ticket` completes when
+    /// it has it and its bytes are here, or stale copies of the release region are not; from then on it proves that. With `waits` false, and others in the way, it completes with
     /// [`Failure::Busy`].
     ///
     /// # Panics
-    /// When the range does not lie in an entry region that is mapped here.
+    /// When the range does not lie in such a region that is mapped here.
     pub fn on_range_acquire(
         &mut self,
         ticket: Ticket,
@@ -255,6 +273,9 @@ impl Engine {
         let since = self.entry.of(range.region).map_or(0, |known| known.least(range.start, range.end()));
         self.tickets.begin(ticket, Wait::Range { range, since });
         if self.live.contains(master) {
+            if self.orders_only(range.region) {
+                self.tell_what_is_known(master, out);
+            }
             self.send(master, Message::RangeAcquire { range, ticket, access, waits, since }, out);
         } else {
             self.fail(ticket, Failure::PeerLost(master), out);
@@ -262,8 +283,8 @@ impl Engine {
         self.settle(out);
     }
 
-    /// A thread wrote `piece`, at most [`limits::RANGE_PIECE_BYTES`] of a range that it was granted for writing under `ticket`. To be called for all
-    /// that it wrote before [`on_range_release`](Engine::on_range_release).
+    /// A thread wrote `piece`, at most [`limits::RANGE_PIECE_BYTES`] of a range of an entry region that it was granted for writing under `ticket`. To
+    /// be called for all that it wrote before [`on_range_release`](Engine::on_range_release).
     ///
     /// # Errors
     /// When the master is lost: nobody will see what was written.
@@ -279,7 +300,7 @@ impl Engine {
         if self.is_gone(piece.region) {
             return Err(Failure::RegionClosed);
         }
-        let master = self.check_range(piece).expect("the caller has checked the range");
+        let master = self.check_bytes(piece).expect("the caller has checked the range");
         assert!(piece.bytes <= limits::RANGE_PIECE_BYTES, "{piece:?} is more than one message carries");
         let message = Message::RangeWrite { range: piece, ticket };
         if master == self.config.node {
@@ -293,7 +314,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A thread gives back a range that it was granted under `ticket`.
+    /// A thread gives back a range that it was granted under `ticket`. In a release region that ends the interval.
     ///
     /// # Errors
     /// When the master is lost, and the range with it.
@@ -306,6 +327,10 @@ impl Engine {
         let Some(master) = self.master(range.region) else { return Ok(()) };
         if !self.live.contains(master) {
             return Err(Failure::PeerLost(master));
+        }
+        if self.orders_only(range.region) {
+            self.end_interval(out);
+            self.tell(master, out);
         }
         self.send(master, Message::RangeRelease { range, ticket, unused: false }, out);
         self.settle(out);
@@ -335,7 +360,7 @@ impl Engine {
                 self.range_released(Caller { node: from, ticket }, range, unused, out)
             }
             Message::RangeBytes { range, .. } => {
-                if self.check_range(range)? != from {
+                if self.check_bytes(range)? != from {
                     return Err(NOT_ITS_MASTER);
                 }
                 out.push(Action::StoreBytes(range));
@@ -376,7 +401,9 @@ impl Engine {
     ) -> Handled {
         let wait = self.range_wait(from, region, ticket)?;
         let Some(Wait::Range { range, .. }) = wait else { return Ok(()) };
-        if from != self.config.node {
+        if self.orders_only(region) {
+            self.drop_written(out);
+        } else if from != self.config.node {
             let (mut start, mut end) = (range.start, range.end());
             if self.planted(Planted::RangeKnowsWholePages) {
                 (start, end) = (start & !4095, end.next_multiple_of(4096));
@@ -399,6 +426,9 @@ impl Engine {
     ) -> Handled {
         let wait = self.range_wait(from, region, ticket)?;
         let Some(Wait::Range { range, since }) = wait else { return Ok(()) };
+        if self.orders_only(region) {
+            return Err(BYTES_OF_PAGES);
+        }
         if next <= range.start || next >= range.end() {
             return Err("it would go on outside of the range");
         }
@@ -477,12 +507,16 @@ impl Engine {
             (at, sent) = (last, sent + 1);
         }
         let Held { stamp, died, .. } = held;
+        if self.orders_only(region) {
+            self.tell(to, out);
+        }
         self.send(to, Message::RangeGrant { region, ticket, stamp, died }, out);
     }
 
     /// A locker asks for the bytes that did not come with the grant. Without the range it has given up meanwhile.
     fn range_continued(&mut self, caller: Caller, rest: ByteRange, since: u64, out: &mut Actions) -> Handled {
         self.check_master_here(rest)?;
+        self.check_bytes(rest)?;
         let holds = |held: &&Held| held.turn.caller == caller && held.turn.range.contains(rest);
         let Some(held) = self.entry.held.iter().find(holds).copied() else { return Ok(()) };
         self.send_newer(held, rest, since, out);
@@ -492,6 +526,7 @@ impl Engine {
     /// A writer's bytes have come.
     fn range_written(&mut self, caller: Caller, piece: ByteRange, out: &mut Actions) -> Handled {
         self.check_master_here(piece)?;
+        self.check_bytes(piece)?;
         let writes = |held: &&Held| {
             let Turn { caller: holder, range, access, .. } = held.turn;
             holder == caller && access == Access::Write && range.contains(piece)

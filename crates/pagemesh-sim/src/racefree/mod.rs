@@ -2,7 +2,7 @@
 //!
 //! The other worlds of this crate check each access against an order of accesses, which a release region does not promise. Here
 //! threads follow the rules that such regions ask for: every cell of the shared memory either belongs to a lock (a mutex, a
-//! reader-writer lock, a semaphore of one unit, or a word that is changed by atomic operations), or has one
+//! reader-writer lock, a range of bytes, a semaphore of one unit, or a word that is changed by atomic operations), or has one
 //! writer, or only readers, until the next barrier, or is only changed by atomic operations until then. Cells of all kinds lie on the same pages. Then there is just one value that a
 //! read may find, and the checks need to know nothing of the protocol: [`run`] compares every read with a memory that
 //! all threads write at once. Regions of other protocols lie beside those of the release protocol and obey the same rule.
@@ -120,6 +120,7 @@ pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFr
         if matches!(seed % 4, 0 | 3) {
             plan.add_tracking(&mut Random::stream(seed, 3));
         }
+        plan.add_ranges(&mut Random::stream(seed, 6));
         let randoms = (Random::stream(seed, 1), Random::stream(seed, 4));
         World::new(plan, randoms, fault, traced).run()
     };

@@ -101,6 +101,8 @@ pub(super) enum Kind {
     Mutex,
     /// One that writes, or many that read.
     ReadersAndWriters,
+    /// As readers and writers, by a range of bytes of the first region, which is a release region.
+    Range,
     /// One at a time, by a semaphore of one unit.
     Semaphore,
     /// One at a time: who changes this cell from 0 to 1 by an atomic operation. Others try again.
@@ -225,6 +227,20 @@ impl Plan {
             if self.death.is_none() && random.chance(40) && self.guards[cell] != Guard::LockWord {
                 self.guards[cell] = Guard::LockWord;
                 self.locks[lock] = Kind::Word(cell);
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Makes ranges of some reader-writer locks.
+    pub(super) fn add_ranges(&mut self, random: &mut Random) {
+        if random.chance(50) {
+            return;
+        }
+        for kind in &mut self.locks {
+            if *kind == Kind::ReadersAndWriters && random.chance(60) {
+                *kind = Kind::Range;
             }
         }
     }

@@ -113,7 +113,7 @@ impl Thread {
         for _ in 0..random.between(0, plan.sections) {
             let lock = random.index(plan.locks.len());
             let kind = plan.locks[lock];
-            let reads = kind == Kind::ReadersAndWriters && random.chance(60);
+            let reads = matches!(kind, Kind::ReadersAndWriters | Kind::Range) && random.chance(60);
             let cells: Vec<usize> =
                 (0..plan.guards.len()).filter(|cell| plan.guards[*cell] == Guard::Lock(lock)).collect();
             steps.push_back(Step::Lock(lock, if reads { Access::Read } else { Access::Write }));

@@ -1,4 +1,5 @@
-//! Ranges of entry regions: which thread has locked which, and what it wrote to them.
+//! Locked ranges: which thread has locked which, and what it wrote to those of entry regions. In release regions the engine knows what was
+//! written, as under any lock.
 //!
 //! The engine knows calls, not threads; here is kept which thread may give a range back. What a writer changed is found by comparing the
 //! range with a copy of it that was made when it was locked. Pages that no thread of this node has touched by then are not copied, and
@@ -6,7 +7,7 @@
 
 use super::{Held, ROOM_BYTES, Runtime, lock};
 use crate::stats::count;
-use crate::{Departure, RangeError, Region};
+use crate::{Departure, Protocol, RangeError, Region};
 use pagemesh_memory::PAGE_BYTES;
 use pagemesh_protocol::{Access, ByteRange, Failure, PageAddress, PageState, RegionId, Ticket};
 use std::collections::VecDeque;
@@ -115,7 +116,7 @@ impl Runtime {
         let Held { left_by, .. } = self.held(|| about(region, range), ticket, got)?;
         count(&self.counters.range_locks);
         let mut held = HeldRange { range, access, thread, ticket, before: VecDeque::new() };
-        if access == Access::Write {
+        if access == Access::Write && region.protocol() == Protocol::Entry {
             self.copy_range(region, &mut held);
         }
         let mut ranges = lock(&self.ranges);
@@ -171,7 +172,15 @@ impl Runtime {
             held
         };
         let ticket = held.ticket;
-        let published = if held.access == Access::Write { self.publish(region, held) } else { Ok(()) };
+        let published = match region.protocol() {
+            Protocol::Entry if held.access == Access::Write => self.publish(region, held),
+            Protocol::Entry => Ok(()),
+            // The interval that ends may have much to say.
+            _ => {
+                self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+                Ok(())
+            }
+        };
         let released = published.and_then(|()| {
             let released = self.event(|engine, out| engine.on_range_release(ticket, range, out));
             self.switch.flush();
@@ -223,10 +232,10 @@ fn failed_apart(performed: Option<Result<(), Failure>>) -> Result<(), CallFailur
 }
 
 impl Region {
-    /// The bytes of an entry region.
+    /// The bytes of a region whose ranges can be locked.
     pub(crate) fn byte_range(&self, bytes: &std::ops::Range<usize>) -> Result<ByteRange, RangeError> {
         let region = self.name().to_owned();
-        if self.protocol() != crate::Protocol::Entry {
+        if !matches!(self.protocol(), Protocol::Entry | Protocol::Release) {
             return Err(RangeError::NotEntry { region, protocol: self.protocol() });
         }
         let (start, end, region_bytes) = (bytes.start, bytes.end, self.bytes());

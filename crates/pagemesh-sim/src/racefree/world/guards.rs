@@ -4,8 +4,8 @@ use super::super::plan::Kind;
 use super::super::threads::{Activity, Step};
 use super::{Checked, OPENING, World};
 use pagemesh_protocol::{
-    Access, Actions, AtomicChange, ConditionId, Engine, Failure, LockId, Outcome, RwLockId, SemaphoreId,
-    Ticket,
+    Access, Actions, AtomicChange, ByteRange, ConditionId, Engine, Failure, LockId, Outcome, RegionId,
+    RwLockId, SemaphoreId, Ticket,
 };
 
 /// One in so many calls of a mutex does not wait.
@@ -14,6 +14,11 @@ const TRIED_OF: u16 = 8;
 /// Each lock has one condition, of the same number.
 fn condition(lock: usize) -> ConditionId {
     ConditionId(lock as u64)
+}
+
+/// Each lock has bytes of its own, which need not be those that it protects.
+fn range(lock: usize) -> ByteRange {
+    ByteRange::new(RegionId(0), lock as u64 * 8, lock as u64 * 8 + 8)
 }
 
 fn begin(
@@ -30,6 +35,7 @@ fn begin(
         }
         Kind::Mutex => engine.on_lock_acquire(ticket, LockId(number), out),
         Kind::ReadersAndWriters => engine.on_rw_acquire(ticket, RwLockId(number), access, true, out),
+        Kind::Range => engine.on_range_acquire(ticket, range(lock), access, true, out),
         Kind::Semaphore => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
         Kind::Word(_) => unreachable!("the home knows nothing of such locks"),
     }
@@ -82,6 +88,10 @@ impl World {
             Kind::ReadersAndWriters => {
                 self.event(node, |engine, out| engine.on_rw_release(ticket, RwLockId(number), out))
             }
+            // With its master lost it is nobody's any more.
+            Kind::Range => self.event(node, |engine, out| {
+                let _ = engine.on_range_release(ticket, range(lock), out);
+            }),
             Kind::Word(cell) => {
                 self.threads[index].steps.push_front(Step::Posted);
                 self.change(index, cell, AtomicChange::Swap(0))
