@@ -35,8 +35,8 @@ pub const FRAME_MARK: u16 = 0x4D50;
 const PACKED: u32 = 1 << 31;
 /// In the field of the payload's length: the sender wants payloads packed that are sent to it.
 const ASKS: u32 = 1 << 30;
-/// Bytes of a link's receive buffer: one `recv(2)` can bring in 15 pages.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a link's receive buffer: one `recv(2)` can bring in 62 pages.
+pub const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(MAX_FRAME_BYTES <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES <= u16::MAX as usize);

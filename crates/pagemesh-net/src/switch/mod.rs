@@ -113,6 +113,10 @@ pub trait Receiver {
     /// [`Reject`] drops the link to that peer with [`LinkLoss::Rejected`]; `on_lost` follows.
     fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject>;
 
+    /// No frame follows for now: whatever was put off because one might is due. Called after the last frame of what was received at
+    /// a time, and before answers are sent.
+    fn on_pause(&mut self) {}
+
     /// The link to `peer` has ended. Called once for each peer, after the last frame of it.
     fn on_lost(&mut self, peer: u16, why: LinkLoss);
 }

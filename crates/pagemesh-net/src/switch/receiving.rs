@@ -26,7 +26,7 @@ const RECENT_TURNS: u32 = 16;
 /// Times that rings are looked at before the sockets beside them, which only tell of ends.
 pub(super) const RING_LOOKS: u32 = 64;
 /// Frames of one piece that are handled before what they gave rise to is sent.
-const FRAMES_BETWEEN_SENDS: u64 = 8;
+const FRAMES_BETWEEN_SENDS: u64 = 32;
 /// Rounds without an early look for the reply after one that found nothing.
 const LATE_ROUNDS: u32 = 1;
 
@@ -270,6 +270,7 @@ impl Incoming {
                     frames += 1;
                     // The first of many answers go out while the others are made.
                     if frames % FRAMES_BETWEEN_SENDS == 0 {
+                        receiver.on_pause();
                         switch.flush();
                     }
                     if let Err(reject) = receiver.on_frame(peer, frame.message, frame.payload) {
@@ -284,6 +285,7 @@ impl Incoming {
                 Err(error) => break Err(LinkLoss::BadFrame(error)),
             }
         };
+        receiver.on_pause();
         link.counts.frames_in.add(frames);
         result
     }

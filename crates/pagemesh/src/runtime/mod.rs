@@ -20,6 +20,7 @@ mod receive;
 mod rings;
 mod shard;
 mod system_calls;
+mod together;
 mod trace;
 mod twins;
 
@@ -417,9 +418,10 @@ impl Runtime {
             let asked = waiting.iter().filter(|(_, call)| !call.is_over()).count();
             self.counters.pages_prefetched.fetch_add(asked as u64, Ordering::Relaxed);
             let mut outcome = Ok(());
-            for (page, call) in &waiting {
+            // The last first: when it is here the others mostly are, and none of them is waited for by itself.
+            for (page, call) in waiting.iter().rev() {
                 let got = self.finish_call(call, deadline, self.fault_timeout);
-                outcome = outcome.and(got.map(|_| ()).map_err(|failed| (*page, failed)));
+                outcome = got.map(|_| ()).map_err(|failed| (*page, failed)).and(outcome);
             }
             outcome?;
         }

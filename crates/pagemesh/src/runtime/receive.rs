@@ -1,6 +1,6 @@
 //! What arrives: handled by whichever thread receives, or put aside for the service thread.
 
-use super::shard::Load;
+use super::shard::{Load, Shard};
 use super::trace::Stage;
 use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
@@ -11,8 +11,8 @@ use pagemesh_protocol::limits::PIECE_BYTES;
 use pagemesh_protocol::{Engine, Message, NodeId, Payload, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Events that a thread in a fault handler must not handle: they map memory, allocate or log.
@@ -67,11 +67,13 @@ impl Cold {
 /// Handles what arrives, on whichever thread receives.
 pub(super) struct Receiving<'a> {
     runtime: &'a Runtime,
+    /// Held from one message to the next while something is put off.
+    shard: Option<MutexGuard<'a, Shard>>,
 }
 
 impl<'a> Receiving<'a> {
     pub(super) fn new(runtime: &'a Runtime) -> Receiving<'a> {
-        Receiving { runtime }
+        Receiving { runtime, shard: None }
     }
 }
 
@@ -88,7 +90,7 @@ impl Receiver for Receiving<'_> {
             self.runtime.switch.wake_service();
             return Ok(());
         }
-        let mut shard = lock(&self.runtime.shard);
+        let mut shard = self.shard.take().unwrap_or_else(|| lock(&self.runtime.shard));
         if shard.is_closed() {
             return Ok(());
         }
@@ -97,10 +99,18 @@ impl Receiver for Receiving<'_> {
         {
             count(&self.runtime.counters.requests_queued);
         }
-        let handled =
-            shard.run(self.runtime, load, |engine, out| engine.on_message(from, view, &message, out));
+        let handled = shard.handle(self.runtime, load, (from, view), &message);
+        self.shard = (!shard.put_off.is_empty()).then_some(shard);
         self.runtime.tracing.mark(Stage::Grant);
         handled.map_err(|violation| Reject::from(violation.to_string()))
+    }
+
+    fn on_pause(&mut self) {
+        if let Some(mut shard) = self.shard.take() {
+            shard.catch_up(self.runtime);
+            drop(shard);
+            self.runtime.tracing.mark(Stage::Grant);
+        }
     }
 
     fn on_lost(&mut self, peer: u16, why: LinkLoss) {

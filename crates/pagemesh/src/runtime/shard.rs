@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::failure::CallFailure;
+use super::together::PutOff;
 use super::twins::Twins;
 use super::{Runtime, lock};
 use crate::stats::count;
@@ -10,14 +11,14 @@ use pagemesh_memory::{
 };
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
-    Access, Action, Actions, ByteRange, Engine, Message, NodeId, PageAddress, Protocol, RegionId, RegionSpec,
-    Ticket, View,
+    Access, Action, Actions, ByteRange, Engine, Message, NodeId, Outcome, PageAddress, Protocol, RegionId,
+    RegionSpec, Ticket, View, Violation,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Room for the actions of one event: an invalidation of 63 sharers fits.
-const ACTIONS: usize = 256;
+pub(super) const ACTIONS: usize = 256;
 
 /// Empty diffs of one event of which the engine is told.
 const UNCHANGED: usize = 256;
@@ -42,7 +43,8 @@ pub(super) struct Shard {
     twins: Twins,
     /// Pages whose diffs turned out to be empty while actions were performed.
     unchanged: Vec<PageAddress>,
-    ahead: Ahead,
+    pub(super) ahead: Ahead,
+    pub(super) put_off: PutOff,
     closed: bool,
     /// Counts locks that were taken again without a call.
     retakes: u16,
@@ -62,6 +64,7 @@ impl Shard {
             twins: Twins::default(),
             unchanged: Vec::with_capacity(UNCHANGED),
             ahead: Ahead::default(),
+            put_off: PutOff::new(),
             closed: false,
             retakes: 0,
             runtime,
@@ -107,25 +110,57 @@ impl Shard {
         load: Load<'_>,
         event: impl FnOnce(&mut Engine, &mut Actions) -> R,
     ) -> R {
+        debug_assert!(self.put_off.is_empty(), "what was put off is done before the lock is released");
         let mut actions = std::mem::take(&mut self.actions);
         let foreseen = self.engine.foreseen();
         let result = event(&mut self.engine, &mut actions);
+        self.perform_event(runtime, load, &mut actions);
+        self.count_foreseen(runtime, foreseen);
+        self.actions = actions;
+        result
+    }
+
+    /// Gives the engine a message with what came with it. Its actions may be put off: before the lock is released, the caller
+    /// has them done by [`catch_up`](Shard::catch_up).
+    pub(super) fn handle(
+        &mut self,
+        runtime: &Runtime,
+        load: Load<'_>,
+        (from, view): (NodeId, View),
+        message: &Message,
+    ) -> Result<(), Violation> {
+        let mut actions = std::mem::take(&mut self.actions);
+        let foreseen = self.engine.foreseen();
+        let handled = self.engine.on_message(from, view, message, &mut actions);
+        if self.put_off(runtime, load, &actions) {
+            actions.clear();
+        } else {
+            self.catch_up(runtime);
+            self.perform_event(runtime, load, &mut actions);
+        }
+        self.count_foreseen(runtime, foreseen);
+        self.actions = actions;
+        handled
+    }
+
+    fn perform_event(&mut self, runtime: &Runtime, load: Load<'_>, actions: &mut Actions) {
         loop {
-            let mapped = self.perform_all(runtime, load, &actions);
+            let mapped = self.perform_all(runtime, load, actions);
             actions.clear();
             let Some((region, round, mapped)) = mapped else { break };
-            self.engine.on_region_mapped(region, round, mapped, &mut actions);
+            self.engine.on_region_mapped(region, round, mapped, actions);
         }
         for page in self.unchanged.drain(..) {
             self.engine.on_unchanged(page);
         }
+    }
+
+    fn count_foreseen(&self, runtime: &Runtime, before: (u64, u64)) {
         let (fetched, left_writable) = self.engine.foreseen();
-        if (fetched, left_writable) != foreseen {
-            runtime.counters.pages_foreseen.fetch_add(fetched - foreseen.0, Ordering::Relaxed);
-            runtime.counters.writes_foreseen.fetch_add(left_writable - foreseen.1, Ordering::Relaxed);
+        if (fetched, left_writable) != before {
+            runtime.counters.pages_foreseen.fetch_add(fetched - before.0, Ordering::Relaxed);
+            runtime.counters.writes_foreseen.fetch_add(left_writable - before.1, Ordering::Relaxed);
         }
-        self.actions = actions;
-        result
     }
 
     /// A thread faulted. With what it needs, what it is likely to read next is asked for, where it goes along a way of pages.
@@ -184,17 +219,10 @@ impl Shard {
                 Action::Protect(first) | Action::Unmap(first) => {
                     let more = followers(action, rest);
                     rest = &rest[more..];
-                    if matches!(action, Action::Unmap(_)) {
-                        (first.page..=first.page + more as u64)
-                            .for_each(|page| self.ahead.taken(PageAddress::new(first.region, page)));
-                    }
-                    self.take_rights(runtime, action, PageRange::new(first.page, 1 + more as u64), first);
+                    self.take_row(runtime, action, PageRange::new(first.page, 1 + more as u64), first);
                 }
                 Action::Complete { ticket, outcome } => {
-                    let result = if refused { Err(CallFailure::Mapping) } else { Ok(outcome) };
-                    if runtime.calls.finish(ticket, result.and_then(failed_apart)) {
-                        runtime.switch.wake_leader();
-                    }
+                    Shard::complete(runtime, ticket, outcome, refused);
                 }
                 Action::Atomic { page, operation, requester, ticket, answer } => {
                     self.operate(runtime, page, operation, (requester, ticket, answer));
@@ -229,6 +257,28 @@ impl Shard {
             }
         }
         mapped
+    }
+
+    /// Ends a call. `refused`: the kernel has not mapped what it waited for.
+    pub(super) fn complete(runtime: &Runtime, ticket: Ticket, outcome: Outcome, refused: bool) {
+        let result = if refused { Err(CallFailure::Mapping) } else { Ok(outcome) };
+        if runtime.calls.finish(ticket, result.and_then(failed_apart)) {
+            runtime.switch.wake_leader();
+        }
+    }
+
+    /// Takes rights to neighbouring pages away, from `first` on; what was asked for ahead of them is no longer there.
+    pub(super) fn take_row(
+        &mut self,
+        runtime: &Runtime,
+        action: &Action,
+        pages: PageRange,
+        first: PageAddress,
+    ) {
+        if matches!(action, Action::Unmap(_)) {
+            (first.page..pages.end()).for_each(|page| self.ahead.taken(PageAddress::new(first.region, page)));
+        }
+        self.take_rights(runtime, action, pages, first);
     }
 
     /// Performs an action on a page that is lent, comes back, or is kept from now on.
@@ -317,17 +367,11 @@ impl Shard {
     /// Makes a page readable, and with it what was asked for ahead and lies behind it; or leaves that for a thread that comes to it,
     /// where it was asked for ahead itself. False when the kernel refused.
     fn map_read(&mut self, page: PageAddress) -> bool {
-        if self.ahead.arrives(page) {
-            return true;
-        }
-        let next = PageAddress::new(page.region, page.page + 1);
-        let run = self.ahead.take_run(next, |page| self.engine.page_state(page).allows(Access::Read));
-        let pages = PageRange::new(page.page, 1 + run);
-        self.mapped(page).pager().map(pages, pagemesh_memory::Access::Read).is_ok()
+        self.ahead.arrives(page) || self.map_read_row(page, 1)
     }
 
     /// Performs an action on a page. False when the kernel refused to grant a right.
-    fn change_page(&self, runtime: &Runtime, load: Load<'_>, action: &Action) -> bool {
+    pub(super) fn change_page(&self, runtime: &Runtime, load: Load<'_>, action: &Action) -> bool {
         let granted = |page: PageAddress, access| {
             self.mapped(page).pager().map(PageRange::one(page.page), access).is_ok()
         };
@@ -435,9 +479,9 @@ fn followers(action: &Action, rest: &[Action]) -> usize {
     rest.iter().take_while(follows).count()
 }
 
-fn failed_apart(outcome: pagemesh_protocol::Outcome) -> Result<pagemesh_protocol::Outcome, CallFailure> {
+fn failed_apart(outcome: Outcome) -> Result<Outcome, CallFailure> {
     match outcome {
-        pagemesh_protocol::Outcome::Failed(failure) => Err(CallFailure::Failed(failure)),
+        Outcome::Failed(failure) => Err(CallFailure::Failed(failure)),
         outcome => Ok(outcome),
     }
 }
