@@ -65,6 +65,13 @@ pub const LOCKS_MENDED_AT_A_TIME: usize = 256;
 pub const OBJECTS_AT_HAND: usize = 1024;
 /// Times that reader-writer locks of one home can be held for reading.
 pub const READERS: usize = 65_536;
+/// How often reader-writer locks of one home are left with other nodes, each node that has one counted. Beside those there are
+/// [`LOCKS`] in use.
+pub const RWLOCKS_LEFT: usize = 65_536;
+/// Reader-writer locks that one node keeps for its threads; for one more it gives one back.
+pub const RWLOCKS_KEPT: usize = 16_384;
+/// Times that those are held for reading; who comes then asks the home.
+pub const READERS_KEPT: usize = 4096;
 /// Ranges of entry regions that are locked or waited for at one master.
 pub const RANGES: usize = 16_384;
 /// Parts of one entry region, each with a time of its own, that a node keeps in mind. With more, it knows less exactly.

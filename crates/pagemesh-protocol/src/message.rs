@@ -591,6 +591,35 @@ pub enum Message {
         /// As in the request.
         ticket: Ticket,
     },
+    /// From the lock's home: you have it, and your threads take it and give it back among themselves until I call it back: readers, or with
+    /// `access` to write all of them. Calls of yours that I have not answered are yours to serve.
+    RwLeave {
+        /// The lock.
+        lock: RwLockId,
+        /// The waiting call.
+        ticket: Ticket,
+        /// What it is left for.
+        access: Access,
+    },
+    /// From the lock's home, to whom it is left with: give it back.
+    RwRecall {
+        /// The lock.
+        lock: RwLockId,
+    },
+    /// To the lock's home, before [`Message::RwYield`]: this call of mine has it.
+    RwHold {
+        /// The lock.
+        lock: RwLockId,
+        /// The call.
+        ticket: Ticket,
+        /// With other readers, or alone.
+        access: Access,
+    },
+    /// To the lock's home: I keep it no longer.
+    RwYield {
+        /// The lock.
+        lock: RwLockId,
+    },
     /// To the semaphore's home: it has so many units at first.
     SemaphoreInit {
         /// The semaphore.

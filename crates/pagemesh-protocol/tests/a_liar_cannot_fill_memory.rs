@@ -59,15 +59,37 @@ fn readers_units_and_waits_for_signals_are_bounded() {
     let number = number_at(1, COUNT, 0);
     let (lock, semaphore, condition) = (RwLockId(number), SemaphoreId(number), ConditionId(number));
     let take = |access| move |n| Message::RwAcquire { lock, ticket: fresh(n), access, waits: true };
-    let load = flood(&mut home(), LIAR, take(Read));
+    let home_of_all =
+        || Subject::configured(EngineConfig { rwlocks_left: 0, ..EngineConfig::new(node(1), COUNT) }).engine;
+    let load = flood(&mut home_of_all(), LIAR, take(Read));
     assert_eq!((load.rwlocks, load.readers, load.rwlock_waiters), (1, limits::READERS, 0));
-    let load = flood(&mut home(), LIAR, take(Write));
+    let load = flood(&mut home_of_all(), LIAR, take(Write));
     assert_eq!((load.rwlocks, load.readers, load.rwlock_waiters), (1, 0, limits::TICKETS));
     let wait = |n| Message::SemaphoreWait { semaphore, ticket: fresh(n), waits: true };
     let load = flood(&mut home(), LIAR, wait);
     assert_eq!((load.semaphores, load.semaphore_waiters), (1, limits::TICKETS));
     let load = flood(&mut home(), LIAR, |n| Message::ConditionWait { condition, ticket: fresh(n) });
     assert_eq!((load.conditions, load.condition_waiters), (1, limits::TICKETS));
+}
+
+/// Of locks that are left with a node, and of those that a home leaves here.
+#[test]
+fn locks_that_are_left_are_bounded() {
+    let mut engine = home();
+    let own = |n| RwLockId(number_at(1, COUNT, n as usize % 100));
+    let every_name = |n| Message::RwAcquire { lock: own(n), ticket: fresh(n), access: Read, waits: true };
+    let load = flood(&mut engine, LIAR, every_name);
+    assert_eq!(
+        (load.rwlocks, load.rwlocks_left, load.rwlock_waiters),
+        (0, 100, 0),
+        "a keeper asks for nothing"
+    );
+    let hold = |n| Message::RwHold { lock: own(n), ticket: fresh(n), access: Read };
+    let load = flood(&mut engine, LIAR, hold);
+    assert_eq!(load.readers, limits::READERS + limits::READERS_KEPT);
+    let leave = |n| Message::RwLeave { lock: RwLockId(n as u64), ticket: fresh(n), access: Write };
+    let load = flood(&mut home(), LIAR, leave);
+    assert_eq!(load.rwlocks_kept, limits::RWLOCKS_KEPT);
 }
 
 #[test]

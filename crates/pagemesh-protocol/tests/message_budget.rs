@@ -239,16 +239,40 @@ fn a_lock_is_handed_over_for_one() {
     assert_eq!((mesh.log.len(), mesh.completed.len()), (1, 1));
 }
 
-#[test]
-fn a_reader_writer_lock_costs_as_a_lock() {
-    let mut mesh = Mesh::new(4);
+/// Messages for node `number` to take reader-writer lock 0, and to give it back.
+fn rw_costs(mesh: &mut Mesh, number: u16, access: Access) -> [usize; 2] {
     let lock = RwLockId(number_at(HOME, 4, 0));
-    let ticket = mesh.calls(2, |engine, ticket, out| engine.on_rw_acquire(ticket, lock, Read, true, out));
+    mesh.forget();
+    let ticket =
+        mesh.calls(number, |engine, ticket, out| engine.on_rw_acquire(ticket, lock, access, true, out));
     mesh.deliver_all();
-    assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
-    mesh.calls(2, |engine, _, out| engine.on_rw_release(ticket, lock, out));
+    assert_eq!(mesh.completed.len(), 1);
+    let taken = mesh.log.len();
+    mesh.calls(number, |engine, _, out| engine.on_rw_release(ticket, lock, out));
     mesh.deliver_all();
-    assert_eq!(mesh.log.len(), 3);
+    [taken, mesh.log.len() - taken]
+}
+
+#[test]
+fn a_reader_writer_lock_costs_nothing_where_it_is_kept() {
+    let mut mesh = Mesh::new(4);
+    for number in [2, 3, 0] {
+        assert_eq!(rw_costs(&mut mesh, number, Read), [2, 0], "nobody wrote: all keep it");
+    }
+    for number in [2, 3, 0] {
+        assert_eq!(rw_costs(&mut mesh, number, Read), [0, 0]);
+    }
+    assert_eq!(
+        rw_costs(&mut mesh, 2, Write),
+        [1 + 1 + 2 * 2 + 1, 0],
+        "it gives back, asks, and two are called"
+    );
+    for access in [Write, Read, Write] {
+        assert_eq!(rw_costs(&mut mesh, 2, access), [0, 0]);
+    }
+    assert_eq!(rw_costs(&mut mesh, 3, Write), [4, 0]);
+    assert_eq!(rw_costs(&mut mesh, 0, Read), [4, 0]);
+    assert_eq!(rw_costs(&mut mesh, HOME, Write), [2, 0], "the home calls it back");
 }
 
 /// Messages for a range of `pages` pages that node 2 locks for reading and gives back, when node 3 wrote all of it before, and again when

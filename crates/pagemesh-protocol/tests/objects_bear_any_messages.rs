@@ -26,7 +26,7 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
     let ticket = ticket(u16::from(slot) % SLOTS);
     let access = if flag { Access::Write } else { Access::Read };
     let died = flag.then(|| node(0));
-    match kind % 31 {
+    match kind % 35 {
         0 => Message::RwAcquire { lock, ticket, access, waits: slot < 128 },
         1 => Message::RwGrant { lock, ticket, died },
         2 => Message::RwBusy { lock, ticket },
@@ -62,6 +62,10 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
         27 => Message::LockAcquire { lock: mutex, ticket },
         28 => Message::LockTry { lock: mutex, ticket },
         29 => Message::LockBusy { lock: mutex, ticket },
+        30 => Message::RwLeave { lock, ticket, access },
+        31 => Message::RwRecall { lock },
+        32 => Message::RwHold { lock, ticket, access },
+        33 => Message::RwYield { lock },
         _ => Message::SyncRefused { ticket },
     }
 }

@@ -10,8 +10,9 @@ use pagemesh_protocol::{Action, EngineConfig, Failure, Message, Outcome, RwLockI
 
 const HOME: u16 = 1;
 
+/// It leaves no lock with anyone: here everybody stands in its line.
 fn home() -> Subject {
-    Subject::new(HOME, 4)
+    Subject::configured(EngineConfig { rwlocks_left: 0, ..EngineConfig::new(node(HOME), 4) })
 }
 
 fn lock() -> RwLockId {
@@ -195,7 +196,8 @@ fn a_lock_whose_home_is_lost_fails_those_who_wait_and_those_who_come() {
 
 #[test]
 fn a_full_table_refuses_new_locks_and_keeps_the_old() {
-    let mut subject = Subject::configured(EngineConfig { locks: 1, ..EngineConfig::new(node(HOME), 4) });
+    let mut subject =
+        Subject::configured(EngineConfig { locks: 1, rwlocks_left: 0, ..EngineConfig::new(node(HOME), 4) });
     let other = RwLockId(number_at(HOME, 4, 1));
     subject.hears(2, acquire(1, Write));
     let asked = Message::RwAcquire { lock: other, ticket: ticket(9), access: Read, waits: true };

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Readers and writers stand in one line, in the order in which their requests reach the lock's home: readers that keep coming do not
 /// keep a writer out, and neither do writers a reader. So a thread that holds the lock must not ask for it again, not even for
 /// reading: with a writer in line it would wait for itself until the time runs out.
+///
+/// The lock stays with the nodes that took it, until somebody wants it who cannot have it beside them: readers on any number of nodes
+/// take it again and give it back without a message, and so do writers and readers of one node alone.
 #[derive(Clone)]
 pub struct ReadWriteLock {
     runtime: Arc<Runtime>,
@@ -32,7 +35,7 @@ impl ReadWriteLock {
 
     /// Waits until the lock can be had for `access`, at most `timeout`, by default as long as is configured.
     ///
-    /// When a node died that was writing, everyone who gets the lock is told by [`ReadWriteGuard::left_by`], up to and with the
+    /// When a node died that was writing, or to which the lock had been left for that, everyone who gets the lock is told by [`ReadWriteGuard::left_by`], up to and with the
     /// next writer, who can mend what was left half written.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 mod cluster;
 
 use cluster::{everywhere, play, run};
-use pagemesh::{DepartureKind, Protocol, RegionOptions, SyncError};
+use pagemesh::{Access, DepartureKind, Protocol, RegionOptions, SyncError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -42,6 +42,63 @@ fn a_lock_that_one_node_uses_sends_nothing() {
         mesh.barrier(1).wait().unwrap();
         let sums: Vec<u64> = (0..NODES).map(|node| words.get(512 * node).unwrap()).collect();
         assert_eq!(sums, [ROUNDS; NODES]);
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, NODES);
+    });
+}
+
+/// All nodes read under one lock, and each writes under one of its own; then one of them writes under the common one.
+#[test]
+fn a_reader_writer_lock_that_nobody_writes_under_costs_no_message() {
+    const TEST: &str = "a_reader_writer_lock_that_nobody_writes_under_costs_no_message";
+    const COMMON: u64 = 1000;
+    const ROUNDS: u64 = 2_000;
+    play(TEST, |mesh| {
+        let place = mesh.node().index();
+        let (common, own) = (mesh.read_write_lock(COMMON), mesh.read_write_lock(place as u64));
+        let words = mesh.region("words", RegionOptions::new(4096 * NODES)).unwrap();
+        let words = words.slice::<u64>(0, 512 * NODES).unwrap();
+        // The first time each comes from its home.
+        drop(common.acquire(Access::Read, None).unwrap());
+        drop(own.acquire(Access::Write, None).unwrap());
+        words.set(512 * place, 0).unwrap();
+        mesh.barrier(1).wait().unwrap();
+        let before = mesh.stats();
+        for round in 0..ROUNDS {
+            let shared = if round % 2 == 0 {
+                common.acquire(Access::Read, None).unwrap()
+            } else {
+                common.try_acquire(Access::Read).unwrap().unwrap()
+            };
+            let alone = if round % 2 == 0 {
+                own.acquire(Access::Write, None).unwrap()
+            } else {
+                own.try_acquire(Access::Write).unwrap().unwrap()
+            };
+            words.set(512 * place, words.get(512 * place).unwrap() + 1).unwrap();
+            drop((shared, alone));
+        }
+        let sent = mesh.stats().messages_sent - before.messages_sent;
+        // Others may still be fetching their pages from here.
+        assert!(sent < ROUNDS / 50, "{sent} messages for {ROUNDS} rounds");
+        mesh.barrier(1).wait().unwrap();
+        for turn in 0..NODES {
+            if turn == place {
+                let alone = common.acquire(Access::Write, None).unwrap();
+                words.set(1, words.get(1).unwrap() + 1).unwrap();
+                drop(alone);
+            }
+            let shared = common.acquire(Access::Read, None).unwrap();
+            assert!(words.get(1).unwrap() <= NODES as u64);
+            drop(shared);
+        }
+        mesh.barrier(1).wait().unwrap();
+        let shared = common.acquire(Access::Read, None).unwrap();
+        assert_eq!(words.get(1).unwrap(), NODES as u64);
+        drop(shared);
+        mesh.barrier(1).wait().unwrap();
         mesh.leave().unwrap();
     });
     everywhere(|| {
@@ -94,6 +151,7 @@ fn a_node_that_says_goodbye_leaves_its_locks_to_the_others() {
         if mesh.node().index() == 2 {
             for id in 0..LOCKS {
                 drop(mesh.lock(id).acquire().unwrap());
+                drop(mesh.read_write_lock(id).acquire(Access::Write, None).unwrap());
             }
             together.wait().unwrap();
             drop(mesh);
@@ -111,6 +169,11 @@ fn a_node_that_says_goodbye_leaves_its_locks_to_the_others() {
                 }
                 Err(SyncError::PeerLost { .. }) => {}
                 Err(other) => panic!("lock {id}: {other}"),
+            }
+            match mesh.read_write_lock(id).acquire(Access::Write, None) {
+                Ok(guard) => assert!(guard.left_by().is_none(), "nobody wrote under {id}"),
+                Err(SyncError::PeerLost { .. }) => {}
+                Err(other) => panic!("reader-writer lock {id}: {other}"),
             }
         }
         assert!(had > 0, "some have their home here");

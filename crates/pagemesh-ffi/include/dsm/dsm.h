@@ -206,7 +206,11 @@ int dsm_lock_destroy(dsm_lock_t *lock);
  * Reader-writer locks, named by any number, in a name space of their own: one writer or any number of readers of all nodes. All stand in
  * one line, so that readers that keep coming do not keep a writer out. A thread holds a lock once, for reading too: asking again is
  * DSM_ERROR_BUSY. The errors are those of dsm_mutex_lock; the tries return DSM_ERROR_BUSY also when a writer waits.
- * DSM_ERROR_OWNER_DIED: a node died while it wrote; the caller HOLDS IT NOW. All takers are told so, up to and with the next writer.
+ * DSM_ERROR_OWNER_DIED: a node died while it wrote, or was the last to have written and could have again; the caller HOLDS IT NOW. All takers
+ * are told so, up to and with the next writer.
+ *
+ * Taking a lock again costs no message: a mutex and, for writing, a lock of this kind where the node was the last to have it; for reading as long as
+ * nobody has written, on any number of nodes.
  */
 int dsm_rwlock_rdlock(uint64_t id);
 int dsm_rwlock_wrlock(uint64_t id);

@@ -384,8 +384,10 @@ impl Mesh {
             let load = node.engine.load();
             let bound = self.nodes.len() * limits::TICKETS;
             assert!(load.requests <= limits::REGIONS * PAGES as usize + SLOTS, "{load:?}");
-            let objects = [load.locks, load.barriers, load.rwlocks, load.semaphores, load.conditions];
+            let objects = [load.locks, load.barriers, load.semaphores, load.conditions, load.rwlocks_left];
             assert!(objects.iter().all(|count| *count <= SYNC_BOUND), "{load:?}");
+            // Those that were left with others come back, and are in use then.
+            assert!(load.rwlocks <= 2 * SYNC_BOUND && load.rwlocks_kept <= SYNC_BOUND, "{load:?}");
             let callers = [load.rwlock_waiters, load.semaphore_waiters, load.condition_waiters];
             assert!(
                 callers.iter().all(|count| *count <= bound) && load.readers <= limits::READERS,
@@ -463,6 +465,7 @@ impl Mesh {
             assert_eq!((load.token_waiters, load.barriers, load.barrier_waiters), (0, 0, 0), "{load:?}");
             assert_eq!((load.readers, load.rwlock_waiters, load.semaphore_waiters), (0, 0, 0), "{load:?}");
             assert_eq!((load.conditions, load.condition_waiters), (0, 0), "{load:?}");
+            assert_eq!((load.readers_kept, load.kept_waiters), (0, 0), "{load:?}");
         }
     }
 

@@ -55,7 +55,13 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(number: usize, count: usize) -> Node {
         let bounds = EngineConfig::new(NodeId::new(number as u16), count as u16);
-        let config = EngineConfig { tickets: SLOTS, locks: SYNC_BOUND, barriers: SYNC_BOUND, ..bounds };
+        let config = EngineConfig {
+            tickets: SLOTS,
+            locks: SYNC_BOUND,
+            rwlocks_left: SYNC_BOUND,
+            barriers: SYNC_BOUND,
+            ..bounds
+        };
         Node {
             engine: Engine::new(config),
             slots: [Slot::Free; SLOTS],

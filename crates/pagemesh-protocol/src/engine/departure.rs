@@ -17,9 +17,7 @@ impl Engine {
             Wait::Barrier(barrier) => {
                 self.send(barrier_home(barrier, nodes), Message::BarrierCancel { barrier, ticket }, out);
             }
-            Wait::RwLock(lock) => {
-                self.send(sync_home(lock.0, nodes), Message::RwRelease { lock, ticket }, out);
-            }
+            Wait::RwLock { lock, .. } => self.rw_given_up(ticket, lock, out),
             Wait::Semaphore(semaphore) => {
                 let message = Message::SemaphoreCancel { semaphore, ticket };
                 self.send(sync_home(semaphore.0, nodes), message, out);
@@ -59,6 +57,7 @@ impl Engine {
         self.mend_tokens(lost, out);
         self.mend_barriers(lost, out);
         self.mend_rwlocks(lost, out);
+        self.mend_kept(lost);
         self.mend_semaphores(lost, out);
         self.mend_conditions(lost);
         self.mend_ranges(lost, out);

@@ -329,7 +329,7 @@ impl Engine {
             return Err(Failure::PeerLost(master));
         }
         if self.orders_only(range.region) {
-            self.end_interval(out);
+            self.release_interval(out);
             self.tell(master, out);
         }
         self.send(master, Message::RangeRelease { range, ticket, unused: false }, out);

@@ -29,8 +29,16 @@ pub struct Load {
     pub barriers: usize,
     /// Calls that wait at those barriers.
     pub barrier_waiters: usize,
-    /// Reader-writer locks of this home that are held, waited for, or left behind by a dead writer.
+    /// Reader-writer locks of this home that are held, waited for, or left behind by a dead writer, and left with nobody.
     pub rwlocks: usize,
+    /// How often reader-writer locks of this home are left with other nodes.
+    pub rwlocks_left: usize,
+    /// Reader-writer locks of other homes that are left with this node.
+    pub rwlocks_kept: usize,
+    /// How often those are held for reading.
+    pub readers_kept: usize,
+    /// Calls in line for those.
+    pub kept_waiters: usize,
     /// How often they are held for reading.
     pub readers: usize,
     /// Calls in line for them.
@@ -71,6 +79,7 @@ impl Engine {
         let (tokens, token_waiters) = self.tokens.load();
         let (barriers, barrier_waiters) = self.barriers.load();
         let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
+        let (rwlocks_kept, readers_kept, kept_waiters) = self.kept.load();
         let (semaphores, semaphore_waiters) = self.semaphores.load();
         let (conditions, condition_waiters) = self.conditions.load();
         let (ranges, range_waiters, orphaned_ranges) = self.entry.load();
@@ -88,6 +97,10 @@ impl Engine {
             barriers,
             barrier_waiters,
             rwlocks,
+            rwlocks_left: self.rwlocks.left(),
+            rwlocks_kept,
+            readers_kept,
+            kept_waiters,
             readers,
             rwlock_waiters,
             semaphores,

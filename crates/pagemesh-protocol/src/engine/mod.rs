@@ -20,6 +20,7 @@ mod foresight;
 mod gone;
 mod holder;
 mod home;
+mod kept;
 mod lending;
 mod load;
 mod lock_mending;
@@ -84,6 +85,9 @@ pub struct EngineConfig {
     /// Diffs of a page by one node alone after which this node, as the page's home, lends it the page, at most
     /// [`limits::LEND_AFTER_MOST`]; with 0 it lends and borrows nothing.
     pub lend_after: u32,
+    /// How often this node, as the home of reader-writer locks, leaves some with others at a time, at most
+    /// [`limits::RWLOCKS_LEFT`]; with 0 every taker asks it.
+    pub rwlocks_left: usize,
     /// Whether this node expects of its threads in release regions what they did before, and fetches pages before they ask.
     pub foresees: bool,
 }
@@ -99,6 +103,7 @@ impl EngineConfig {
             barriers: limits::BARRIERS,
             pins: limits::PINS,
             lend_after: limits::LEND_AFTER,
+            rwlocks_left: limits::RWLOCKS_LEFT,
             foresees: false,
         }
     }
@@ -138,6 +143,7 @@ pub struct Engine {
     tokens: tokens::Tokens,
     barriers: barriers::Barriers,
     rwlocks: rwlocks::RwLocks,
+    kept: kept::KeptLocks,
     semaphores: semaphores::Semaphores,
     conditions: conditions::Conditions,
     entry: entry::Entry,
@@ -158,7 +164,7 @@ impl Engine {
         assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
         assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
         assert!(config.barriers <= limits::BARRIERS && config.pins <= limits::PINS);
-        assert!(config.lend_after <= limits::LEND_AFTER_MOST);
+        assert!(config.lend_after <= limits::LEND_AFTER_MOST && config.rwlocks_left <= limits::RWLOCKS_LEFT);
         Engine {
             config,
             view: View::FIRST,
@@ -174,6 +180,7 @@ impl Engine {
             tokens: tokens::Tokens::new(config),
             barriers: barriers::Barriers::new(config),
             rwlocks: rwlocks::RwLocks::new(config),
+            kept: kept::KeptLocks::new(config),
             semaphores: semaphores::Semaphores::new(config),
             conditions: conditions::Conditions::new(config),
             entry: entry::Entry::new(),
@@ -356,6 +363,7 @@ impl Engine {
     /// This node is about to go without waiting for the others: what it has and does not need goes back to where others find it.
     pub fn on_farewell(&mut self, out: &mut Actions) {
         self.return_idle_tokens(out);
+        self.return_kept_rwlocks(out);
         self.settle(out);
     }
 

@@ -93,13 +93,19 @@ impl Engine {
         notified
     }
 
+    /// What this call waits for, if that is the lock.
+    fn rw_wait(&self, lock: RwLockId, ticket: Ticket) -> Wait {
+        let wait = self.tickets.wait(ticket);
+        if matches!(wait, Wait::RwLock { lock: wanted, .. } if wanted == lock) { wait } else { Wait::Idle }
+    }
+
     /// The node that answers a call which waits for an object of synchronisation.
     pub(super) fn home_of_wait(&self, wait: Wait) -> Option<NodeId> {
         let nodes = self.config.nodes;
         match wait {
             Wait::Lock(lock) => Some(lock_home(lock, nodes)),
             Wait::Barrier(barrier) => Some(barrier_home(barrier, nodes)),
-            Wait::RwLock(lock) => Some(sync_home(lock.0, nodes)),
+            Wait::RwLock { lock, .. } => Some(sync_home(lock.0, nodes)),
             Wait::Semaphore(semaphore) | Wait::SemaphoreAnswer(semaphore) => {
                 Some(sync_home(semaphore.0, nodes))
             }
@@ -138,13 +144,19 @@ impl Engine {
             Message::RwGrant { lock, ticket, died } => {
                 let outcome = died.map_or(Outcome::Done, Outcome::OwnerDied);
                 let home = sync_home(lock.0, nodes);
-                self.conclude_acquire(from, home, ticket, Wait::RwLock(lock), outcome, out)
+                let wait = self.rw_wait(lock, ticket);
+                self.conclude_acquire(from, home, ticket, wait, outcome, out)
             }
             Message::RwBusy { lock, ticket } => {
                 let (home, outcome) = (sync_home(lock.0, nodes), Outcome::Failed(Failure::Busy));
-                self.conclude(from, Some(home), ticket, Wait::RwLock(lock), outcome, out)
+                let wait = self.rw_wait(lock, ticket);
+                self.conclude(from, Some(home), ticket, wait, outcome, out)
             }
             Message::RwRelease { lock, ticket } => self.rw_released(from, lock, ticket, out),
+            Message::RwLeave { lock, access, .. } => self.rw_left(from, lock, access, out),
+            Message::RwRecall { lock } => self.rw_recalled(from, lock, out),
+            Message::RwHold { lock, ticket, access } => self.rw_hold(from, lock, ticket, access),
+            Message::RwYield { lock } => self.rw_yielded(from, lock, out),
             Message::SemaphoreInit { semaphore, ticket, value } => {
                 self.semaphore_initialised(from, semaphore, ticket, value, out)
             }

@@ -117,6 +117,14 @@ pub enum Planted {
     StarveReaders,
     /// A reader-writer lock is not set free when its reader dies.
     KeepDeadReader,
+    /// A home lets a writer in while the lock is left with others for reading.
+    WriterBesideKeepers,
+    /// A node that gives a lock back which was left with it does not say which of its threads have it.
+    YieldAsFree,
+    /// A node lets its threads in under a lock that it has given back to the home.
+    KeepYieldedLock,
+    /// A node that gives such a lock back does not tell what was written.
+    YieldUntold,
     /// A semaphore that somebody waits for forgets a unit that it is given.
     LosePost,
     /// A unit of a semaphore that was granted is still there.
@@ -166,7 +174,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 59] = [
+    pub const ALL: [Planted; 63] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -226,6 +234,10 @@ impl Planted {
         Planted::FlushBeforeUnmap,
         Planted::ForgetFlushed,
         Planted::ReturnWithoutTwin,
+        Planted::WriterBesideKeepers,
+        Planted::YieldAsFree,
+        Planted::KeepYieldedLock,
+        Planted::YieldUntold,
     ];
 }
 

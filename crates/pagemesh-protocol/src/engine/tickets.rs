@@ -43,8 +43,8 @@ pub(super) enum Wait {
     Lock(LockId),
     /// A barrier.
     Barrier(BarrierId),
-    /// A reader-writer lock.
-    RwLock(RwLockId),
+    /// A reader-writer lock. Of several calls for it, the one with the smaller `order` came first.
+    RwLock { lock: RwLockId, access: Access, waits: bool, order: u64 },
     /// A unit of a semaphore.
     Semaphore(SemaphoreId),
     /// The answer to a unit or a value that was given to a semaphore.

@@ -21,6 +21,14 @@ pub(super) fn fields(message: &Message) -> Fields {
         },
         Message::RwBusy { lock, ticket } => named(kind::RW_BUSY, lock.0, ticket),
         Message::RwRelease { lock, ticket } => named(kind::RW_RELEASE, lock.0, ticket),
+        Message::RwLeave { lock, ticket, access } => {
+            Fields { detail: access_bit(access), ..named(kind::RW_LEAVE, lock.0, ticket) }
+        }
+        Message::RwRecall { lock } => Fields { kind: kind::RW_RECALL, name: lock.0, ..Fields::default() },
+        Message::RwHold { lock, ticket, access } => {
+            Fields { detail: access_bit(access), ..named(kind::RW_HOLD, lock.0, ticket) }
+        }
+        Message::RwYield { lock } => Fields { kind: kind::RW_YIELD, name: lock.0, ..Fields::default() },
         Message::SemaphoreInit { semaphore, ticket, value } => {
             Fields { number: value as u64, ..named(kind::SEMAPHORE_INIT, semaphore.0, ticket) }
         }
@@ -81,6 +89,11 @@ pub(super) fn decode(f: &Fields) -> Result<Message, DecodeError> {
         }
         kind::RW_BUSY => Message::RwBusy { lock, ticket },
         kind::RW_RELEASE => Message::RwRelease { lock, ticket },
+        kind::RW_LEAVE | kind::RW_HOLD if f.detail > 1 => return Err(f.bad("detail", f.detail as u64)),
+        kind::RW_LEAVE => Message::RwLeave { lock, ticket, access: f.access() },
+        kind::RW_RECALL => Message::RwRecall { lock },
+        kind::RW_HOLD => Message::RwHold { lock, ticket, access: f.access() },
+        kind::RW_YIELD => Message::RwYield { lock },
         kind::SEMAPHORE_INIT => Message::SemaphoreInit { semaphore, ticket, value: units()? },
         kind::SEMAPHORE_WAIT => Message::SemaphoreWait { semaphore, ticket, waits: !f.flag()? },
         kind::SEMAPHORE_GRANT => Message::SemaphoreGrant { semaphore, ticket },

@@ -96,6 +96,23 @@ fn meetings(ticket: Ticket) -> [Message; 5] {
     ]
 }
 
+fn messages_of_reader_writer_locks(ticket: Ticket, node: NodeId) -> [Message; 12] {
+    [
+        Message::RwAcquire { lock: RW, ticket, access: Access::Read, waits: true },
+        Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
+        Message::RwGrant { lock: RW, ticket, died: None },
+        Message::RwGrant { lock: RW, ticket, died: Some(node) },
+        Message::RwBusy { lock: RW, ticket },
+        Message::RwRelease { lock: RW, ticket },
+        Message::RwLeave { lock: RW, ticket, access: Access::Read },
+        Message::RwLeave { lock: RW, ticket, access: Access::Write },
+        Message::RwRecall { lock: RW },
+        Message::RwHold { lock: RW, ticket, access: Access::Read },
+        Message::RwHold { lock: RW, ticket, access: Access::Write },
+        Message::RwYield { lock: RW },
+    ]
+}
+
 fn every_message() -> Vec<Message> {
     let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
     let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
@@ -144,12 +161,6 @@ fn every_message() -> Vec<Message> {
         Message::Told { writer: node, interval: 7 },
         Message::Knows { writer: node, interval: 7 },
         Message::Settled { writer: node, interval: 7 },
-        Message::RwAcquire { lock: RW, ticket, access: Access::Read, waits: true },
-        Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
-        Message::RwGrant { lock: RW, ticket, died: None },
-        Message::RwGrant { lock: RW, ticket, died: Some(node) },
-        Message::RwBusy { lock: RW, ticket },
-        Message::RwRelease { lock: RW, ticket },
         Message::SemaphoreInit { semaphore: SEMAPHORE, ticket, value: 7 },
         Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: true },
         Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: false },
@@ -175,6 +186,7 @@ fn every_message() -> Vec<Message> {
     all.extend(messages_about_ranges());
     all.extend(messages_of_locks());
     all.extend(meetings(ticket));
+    all.extend(messages_of_reader_writer_locks(ticket, node));
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });
         all.push(Message::Data { page, request, access });

@@ -8,7 +8,7 @@ use pagemesh_protocol::{
     RwLockId, SemaphoreId, Ticket,
 };
 
-/// One in so many calls of a mutex does not wait.
+/// One in so many calls of a mutex or a reader-writer lock does not wait.
 const TRIED_OF: u16 = 8;
 
 /// Each lock has one condition, of the same number.
@@ -34,7 +34,10 @@ fn begin(
             engine.on_lock_try(ticket, LockId(number), out);
         }
         Kind::Mutex => engine.on_lock_acquire(ticket, LockId(number), out),
-        Kind::ReadersAndWriters => engine.on_rw_acquire(ticket, RwLockId(number), access, true, out),
+        Kind::ReadersAndWriters => {
+            let waits = !ticket.generation.is_multiple_of(TRIED_OF);
+            engine.on_rw_acquire(ticket, RwLockId(number), access, waits, out);
+        }
         Kind::Range => engine.on_range_acquire(ticket, range(lock), access, true, out),
         Kind::Semaphore => engine.on_semaphore_wait(ticket, SemaphoreId(number), true, out),
         Kind::Word(_) => unreachable!("the home knows nothing of such locks"),
