@@ -35,3 +35,15 @@ fn a_sanitizer_finds_nothing() {
     let said = Process::start(command(&calls).arg(&log).env("ASAN_OPTIONS", "detect_leaks=1")).said();
     assert_eq!(said, ["done"]);
 }
+
+/// The same, over and over: what is not given back would be found at the end. The handlers are the program's here, not the sanitizer's.
+#[test]
+fn a_sanitizer_finds_nothing_after_a_hundred_rounds() {
+    let source = here().join("tests/c/rounds.c");
+    let options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let rounds = compile(&source, Linkage::Static, &options);
+    let mut command = command(&rounds);
+    command.arg("100").env("ASAN_OPTIONS", "detect_leaks=1:handle_segv=0:handle_sigbus=0");
+    command.env("PAGEMESH_NODE", "0").env("PAGEMESH_NODES", "1").env("PAGEMESH_COORDINATOR", "127.0.0.1:1");
+    assert_eq!(Process::start(&mut command).said(), ["done"]);
+}

@@ -6,10 +6,10 @@ mod common;
 use common::{Linkage, program, settings, start_nodes};
 
 #[test]
-fn two_nodes_with_each_pager() {
+fn three_nodes_with_each_pager() {
     let closed = program("closed.c", Linkage::Shared);
     for setting in settings() {
-        for node in start_nodes(&closed, 2, *setting, &[]) {
+        for node in start_nodes(&closed, 3, *setting, &[]) {
             assert_eq!(node.said(), ["done"], "{setting}");
         }
     }

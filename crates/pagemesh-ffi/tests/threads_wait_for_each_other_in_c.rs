@@ -42,3 +42,14 @@ fn ranges_of_allocated_memory_are_had_by_one_writer_with_each_pager() {
         }
     }
 }
+
+/// A lock that nobody else wanted meanwhile is taken without asking anyone.
+#[test]
+fn locks_are_taken_again_without_a_message_with_each_pager() {
+    let again = program("again.c", Linkage::Shared);
+    for setting in settings() {
+        for node in start_nodes(&again, 3, *setting, &[]) {
+            assert_eq!(node.said(), ["done"], "{setting}");
+        }
+    }
+}

@@ -29,6 +29,31 @@ static void misused(void) {
     CHECK(dsm_fetch_add_u64(words, 1, NULL) == DSM_ERROR_INVALID);
 }
 
+/* Who never opened a region has no say in when it goes; who closes it last, has. */
+static void one_never_opens(node_id_t me) {
+    node_id_t stranger = (node_id_t)dsm_get_num_nodes() - 1;
+    for (size_t round = 1; round <= 5; round++) {
+        char *bytes = me == stranger ? NULL : dsm_region("passing", round * PAGE_SIZE, NULL);
+        CHECK(me == stranger || (bytes != NULL && bytes[round * PAGE_SIZE - 1] == 0));
+        OK(dsm_barrier_all(2));
+        if (me == 0) bytes[round * PAGE_SIZE - 1] = 1;
+        OK(dsm_barrier_all(2));
+        if (me != stranger) {
+            CHECK(bytes[round * PAGE_SIZE - 1] == 1);
+            OK(dsm_region_close(bytes));
+        }
+        OK(dsm_barrier_all(2));
+        /* The last to open it is somebody else each time. */
+        if (me == round % (stranger + 1)) {
+            char *alone = dsm_region("passing", (round + 20) * PAGE_SIZE, NULL);
+            CHECK(alone != NULL && alone[round * PAGE_SIZE - 1] == 0);
+            alone[round * PAGE_SIZE - 1] = 1;
+            OK(dsm_region_close(alone));
+        }
+        OK(dsm_barrier_all(2));
+    }
+}
+
 int main(void) {
     OK(dsm_init(NULL));
     node_id_t me = dsm_get_node_id();
@@ -65,6 +90,7 @@ int main(void) {
         OK(dsm_region_close(words));
         OK(dsm_barrier_all(1));
     }
+    one_never_opens(me);
     OK(dsm_finalize());
     SAY("done");
 }

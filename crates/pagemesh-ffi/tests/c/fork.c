@@ -72,9 +72,21 @@ static void an_error_leaves_no_child(void) {
     unsetenv("PAGEMESH_JOIN_TIMEOUT_MS");
 }
 
+/* A child that ends too soon is noticed, and is not left behind. */
+static void a_child_that_dies_is_reaped(void) {
+    int me = dsm_fork(3);
+    CHECK(me >= 0);
+    if (me == 2) _exit(3);
+    int left = dsm_finalize();
+    CHECK(left == DSM_ERROR_NODE_DOWN && strstr(dsm_last_error(), "node 2") != NULL);
+    if (me != 0) _exit(0);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
 int main(void) {
     an_error_leaves_no_child();
     for (int nodes = 1; nodes <= 4; nodes++) one_cluster(nodes, 41 + nodes);
+    a_child_that_dies_is_reaped();
     a_plain_child_starts_anew();
     one_cluster(2, 43);
     SAY("done");

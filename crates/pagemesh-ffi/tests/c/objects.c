@@ -62,6 +62,10 @@ static void rwlocks(void) {
     OK(dsm_rwlock_unlock(UINT64_MAX));
     OK(dsm_rwlock_tryrdlock(0));
     OK(dsm_rwlock_unlock(0));
+    /* Very many at a time. */
+    for (uint64_t id = 1; id <= 65536; id++) OK(id % 2 == 0 ? dsm_rwlock_rdlock(id << 30) : dsm_rwlock_wrlock(id << 30));
+    CHECK(dsm_rwlock_rdlock(5) == DSM_ERROR_MEMORY);
+    for (uint64_t id = 1; id <= 65536; id++) OK(dsm_rwlock_unlock(id << 30));
     /* The name spaces are apart. */
     OK(dsm_rwlock_wrlock(6));
     OK(dsm_mutex_trylock(6));

@@ -2,6 +2,7 @@
 #include "check.h"
 #include <dirent.h>
 #include <signal.h>
+#include <unistd.h>
 
 static int entries(const char *folder) {
     int count = 0;
@@ -26,6 +27,17 @@ static int mappings(void) {
     return count;
 }
 
+static int no_sockets(void) {
+    char link[64], name[64];
+    for (int file = 0; file < 256; file++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+        ssize_t length = readlink(link, name, sizeof name - 1);
+        name[length < 0 ? 0 : length] = 0;
+        if (strstr(name, "socket:") != NULL || strstr(name, "userfaultfd") != NULL) return 0;
+    }
+    return 1;
+}
+
 static void handler(int number) {
     (void)number;
 }
@@ -43,6 +55,10 @@ int main(int count, char **arguments) {
     CHECK(count == 2);
     int rounds = atoi(arguments[1]), threads = 0, files = 0, maps = 0;
     struct sigaction action;
+    /* A program that is linked with the library, and has not joined, has nothing of it. */
+    CHECK(installed(SIGBUS) == SIG_DFL && installed(SIGSEGV) == SIG_DFL && installed(SIGPIPE) == SIG_DFL);
+    CHECK(entries("/proc/self/task") == 3 && no_sockets());
+    mappings();
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
     CHECK(sigaction(SIGBUS, &action, NULL) == 0 && sigaction(SIGSEGV, &action, NULL) == 0);
@@ -57,7 +73,7 @@ int main(int count, char **arguments) {
         OK(dsm_barrier_all(1));
         OK(dsm_finalize());
         CHECK(installed(SIGBUS) == handler && installed(SIGSEGV) == handler);
-        CHECK(entries("/proc/self/task") == 3);
+        CHECK(entries("/proc/self/task") == 3 && no_sockets());
         if (round == 4) {
             threads = entries("/proc/self/task");
             files = entries("/proc/self/fd");
