@@ -31,7 +31,7 @@ static int is_lost(volatile char *byte) {
     return 1;
 }
 
-enum { PAGES = 6, LOCKS = 12 };
+enum { PAGES = 6, LOCKS = 12, READ = 1000 };
 
 static node_id_t victim;
 static volatile char *pages;
@@ -68,6 +68,26 @@ static void find_locks(void) {
         CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
         CHECK(got == DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_SUCCESS);
         CHECK(got != DSM_ERROR_NODE_DOWN || dsm_mutex_unlock(id) == DSM_ERROR_PERMISSION);
+    }
+    CHECK(down > 0);
+    SAY("%d %d", inherited, down);
+}
+
+/* Reader-writer locks stay with the node that used them last. Those that the victim wrote under count as written under when it died, as nobody
+ * else knows; those that it read under, and had for reading, are as if it had never been. */
+static void find_kept_locks(void) {
+    int inherited = 0, down = 0;
+    /* It would else give back what it does not need. */
+    wait_until_a_node_is_lost();
+    for (uint64_t id = 0; id < LOCKS; id++) {
+        int got = dsm_rwlock_wrlock(id);
+        if (got == DSM_ERROR_OWNER_DIED) inherited++;
+        if (got == DSM_ERROR_NODE_DOWN) down++;
+        CHECK(got == DSM_SUCCESS || got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
+        CHECK(got == DSM_ERROR_NODE_DOWN || dsm_rwlock_unlock(id) == DSM_SUCCESS);
+        got = dsm_rwlock_wrlock(READ + id);
+        CHECK(got == DSM_SUCCESS || got == DSM_ERROR_NODE_DOWN);
+        CHECK(got == DSM_ERROR_NODE_DOWN || dsm_rwlock_unlock(READ + id) == DSM_SUCCESS);
     }
     CHECK(down > 0);
     SAY("%d %d", inherited, down);
@@ -158,7 +178,13 @@ int main(int count, char **arguments) {
         OK(dsm_range_wrlock(ranges + 10, 10));
         ranges[15] = 1;
         for (int page = 0; page < PAGES; page++) pages[page * PAGE_SIZE] = 9;
-        for (uint64_t id = 0; id < LOCKS; id++) OK(dsm_mutex_lock(id));
+        for (uint64_t id = 0; id < LOCKS; id++) {
+            OK(dsm_mutex_lock(id));
+            OK(dsm_rwlock_wrlock(id));
+            if (id % 2 == 0) OK(dsm_rwlock_unlock(id));
+            OK(dsm_rwlock_rdlock(READ + id));
+            if (id % 2 == 0) OK(dsm_rwlock_unlock(READ + id));
+        }
     }
     if (me == holder) OK(dsm_mutex_lock(100));
     OK(dsm_barrier_all(1));
@@ -180,6 +206,8 @@ int main(int count, char **arguments) {
         CHECK(dsm_broadcast(buffer, 0, 0) == DSM_ERROR_NODE_DOWN);
     } else if (strcmp(what, "lock") == 0) {
         find_locks();
+    } else if (strcmp(what, "kept lock") == 0) {
+        find_kept_locks();
     } else if (strcmp(what, "range") == 0) {
         find_ranges();
     } else if (strcmp(what, "its wait for a lock") == 0) {
