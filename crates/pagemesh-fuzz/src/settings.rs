@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -17,6 +17,7 @@ const NAMES: [&str; 12] = [
     "PAGEMESH_SERVICE_NICE",
     "PAGEMESH_LEND_AFTER",
     "PAGEMESH_FORESIGHT",
+    "PAGEMESH_UPDATES",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.

@@ -73,6 +73,9 @@ pub enum Action {
     /// page's twin, which is over; or, where there is none, what differs from the page. The application may be reading the page and, where it
     /// has a twin, writing other bytes.
     Adopt(PageAddress),
+    /// As `Adopt`, but the twin, where there is one, stays and is brought to what others know: the payload is newer than the page, and the page is
+    /// still this node's own copy.
+    Update(PageAddress),
     /// Keep a twin of this page, which is being written: it is to be made before the page's bytes are read for the next action.
     TwinWhileWritten(PageAddress),
     /// Do the operation in place, in the service view of this page, atomically with what threads of this node do to it; then answer

@@ -1,7 +1,7 @@
 //! The layout of messages to the byte: encoding, and decoding with every field checked.
 //!
 //! A message is 32 bytes, little-endian; those that speak of a region's properties are followed by 88 bytes more, and those
-//! that ask for an atomic operation, or for bytes of a range, by 8. Page
+//! that ask for an atomic operation, or for bytes of a range, and updates, by 8. Page
 //! bytes follow a message as the payload of its frame. `docs/wire.md` draws the layout and a test here reads it.
 //!
 //! | offset | bytes | field |
@@ -29,7 +29,7 @@ const FIXED_BYTES: usize = 32;
 const SPEC_BYTES: usize = 88;
 /// Bytes of what a word is expected to be, where a message carries it.
 const EXPECTED_BYTES: usize = 8;
-/// Bytes of a time of a master, where a message carries one.
+/// Bytes of a time of a master, or of a second interval, where a message carries one.
 const SINCE_BYTES: usize = 8;
 
 /// Why bytes are no message.
@@ -180,6 +180,7 @@ kinds! {
     LOCK_FORWARD = 100, LOCK_QUERY = 101, LOCK_STATE = 102, LOCK_CUT = 103, LOCK_HELD = 104,
     MEETING_ARRIVE = 147, MEETING_OVER = 148, PIECE = 149,
     RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173,
+    FOLLOW = 180, UNFOLLOW = 181, UPDATE = 182,
 }
 
 impl Message {
@@ -202,7 +203,9 @@ impl Message {
                 atomics::write_expected(*operation, &mut out[FIXED_BYTES..]);
                 FIXED_BYTES + EXPECTED_BYTES
             }
-            Message::RangeAcquire { since, .. } | Message::RangeMore { since, .. } => {
+            Message::RangeAcquire { since, .. }
+            | Message::RangeMore { since, .. }
+            | Message::Update { own: since, .. } => {
                 out[FIXED_BYTES..FIXED_BYTES + SINCE_BYTES].copy_from_slice(&since.to_le_bytes());
                 FIXED_BYTES + SINCE_BYTES
             }
@@ -341,7 +344,9 @@ impl Message {
             Message::RegionGone { region } => agreement(kind::REGION_GONE, region, 0, 0),
             Message::RegionForgotten { region } => agreement(kind::REGION_FORGOTTEN, region, 0, 0),
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
-            _ => ranges::fields(self).unwrap_or_else(|| atomics::fields(self)),
+            _ => updates::fields(self)
+                .or_else(|| ranges::fields(self))
+                .unwrap_or_else(|| atomics::fields(self)),
         }
     }
 
@@ -359,7 +364,7 @@ impl Message {
         let more = match fields.kind {
             kind::REGION_OPEN | kind::REGION_MAP | kind::REGION_READY => SPEC_BYTES,
             kind::ATOMIC_REQUEST | kind::ATOMIC_FORWARD => EXPECTED_BYTES,
-            kind::RANGE_ACQUIRE | kind::RANGE_MORE => SINCE_BYTES,
+            kind::RANGE_ACQUIRE | kind::RANGE_MORE | kind::UPDATE => SINCE_BYTES,
             _ => 0,
         };
         let expected = FIXED_BYTES + more;
@@ -378,6 +383,7 @@ impl Message {
             }
             kind::ATOMIC_REQUEST..=kind::PIECE => atomics::decode(&fields, rest)?,
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
+            kind::FOLLOW..=kind::UPDATE => updates::decode(&fields, rest)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -577,3 +583,4 @@ mod objects;
 mod ranges;
 #[cfg(test)]
 mod tests;
+mod updates;

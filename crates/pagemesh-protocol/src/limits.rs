@@ -33,6 +33,10 @@ pub const LEND_AFTER: u32 = 3;
 pub const LEND_AFTER_MOST: u32 = 7;
 /// How often a page that was called in has to be written by one node alone as many times again before it is lent again.
 pub const LEND_DOUBLINGS: u32 = 5;
+/// Pages that one node follows: they are sent to it unasked.
+pub const FOLLOWED: usize = 1024;
+/// Followers of pages that one node writes in place, each as often as it follows one: so many pages one event sends beside diffs, 4 MiB.
+pub const FOLLOWERS: usize = 1024;
 /// Runs of pages that one node keeps write notices of. There are never more than pages that were written since all nodes last
 /// knew of each other's writes.
 pub const NOTICES: usize = 1 << 22;

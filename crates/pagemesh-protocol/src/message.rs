@@ -557,6 +557,31 @@ pub enum Message {
         /// The sender's last interval: its diffs for this home up to there have all been sent.
         interval: u64,
     },
+    /// To the home, and from there to the page's owner: send `reader` the page unasked whenever it was written.
+    Follow {
+        /// The page.
+        page: PageAddress,
+        /// Who wants it; to the home, the sender.
+        reader: NodeId,
+    },
+    /// As `Follow`: no longer.
+    Unfollow {
+        /// The page.
+        page: PageAddress,
+        /// Who wants it no longer; to the home, the sender.
+        reader: NodeId,
+    },
+    /// To a follower: the page (in the payload) has all that `writer` wrote there up to its `interval`.
+    Update {
+        /// The page.
+        page: PageAddress,
+        /// Who wrote it; where the sender is not the home, the sender.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
+        /// The receiver's interval up to which its own diffs are in the page; 0 where there are none that are told.
+        own: u64,
+    },
     /// To the lock's home: I want it for `access`.
     RwAcquire {
         /// The lock.
@@ -867,7 +892,10 @@ impl Message {
             | Message::Lend { page, .. }
             | Message::LendReply { page, .. }
             | Message::CallIn { page }
-            | Message::Return { page, .. } => Some(page),
+            | Message::Return { page, .. }
+            | Message::Follow { page, .. }
+            | Message::Unfollow { page, .. }
+            | Message::Update { page, .. } => Some(page),
             _ => None,
         }
     }
@@ -894,7 +922,9 @@ impl Message {
     /// What follows the message.
     pub const fn payload(&self) -> Payload {
         match self {
-            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } => Payload::Page,
+            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } | Message::Update { .. } => {
+                Payload::Page
+            }
             Message::Diff { .. } => Payload::Diff,
             Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
                 Payload::Bytes(range.bytes as usize)

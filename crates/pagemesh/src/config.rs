@@ -59,6 +59,7 @@ pub struct Config {
     pub(crate) transport: Option<Transport>,
     pub(crate) packing: Packing,
     pub(crate) foresight: bool,
+    pub(crate) updates: bool,
     pub(crate) reads_ahead: bool,
 }
 
@@ -92,6 +93,7 @@ impl Config {
             transport: None,
             packing: Packing::Auto,
             foresight: false,
+            updates: true,
             reads_ahead: true,
         }
     }
@@ -104,7 +106,7 @@ impl Config {
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
     /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
-    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -138,7 +140,7 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT` and `PAGEMESH_SERVICE_NICE`, where they are set;
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES` and `PAGEMESH_SERVICE_NICE`, where they are set;
     /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
@@ -214,6 +216,15 @@ impl Config {
             Some("no") => false,
             Some(found) => {
                 return Err(ConfigError::Invalid { name, found: found.to_owned(), wanted: "yes or no" });
+            }
+        };
+        let name = "PAGEMESH_UPDATES";
+        config.updates = match get(name).as_deref() {
+            None => config.updates,
+            Some("on") => true,
+            Some("off") => false,
+            Some(found) => {
+                return Err(ConfigError::Invalid { name, found: found.to_owned(), wanted: "on or off" });
             }
         };
         pager_setting(get(PAGER))?;
@@ -333,6 +344,14 @@ impl Config {
     #[must_use]
     pub fn foresight(mut self, foresight: bool) -> Config {
         self.foresight = foresight;
+        self
+    }
+
+    /// In release regions, whether pages that a node fetches again after each notice are sent to it along with what it synchronises by (yes).
+    /// It concerns the pages that this node fetches, and those that it writes.
+    #[must_use]
+    pub fn updates(mut self, updates: bool) -> Config {
+        self.updates = updates;
         self
     }
 

@@ -92,6 +92,12 @@ counters! {
     pages_foreseen,
     /// Times that a page of this home stayed writable at a barrier, because threads had written it after each.
     writes_foreseen,
+    /// Pages of release regions that this node sent to who had fetched them after each notice, without being asked.
+    updates_sent,
+    /// Such pages that others sent, and that changed the copies of this node.
+    updates_adopted,
+    /// Such pages that others sent for nothing: the copy was gone, or had what they lacked.
+    updates_ignored,
     /// Pages of other homes that this node keeps, or kept, since it alone writes them.
     pages_borrowed,
     /// Those of them that it has given back.

@@ -60,6 +60,7 @@ impl Node {
             locks: SYNC_BOUND,
             rwlocks_left: SYNC_BOUND,
             barriers: SYNC_BOUND,
+            updates: true,
             ..bounds
         };
         Node {
@@ -186,6 +187,11 @@ impl Node {
             Action::Adopt(page) => {
                 let writable = self.rights.get(&key(page)) == Some(&PageState::Modified);
                 assert_eq!(self.twins.remove(&key(page)), writable, "what is written has a twin");
+            }
+            Action::Update(page) => {
+                let state = self.rights.get(&key(page)).expect("a page is sent along to who has it");
+                let writable = *state == PageState::Modified;
+                assert_eq!(self.twins.contains(&key(page)), writable, "what is written has a twin");
             }
             Action::UnmapRegion(region) => self.rights.retain(|(of, _), _| *of != region.0),
             Action::ForgetRegion(region) => {

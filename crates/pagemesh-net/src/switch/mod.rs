@@ -313,6 +313,11 @@ impl Switch {
         self.links.get(usize::from(peer))?.as_ref()
     }
 
+    /// Bytes that wait to be sent to `peer` and are not on their way yet; 0 where there is no link.
+    pub fn queued(&self, peer: u16) -> usize {
+        self.link(peer).map_or(0, |link| link.outgoing.queued())
+    }
+
     /// Waits until the queue to every peer holds less than `bytes`, or `deadline` has passed; the kernel is asked to take what it
     /// can. For a thread that is about to queue much, and holds no lock: others go on receiving meanwhile.
     pub fn wait_room(&self, bytes: usize, deadline: Instant) {

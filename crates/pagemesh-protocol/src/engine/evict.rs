@@ -63,6 +63,7 @@ impl Engine {
         if self.release.lending.owns(page) {
             self.give_back(page, out);
         }
+        self.unfollow(page, out);
         out.push(Action::Unmap(page));
         self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
         if self.is_tracked(page) {

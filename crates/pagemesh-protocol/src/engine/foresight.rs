@@ -23,6 +23,10 @@ use crate::limits;
 const RELIED_ON: [u32; 4] = [0, 3, 7, 7];
 /// The longest that a page has to be written before it is expected to be written again: 2 to this times.
 const DOUBLINGS_MOST: u32 = 6;
+/// How often a page is fetched again before it is followed (`updates.rs`), by how often that was in vain.
+const REFETCHES: [u32; 4] = [2, 5, 10, 15];
+/// Acquires that took copies, after which a page that is fetched again is like any other.
+const LONG: u8 = 8;
 
 /// What is expected of one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,17 +43,22 @@ struct Page {
     streak: u32,
     /// How often that is relied on.
     left: u32,
+    /// How often it was fetched again after a notice had taken it, since its updates were given up; at most 15.
+    refetches: u32,
+    /// How often they were given up, at most 3.
+    followed_in_vain: u32,
 }
 
 impl Page {
     fn pack(self) -> u32 {
         let taken = self.taken.map_or(0, |time| 1 << 8 | time as u32);
         let wanted = taken | self.streak << 9 | self.left << 11;
-        u32::from(self.written) | self.writes_needed << 1 | self.doublings << 8 | wanted << 16
+        let written = u32::from(self.written) | self.writes_needed << 1 | self.doublings << 8;
+        written | self.refetches << 11 | wanted << 15 | self.followed_in_vain << 30
     }
 
     fn unpack(word: u32) -> Page {
-        let wanted = word >> 16;
+        let wanted = word >> 15;
         Page {
             written: word & 1 != 0,
             writes_needed: word >> 1 & 0x7f,
@@ -57,6 +66,8 @@ impl Page {
             taken: (wanted >> 8 & 1 != 0).then_some(wanted as u8),
             streak: wanted >> 9 & 3,
             left: wanted >> 11 & 0xf,
+            refetches: word >> 11 & 0xf,
+            followed_in_vain: word >> 30,
         }
     }
 }
@@ -137,9 +148,36 @@ impl Engine {
         self.pages.set_expected(page, Page { taken: None, streak, left, ..expected }.pack());
     }
 
+    /// Whether `page` is fetched again after each notice of it.
+    pub(super) fn is_fetched_each_time(&self, page: PageAddress) -> bool {
+        let expected = self.expected(page);
+        expected.refetches >= REFETCHES[expected.followed_in_vain as usize]
+    }
+
+    /// How often updates of `page` were for nothing, at most 3.
+    pub(super) fn followed_in_vain(&self, page: PageAddress) -> u32 {
+        self.expected(page).followed_in_vain
+    }
+
+    /// Updates of `page` were for nothing.
+    pub(super) fn note_followed_in_vain(&mut self, page: PageAddress) {
+        let expected = self.expected(page);
+        let followed_in_vain = (expected.followed_in_vain + 1).min(3);
+        self.pages.set_expected(page, Page { refetches: 0, followed_in_vain, ..expected }.pack());
+    }
+
+    fn note_refetch(&mut self, page: PageAddress) {
+        let expected = self.expected(page);
+        let Some(taken) = expected.taken else { return };
+        let is_soon = self.release.foresight.time.wrapping_sub(taken) <= LONG;
+        let refetches = if is_soon { (expected.refetches + 1).min(15) } else { 0 };
+        self.pages.set_expected(page, Page { refetches, ..expected }.pack());
+    }
+
     /// A thread faulted on a page of which this node has no copy.
     pub(super) fn foresee_use(&mut self, page: PageAddress) {
         if !self.writes_in_place(page) {
+            self.note_refetch(page);
             self.foresee_want(page, self.release.foresight.time);
         }
     }
@@ -191,8 +229,19 @@ mod tests {
             for (written, writes_needed, doublings) in
                 [(false, 0, 0), (true, 64, DOUBLINGS_MOST), (true, 1, 1)]
             {
-                for (streak, left) in [(0, 0), (3, 7), (1, 15)] {
-                    let page = Page { written, writes_needed, doublings, taken, streak, left };
+                for (streak, left, refetches, followed_in_vain) in
+                    [(0, 0, 0, 3), (3, 7, 15, 0), (1, 15, 1, 2)]
+                {
+                    let page = Page {
+                        written,
+                        writes_needed,
+                        doublings,
+                        taken,
+                        streak,
+                        left,
+                        refetches,
+                        followed_in_vain,
+                    };
                     assert_eq!(Page::unpack(page.pack()), page);
                 }
             }

@@ -128,6 +128,7 @@ impl Engine {
                 self.give_back(page, out);
             }
             self.send_needs(page, home, request, out);
+            self.follow_if_worth(page, home, out);
         }
         self.send(home, Message::PageRequest { page, request, access }, out);
     }
@@ -293,6 +294,7 @@ impl Engine {
                 return Ok(());
             }
             out.push(Action::Fill(page));
+            self.release.updates.filled(page, from);
             self.install_release(page, access, out);
         } else {
             if access == Access::Write || !self.planted(Planted::StaleRefetch) {
@@ -361,6 +363,7 @@ impl Engine {
         if zero {
             out.push(Action::FillZero(page));
         }
+        self.release.updates.filled(page, from);
         self.install_release(page, access, out);
         self.installed(page, local, granted(access), None, out);
         Ok(())

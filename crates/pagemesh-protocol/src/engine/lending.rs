@@ -139,6 +139,11 @@ impl Lending {
         }
     }
 
+    /// Whether a page of this home is not at home, or may not be.
+    pub(super) fn is_away(&self, page: PageAddress) -> bool {
+        self.lent.contains_key(&page)
+    }
+
     /// The owner of a page of this home.
     pub(super) fn owner(&self, page: PageAddress) -> Option<NodeId> {
         self.lent.get(&page).filter(|loan| loan.stage != Stage::Offered).map(|loan| loan.to)
@@ -218,6 +223,7 @@ impl Engine {
         let third = requester != self.config.node && requester != loan.to;
         match loan.stage {
             Stage::Lent if third && access == Access::Read => {
+                self.pass_on_follower(page, requester, loan.to, out);
                 self.send(loan.to, Message::Fetch { page, request, access, requester }, out);
                 self.release.lending.passed.push(Waiting { page, request: asked });
                 Passage::Passed
@@ -276,6 +282,7 @@ impl Engine {
         loan.stage = Stage::Lent;
         self.release.lending.offers -= 1;
         if taken {
+            self.release.updates.forget_reader(page, from);
             let entry = self.pages.entry(page);
             let (state, holders) = (DirectoryState::Modified(from), entry.holders.with(from));
             self.pages.set_entry(page, super::DirectoryEntry { state, holders, ..entry });
@@ -386,6 +393,7 @@ impl Engine {
             && self.release.notices.written_here(page) == Some(interval);
         if taken {
             self.release.lending.owned.insert(page, false);
+            self.release.updates.forget_followed(page);
             out.push(Action::Adopt(page));
         }
         self.send(from, Message::LendReply { page, taken }, out);
@@ -414,9 +422,15 @@ impl Engine {
         if !self.release.lending.owns(page) {
             return;
         }
+        self.note_copy_of_owned(page, out);
+        self.send_page(requester, Message::Data { page, request, access: Access::Read }, page, out);
+    }
+
+    /// Somebody is about to get a copy of a page that is kept here. What was written without being kept in mind goes with it; what is
+    /// written from now on must be told.
+    pub(super) fn note_copy_of_owned(&mut self, page: PageAddress, out: &mut Actions) {
         let local = self.pages.local(page).expect("it is kept here");
         if local.state == PageState::Modified && self.release.lending.owns_alone(page) {
-            // What was written without being kept in mind goes with the copy; what is written from now on must be told.
             if self.is_in_use(page) || self.is_written_on(page) || self.release.is_dirty(page) {
                 self.release.note_dirty(page);
             } else {
@@ -425,12 +439,12 @@ impl Engine {
             }
         }
         self.release.lending.owned.insert(page, false);
-        self.send_page(requester, Message::Data { page, request, access: Access::Read }, page, out);
     }
 
     /// This node keeps `page` no longer: its bytes go home. A copy that is here stays, as one among others.
     pub(super) fn give_back(&mut self, page: PageAddress, out: &mut Actions) {
         self.release.lending.owned.remove(&page);
+        self.release.updates.forget_readers(page);
         let local = self.pages.local(page).expect("it was kept here");
         if self.is_written_on(page) {
             // The kernel may be writing: what it writes from now on is in the next diff.

@@ -43,6 +43,7 @@ mod tales;
 mod tickets;
 mod tokens;
 mod tracking;
+mod updates;
 mod uses;
 #[cfg(feature = "verification")]
 mod verification;
@@ -90,6 +91,9 @@ pub struct EngineConfig {
     pub rwlocks_left: usize,
     /// Whether this node expects of its threads in release regions what they did before, and fetches pages before they ask.
     pub foresees: bool,
+    /// Whether this node, in release regions, follows pages that it fetches again after every notice, and sends to followers what is
+    /// written here.
+    pub updates: bool,
 }
 
 impl EngineConfig {
@@ -105,6 +109,7 @@ impl EngineConfig {
             lend_after: limits::LEND_AFTER,
             rwlocks_left: limits::RWLOCKS_LEFT,
             foresees: false,
+            updates: false,
         }
     }
 }
@@ -518,6 +523,11 @@ impl Engine {
             Message::Return { page, interval } => {
                 self.check_is_home(page)?;
                 self.returned(from, page, interval, out)
+            }
+            Message::Follow { page, reader } => self.follow(from, page, reader),
+            Message::Unfollow { page, reader } => self.unfollowed(from, page, reader, out),
+            Message::Update { page, writer, interval, own } => {
+                self.update(from, page, (writer, interval, own), out)
             }
             Message::Leaving => {
                 self.peer_leaves(from, out);

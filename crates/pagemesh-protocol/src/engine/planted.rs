@@ -111,6 +111,14 @@ pub enum Planted {
     UseOutdatedData,
     /// A home goes on writing a page in place, without a notice, when another node gets a copy.
     HomeWritesUntold,
+    /// A node takes over an update that lacks what it has written itself.
+    UpdateOverOwnWrites,
+    /// A notice takes nothing where an update has brought something of its writer, however old.
+    SpareUnheard,
+    /// A home sends an update, and only then writes the diff into the page that it tells of.
+    UpdateBeforeDiff,
+    /// Whoever sends an update forgets that its receiver has a copy then.
+    UpdateUncounted,
     /// A reader-writer lock lets a writer in beside readers.
     WriterBesideReaders,
     /// Readers who stand in line for a reader-writer lock are never let in.
@@ -174,7 +182,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 63] = [
+    pub const ALL: [Planted; 67] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -238,6 +246,10 @@ impl Planted {
         Planted::YieldAsFree,
         Planted::KeepYieldedLock,
         Planted::YieldUntold,
+        Planted::UpdateOverOwnWrites,
+        Planted::SpareUnheard,
+        Planted::UpdateBeforeDiff,
+        Planted::UpdateUncounted,
     ];
 }
 

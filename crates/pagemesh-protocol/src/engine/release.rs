@@ -44,6 +44,8 @@
 //! What the requester's time demands is known twice: from the notices that the requester has, which it says in a Need each, and
 //! from those that the home itself has. Only the latter counts for notices that everyone knows, which requesters have forgotten.
 //!
+//! A page that a reader fetches after every notice is sent to it unasked, and stays: that is told in `updates.rs`.
+//!
 //! A page that one node alone writes is lent to it, which is told in `lending.rs`: this node then writes in place too, though it is not the home.
 //!
 //! The order of messages on one link is relied on in four places: a node's diffs come to a home before what it asks of that
@@ -57,6 +59,7 @@ use super::lending::{Lending, Passage};
 use super::notices::{Notices, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
 use super::planted::{Planted, swap_twin};
+use super::updates::Updates;
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId};
@@ -110,6 +113,7 @@ pub(super) struct Release {
     pub(super) waiting: Vec<Waiting>,
     pub(super) lending: Lending,
     pub(super) foresight: Foresight,
+    pub(super) updates: Updates,
     pub(super) tales: Vec<Tale>,
     /// The caller has looked for written pages before the event that is under way.
     pub(super) looked: bool,
@@ -127,6 +131,7 @@ impl Release {
             waiting: Vec::new(),
             lending: Lending::default(),
             foresight: Foresight::default(),
+            updates: Updates::default(),
             tales: Vec::new(),
             looked: false,
         }
@@ -148,6 +153,7 @@ impl Release {
     pub(super) fn forget_region(&mut self, region: RegionId) -> Vec<Forgotten> {
         let of = |page: PageAddress| page.region == region;
         self.notices.forget_region(region);
+        self.updates.forget_region(region);
         self.dirty.retain(|page| !of(*page));
         let mut over = self.lending.forget_region(region);
         over.extend(self.waiting.iter().filter(|waiting| of(waiting.page)).copied());
@@ -354,6 +360,7 @@ impl Engine {
             }
         }
         self.release.kept = self.release.twins;
+        self.send_updates(&told, interval, out);
         self.send_diffs(&mut told, &owed, interval, out);
     }
 
@@ -395,6 +402,7 @@ impl Engine {
             let to = home(page).expect("a page that was written has a home");
             let last = pages.get(place + 1).is_none_or(|next| home(next) != Some(to));
             let message = Message::Diff { page: *page, interval, last };
+            self.release.updates.diffed(*page, interval);
             match (self.live.contains(to), owed.binary_search(page).is_ok()) {
                 (true, true) => out.push(Action::Send { to, message, payload: None }),
                 (true, false) => {
@@ -413,12 +421,13 @@ impl Engine {
     pub(super) fn drop_written(&mut self, out: &mut Actions) {
         let mut news = Vec::new();
         self.release.notices.apply(&mut news);
-        let held: Vec<(NodeId, u64, PageAddress)> = news
+        let mut held: Vec<(NodeId, u64, PageAddress)> = news
             .into_iter()
             .flat_map(|(writer, interval, run)| {
                 self.pages.in_use(run).map(move |page| (writer, interval, page)).collect::<Vec<_>>()
             })
             .collect();
+        self.spare_updated(&mut held, out);
         let is_dirty = |page| self.page_state(page) == PageState::Modified && !self.writes_in_place(page);
         if held.iter().any(|(_, _, page)| is_dirty(*page)) && !self.planted(Planted::DropUnreleased) {
             // What threads of this node wrote and have not released must not go with the copy.
@@ -579,7 +588,7 @@ impl Engine {
 
     /// `node` is about to get a copy. What this node has written to the page, as its home, without keeping it in mind, goes with that;
     /// what it writes from now on must be told.
-    fn note_copy(&mut self, page: PageAddress, node: NodeId, out: &mut Actions) {
+    pub(super) fn note_copy(&mut self, page: PageAddress, node: NodeId, out: &mut Actions) {
         let own = self.config.node;
         let entry = self.pages.entry(page);
         let local = self.pages.local(page).expect("checked when the request came");
@@ -625,8 +634,15 @@ impl Engine {
         let lent = self.diff_of_lent(from, page, out)?;
         if !lent {
             self.touch(page);
+            let early = self.planted(Planted::UpdateBeforeDiff);
+            if early {
+                self.update_readers(page, from, interval, out);
+            }
             if !self.planted(Planted::LoseDiff) {
                 out.push(Action::ApplyDiff(page));
+            }
+            if !early {
+                self.update_readers(page, from, interval, out);
             }
         }
         if last || self.planted(Planted::FirstDiffIsLast) {
@@ -654,6 +670,7 @@ impl Engine {
     pub(super) fn mend_release(&mut self, lost: NodeId, out: &mut Actions) {
         self.release.needs.retain(|need| need.from != lost);
         self.mend_loans(lost, out);
+        self.mend_updates(lost);
         let open = &mut self.coherence.open;
         self.release.waiting.retain(|waiting| {
             let stays = waiting.request.node != lost;

@@ -70,7 +70,10 @@ impl Engine {
         assert!(meetings.is_untouched(), "meetings are not modelled");
         let is_release = |region: &Region| region.spec.protocol == Protocol::Release;
         if pages.regions.iter().flatten().any(is_release) {
-            assert!(!self.config.foresees, "foresight is not modelled");
+            assert!(
+                !self.config.foresees && !self.config.updates,
+                "neither foresight nor updates are modelled"
+            );
             release.hash(hasher);
         }
         (view, live, leaving, agreements, &coherence.open).hash(hasher);

@@ -81,6 +81,7 @@ impl World {
                 barriers: 4,
                 pins: 8,
                 lend_after,
+                updates: true,
                 ..bounds
             });
             let slot =
@@ -346,6 +347,13 @@ impl World {
                 let copy = self.copy(at, page)?;
                 if copy.twin.take().is_none_or(|twin| twin != value) {
                     copy.value = value;
+                }
+            }
+            Action::Update(page) => {
+                let value = value()?;
+                let copy = self.copy(at, page)?;
+                if copy.twin.is_none_or(|twin| twin != value) {
+                    (copy.value, copy.twin) = (value, copy.twin.map(|_| value));
                 }
             }
             Action::Fill(page) => self.copy(at, page)?.value = value()?,

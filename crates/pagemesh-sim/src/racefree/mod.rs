@@ -46,6 +46,10 @@ pub struct RaceFreeReport {
     pub foreseen: u64,
     /// Times that a page was left writable at a barrier.
     pub left_writable: u64,
+    /// Updates that were taken over.
+    pub updates_adopted: u64,
+    /// Updates that were left alone.
+    pub updates_ignored: u64,
     /// Reads that were compared.
     pub reads: u64,
     /// Accesses that failed because a node was lost.
@@ -76,6 +80,8 @@ impl RaceFreeReport {
         self.returned += other.returned;
         self.foreseen += other.foreseen;
         self.left_writable += other.left_writable;
+        self.updates_adopted += other.updates_adopted;
+        self.updates_ignored += other.updates_ignored;
         self.reads += other.reads;
         self.losses += other.losses;
         self.atomics += other.atomics;

@@ -38,6 +38,8 @@ pub enum Fault {
     MissedLook,
     /// What was written to a copy until it was unmapped is not sent.
     LostFlush,
+    /// The twin of a page that others send along stays as it was.
+    UpdateBesideTwin,
     /// Every engine has this fault.
     Engine(Planted),
 }
@@ -64,7 +66,7 @@ impl fmt::Display for Fault {
 }
 
 /// Those of the simulated machine.
-pub const FAULTS: [Fault; 14] = [
+pub const FAULTS: [Fault; 15] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -79,6 +81,7 @@ pub const FAULTS: [Fault; 14] = [
     Fault::RepeatedAtomic,
     Fault::MissedLook,
     Fault::LostFlush,
+    Fault::UpdateBesideTwin,
 ];
 
 /// Who may touch a cell.
@@ -151,6 +154,9 @@ pub(super) struct Plan {
     pub(super) foresees: bool,
     /// Of each node, whether its kernel notes which pages are written.
     pub(super) tracked: Vec<bool>,
+    /// Whether pages are sent to who fetches them each time, and of 100 such, how many are left out.
+    pub(super) updates: bool,
+    pub(super) updates_lost: u32,
 }
 
 impl Plan {
@@ -175,7 +181,7 @@ impl Plan {
             if random.chance(phases) { Guard::Phase } else { Guard::Lock(random.index(locks.len())) }
         };
         let links = (nodes as usize).pow(2);
-        Plan {
+        let mut plan = Plan {
             nodes,
             threads,
             guards: (0..cells).map(|_| guard(random)).collect(),
@@ -194,7 +200,14 @@ impl Plan {
             lend_after: [0, 1, 1, 2][random.index(4)],
             foresees: random.chance(75),
             tracked: vec![false; nodes as usize],
+            updates: random.chance(75),
+            updates_lost: [0, 0, 20, 70][random.index(4)],
+        };
+        if plan.updates && random.chance(20) {
+            // A page has to be fetched again and again before it is sent along.
+            plan.rounds = random.between(8, 14);
         }
+        plan
     }
 }
 

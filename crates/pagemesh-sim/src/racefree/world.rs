@@ -114,6 +114,7 @@ impl World {
                 barriers: 8,
                 lend_after: plan.lend_after,
                 foresees: plan.foresees,
+                updates: plan.updates,
                 ..bounds
             });
             if let Some(Fault::Engine(planted)) = fault {
@@ -159,6 +160,9 @@ impl World {
             .unwrap_or_else(|panic| Err(format!("panic: {}", crate::run::panic_text(panic.as_ref()))));
         for node in &self.nodes {
             let (fetched, left_writable) = node.engine.foreseen();
+            let (adopted, ignored) = node.engine.updates();
+            self.report.updates_adopted += adopted;
+            self.report.updates_ignored += ignored;
             self.report.foreseen += fetched;
             self.report.left_writable += left_writable;
         }
@@ -375,6 +379,10 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: NodeId, message: Message, load: Load) {
+        // Who has much to say leaves updates out.
+        if matches!(message, Message::Update { .. }) && self.random.chance(self.plan.updates_lost) {
+            return;
+        }
         if self.nodes[to.index()].alive {
             let link = from * self.nodes.len() + to.index();
             self.links[link].push_back((message, load));

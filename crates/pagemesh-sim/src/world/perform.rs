@@ -63,6 +63,7 @@ impl World {
             | Action::Flush { .. }
             | Action::DropTwin(_)
             | Action::Adopt(_)
+            | Action::Update(_)
             | Action::FillAround(_)
             | Action::ApplyMarked(_)
             | Action::ApplyDiff(_) => {

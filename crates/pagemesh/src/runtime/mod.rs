@@ -168,8 +168,12 @@ impl Runtime {
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
         let bounds = EngineConfig::new(node, config.nodes);
-        let engine =
-            Engine::new(EngineConfig { lend_after: config.lend_after, foresees: config.foresight, ..bounds });
+        let engine = Engine::new(EngineConfig {
+            lend_after: config.lend_after,
+            foresees: config.foresight,
+            updates: config.updates,
+            ..bounds
+        });
         let runtime = Arc::new_cyclic(|this| Runtime {
             process: std::process::id(),
             generation: process_generation(),

@@ -5,7 +5,7 @@ use super::failure::CallFailure;
 use super::together::PutOff;
 use super::twins::Twins;
 use super::{Runtime, lock};
-use crate::stats::count;
+use crate::stats::{Counters, count};
 use pagemesh_memory::{
     Diff, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey,
 };
@@ -24,6 +24,9 @@ pub(super) const ACTIONS: usize = 256;
 const UNCHANGED: usize = 256;
 /// Room for what one request of a page can send: to its home and, in a release region, to every node that wrote it.
 const ACTIONS_OF_ONE_REQUEST: usize = 72;
+
+/// With more than this waiting to be sent to a node, updates are left out: it need not have them, and is behind.
+const UPDATE_ROOM_BYTES: usize = 8 << 20;
 
 /// What came with the message that is being handled.
 #[derive(Clone, Copy, Debug)]
@@ -112,10 +115,10 @@ impl Shard {
     ) -> R {
         debug_assert!(self.put_off.is_empty(), "what was put off is done before the lock is released");
         let mut actions = std::mem::take(&mut self.actions);
-        let foreseen = self.engine.foreseen();
+        let before = self.beyond_demand();
         let result = event(&mut self.engine, &mut actions);
         self.perform_event(runtime, load, &mut actions);
-        self.count_foreseen(runtime, foreseen);
+        self.count_beyond_demand(runtime, before);
         self.actions = actions;
         result
     }
@@ -130,7 +133,7 @@ impl Shard {
         message: &Message,
     ) -> Result<(), Violation> {
         let mut actions = std::mem::take(&mut self.actions);
-        let foreseen = self.engine.foreseen();
+        let before = self.beyond_demand();
         let handled = self.engine.on_message(from, view, message, &mut actions);
         if self.put_off(runtime, load, &actions) {
             actions.clear();
@@ -138,7 +141,7 @@ impl Shard {
             self.catch_up(runtime);
             self.perform_event(runtime, load, &mut actions);
         }
-        self.count_foreseen(runtime, foreseen);
+        self.count_beyond_demand(runtime, before);
         self.actions = actions;
         handled
     }
@@ -155,11 +158,22 @@ impl Shard {
         }
     }
 
-    fn count_foreseen(&self, runtime: &Runtime, before: (u64, u64)) {
-        let (fetched, left_writable) = self.engine.foreseen();
-        if (fetched, left_writable) != before {
-            runtime.counters.pages_foreseen.fetch_add(fetched - before.0, Ordering::Relaxed);
-            runtime.counters.writes_foreseen.fetch_add(left_writable - before.1, Ordering::Relaxed);
+    /// What the engine has counted that nobody asked for: pages foreseen and left writable, updates adopted and ignored.
+    fn beyond_demand(&self) -> [u64; 4] {
+        let ((fetched, left_writable), (adopted, ignored)) = (self.engine.foreseen(), self.engine.updates());
+        [fetched, left_writable, adopted, ignored]
+    }
+
+    fn count_beyond_demand(&self, runtime: &Runtime, before: [u64; 4]) {
+        let now = self.beyond_demand();
+        if now == before {
+            return;
+        }
+        let Counters { pages_foreseen, writes_foreseen, updates_adopted, updates_ignored, .. } =
+            &runtime.counters;
+        let counters = [pages_foreseen, writes_foreseen, updates_adopted, updates_ignored];
+        for (counter, (now, before)) in counters.into_iter().zip(now.into_iter().zip(before)) {
+            counter.fetch_add(now - before, Ordering::Relaxed);
         }
     }
 
@@ -250,7 +264,10 @@ impl Shard {
                 }
                 Action::Postpone => runtime.postpone(),
                 Action::AwaitUnpin(wait) => runtime.await_unpin(wait),
-                Action::ApplyMarked(page) | Action::FillAround(page) | Action::Adopt(page) => {
+                Action::ApplyMarked(page)
+                | Action::FillAround(page)
+                | Action::Adopt(page)
+                | Action::Update(page) => {
                     self.change_lent(load, action, page);
                 }
                 ref on_page => refused |= !self.change_page(runtime, load, on_page),
@@ -281,7 +298,7 @@ impl Shard {
         self.take_rights(runtime, action, pages, first);
     }
 
-    /// Performs an action on a page that is lent, comes back, or is kept from now on.
+    /// Performs an action on a page that is lent, comes back, is kept from now on, or was sent along.
     fn change_lent(&mut self, load: Load<'_>, action: &Action, page: PageAddress) {
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
         let service = mapping.service();
@@ -290,6 +307,7 @@ impl Shard {
             (Action::ApplyMarked(_), Load::Diff(None)) => {}
             (Action::FillAround(_), Load::Page(bytes)) => self.twins.fill_around(page, bytes, service),
             (Action::Adopt(_), Load::Page(bytes)) => self.twins.adopt(page, bytes, service),
+            (Action::Update(_), Load::Page(bytes)) => self.twins.update(page, bytes, service),
             _ => unreachable!("a message that changes a page carries what it needs"),
         }
     }
@@ -311,6 +329,12 @@ impl Shard {
             enqueue(&runtime.switch, view, to, message);
             return;
         };
+        if matches!(message, Message::Update { .. }) {
+            if runtime.switch.queued(to.get()) > UPDATE_ROOM_BYTES {
+                return;
+            }
+            count(&runtime.counters.updates_sent);
+        }
         count(&runtime.counters.pages_sent);
         if matches!(message, Message::Return { .. }) {
             count(&runtime.counters.pages_returned);

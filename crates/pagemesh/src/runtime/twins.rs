@@ -127,17 +127,30 @@ impl Twins {
         let Some((room, twin)) = self.room.as_deref_mut().zip(self.of.remove(&page)) else {
             return service.write_page(page.page, bytes);
         };
-        let known = room.pool.bytes(&twin);
-        let start = page.page as usize * PAGE_BYTES;
-        let mut place = 0;
-        while place < PAGE_BYTES {
-            let changed =
-                bytes[place..].iter().zip(&known[place..]).take_while(|(new, old)| new != old).count();
-            if changed > 0 {
-                service.write(start + place, &bytes[place..place + changed]);
-            }
-            place += changed.max(1);
-        }
+        store_changed(page, bytes, room.pool.bytes_mut(&twin), service);
         room.pool.put(twin);
+    }
+
+    /// As `adopt`, but the twin stays, brought to what others know.
+    pub(super) fn update(&mut self, page: PageAddress, bytes: &PageBytes, service: &ServiceView) {
+        match self.room.as_deref_mut().zip(self.of.get(&page)) {
+            None => service.write_page(page.page, bytes),
+            Some((room, twin)) => store_changed(page, bytes, room.pool.bytes_mut(twin), service),
+        }
+    }
+}
+
+/// Stores those of `bytes` that are not `known`, byte for byte, and makes them known: threads may be writing those between them.
+fn store_changed(page: PageAddress, bytes: &PageBytes, known: &mut PageBytes, service: &ServiceView) {
+    let start = page.page as usize * PAGE_BYTES;
+    let mut place = 0;
+    while place < PAGE_BYTES {
+        let changed = bytes[place..].iter().zip(&known[place..]).take_while(|(new, old)| new != old).count();
+        if changed > 0 {
+            let run = place..place + changed;
+            service.write(start + place, &bytes[run.clone()]);
+            known[run.clone()].copy_from_slice(&bytes[run]);
+        }
+        place += changed.max(1);
     }
 }

@@ -103,13 +103,14 @@ pub(super) struct Local {
 impl Local {
     pub(super) fn new(plan: &IntervalPlan, node: NodeId) -> Local {
         let bounds = EngineConfig::new(node, plan.nodes);
-        // Neither lending nor foresight is modelled.
+        // Neither lending nor foresight nor updates are modelled.
         let mut engine = Engine::new(EngineConfig {
             tickets: 2,
             locks: 2,
             barriers: 1,
             lend_after: 0,
             foresees: false,
+            updates: false,
             ..bounds
         });
         if let Some(fault) = plan.planted {

@@ -89,6 +89,21 @@ impl World {
                     }
                 }
             }
+            Action::Update(page) => {
+                let Load::Page(cells) = load else { return fault("without bytes") };
+                let bare = self.fault == Some(Fault::UpdateBesideTwin);
+                let copy = self.copy(node, page);
+                if copy.rights == Rights::None {
+                    return fault("of a page that is not here");
+                }
+                let mut known = copy.twin.unwrap_or(copy.cells);
+                for (cell, value) in cells.iter().enumerate() {
+                    if *value != known[cell] {
+                        (copy.cells[cell], known[cell]) = (*value, *value);
+                    }
+                }
+                copy.twin = copy.twin.map(|twin| if bare { twin } else { known });
+            }
             Action::ApplyDiff(page) => {
                 let Load::Diff(diff) = load else { return fault("without a diff") };
                 match self.fault {
