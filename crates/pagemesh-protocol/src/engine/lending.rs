@@ -327,6 +327,9 @@ impl Engine {
         let (again, rest) = passed.into_iter().partition(which);
         self.release.lending.passed = rest;
         let mut again: Vec<Waiting> = again;
+        for waiting in &again {
+            self.release.await_diffs(*waiting);
+        }
         self.release.waiting.append(&mut again);
     }
 

@@ -42,7 +42,7 @@
 //! | touched, a diff went with a lost node | any | denied | 2 |
 //!
 //! What the requester's time demands is known twice: from the notices that the requester has, which it says in a Need each, and
-//! from those that the home itself has. Only the latter counts for notices that everyone knows, which requesters have forgotten.
+//! from those that the home itself has when the request comes. Only the latter counts for notices that everyone knows, which requesters have forgotten.
 //!
 //! A page that a reader fetches after every notice is sent to it unasked, and stays: that is told in `updates.rs`.
 //!
@@ -86,6 +86,15 @@ pub(super) struct Waiting {
     pub(super) request: Request,
 }
 
+/// What this home knew, when a request came, of diffs that had not come. Of those that it hears of later the requester need not know; to wait
+/// for them too could take for ever, where a node releases again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+struct Awaited {
+    by: Waiting,
+    writer: NodeId,
+    interval: u64,
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
@@ -111,6 +120,7 @@ pub(super) struct Release {
     /// What requests said that they need: of those that wait, and of those that come next on their links.
     needs: Vec<Need>,
     pub(super) waiting: Vec<Waiting>,
+    awaited: Vec<Awaited>,
     pub(super) lending: Lending,
     pub(super) foresight: Foresight,
     pub(super) updates: Updates,
@@ -129,6 +139,7 @@ impl Release {
             flushed: vec![0; config.nodes as usize],
             needs: Vec::new(),
             waiting: Vec::new(),
+            awaited: Vec::new(),
             lending: Lending::default(),
             foresight: Foresight::default(),
             updates: Updates::default(),
@@ -146,7 +157,22 @@ impl Release {
     pub(super) fn withdraw(&mut self, page: PageAddress, unwanted: impl Fn(&Request) -> bool) -> usize {
         let before = self.waiting.len();
         self.waiting.retain(|waiting| waiting.page != page || !unwanted(&waiting.request));
+        self.tidy_awaited();
         before - self.waiting.len()
+    }
+
+    /// `by` is to wait for all diffs for its page that this home knows to come.
+    pub(super) fn await_diffs(&mut self, by: Waiting) {
+        let Release { notices, flushed, awaited, .. } = self;
+        let missing =
+            notices.writers_of(by.page).filter(|(writer, interval)| flushed[writer.index()] < *interval);
+        awaited.extend(missing.map(|(writer, interval)| Awaited { by, writer, interval }));
+    }
+
+    /// Nobody waits any more for some of what was awaited.
+    fn tidy_awaited(&mut self) {
+        let Release { waiting, awaited, .. } = self;
+        awaited.retain(|awaited| waiting.contains(&awaited.by));
     }
 
     /// The region is gone. Returns the requests of this home that were for it.
@@ -158,6 +184,7 @@ impl Release {
         let mut over = self.lending.forget_region(region);
         over.extend(self.waiting.iter().filter(|waiting| of(waiting.page)).copied());
         self.waiting.retain(|waiting| !of(waiting.page));
+        self.tidy_awaited();
         over.into_iter().map(|Waiting { request, .. }| (request.node, request.id)).collect()
     }
 
@@ -522,11 +549,14 @@ impl Engine {
         if request.node == self.config.node {
             self.note_own_use(page);
         }
+        let by = Waiting { page, request };
+        self.release.await_diffs(by);
         match self.release_answer(page, request, out) {
             Answer::Given => self.coherence.open[request.node.index()] -= 1,
             Answer::Passed => {}
-            Answer::Waits => self.release.waiting.push(Waiting { page, request }),
+            Answer::Waits => return self.release.waiting.push(by),
         }
+        self.release.awaited.retain(|awaited| awaited.by != by);
     }
 
     /// Answers a request if what it needs is here, or never will be.
@@ -536,9 +566,10 @@ impl Engine {
         let owner = self.release.lending.owner(page);
         let flushed = &self.release.flushed;
         let said = self.release.needs.iter().filter(|need| need.from == node && need.request == request);
+        let awaited = self.release.awaited.iter().filter(|awaited| awaited.by == Waiting { page, request: asked });
         let missing: Vec<NodeId> = said
             .map(|need| (need.writer, need.interval))
-            .chain(self.release.notices.writers_of(page))
+            .chain(awaited.map(|awaited| (awaited.writer, awaited.interval)))
             .filter(|(writer, _)| *writer != own && Some(*writer) != owner)
             .filter(|(writer, interval)| flushed[writer.index()] < *interval)
             .map(|(writer, _)| writer)
@@ -665,6 +696,7 @@ impl Engine {
         // What this node asked itself for meanwhile was put there.
         waiting.append(&mut self.release.waiting);
         self.release.waiting = waiting;
+        self.release.tidy_awaited();
     }
 
     pub(super) fn mend_release(&mut self, lost: NodeId, out: &mut Actions) {
