@@ -290,6 +290,21 @@ fn a_home_sends_followers_what_it_wrote_itself_and_tells_of_what_follows() {
     );
 }
 
+/// Two messages at different times would wake it twice.
+#[test]
+fn who_opens_a_barrier_sends_its_updates_with_that() {
+    let mut home = subject(HOME);
+    home.hears(READER, follow(READER));
+    home.hears(READER, request(1, Access::Read));
+    home.fault(700, Access::Write);
+    assert_eq!(home.arrives_at_barrier(1, HOME), [Action::Protect(PAGE)]);
+    let barrier = common::barrier_at(HOME, 5, 0);
+    let arrives = Message::BarrierArrive { barrier, ticket: ticket(8), participants: 2 };
+    let opened: Vec<Message> = home.hears(READER, arrives).into_iter().filter_map(said).collect();
+    let wrote = Message::Wrote { writer: node(HOME), interval: 1, first: PAGE, count: 1 };
+    assert_eq!(opened[..2], [update(HOME, 1, 0), wrote]);
+}
+
 #[test]
 fn a_home_keeps_so_many_followers_and_no_more() {
     let mut home = subject(HOME);

@@ -48,7 +48,7 @@ impl Engine {
         assert!(participants > 0, "a barrier of nobody");
         self.tickets.begin(ticket, Wait::Barrier(barrier));
         let home = barrier_home(barrier, self.config.nodes);
-        self.end_round(out);
+        self.end_round(home == self.config.node, out);
         if self.live.contains(home) {
             self.tell(home, out);
             self.confirm(home, out);

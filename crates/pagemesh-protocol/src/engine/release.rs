@@ -344,16 +344,16 @@ impl Engine {
     /// What this node is known to have written since the last interval goes to the homes, and becomes a notice. A release also knows of all
     /// that it has written: `release_interval`.
     pub(super) fn end_interval(&mut self, out: &mut Actions) {
-        self.end_interval_and(false, out);
+        self.end_interval_and(None, out);
     }
 
-    /// As `release_interval`, at a barrier: another interval follows, which is as long.
-    pub(super) fn end_round(&mut self, out: &mut Actions) {
+    /// As `release_interval`, at a barrier, which this node opens when all have come, or does not: another interval follows, which is as long.
+    pub(super) fn end_round(&mut self, opens: bool, out: &mut Actions) {
         self.check_looked();
-        self.end_interval_and(true, out);
+        self.end_interval_and(Some(opens), out);
     }
 
-    fn end_interval_and(&mut self, round: bool, out: &mut Actions) {
+    fn end_interval_and(&mut self, round: Option<bool>, out: &mut Actions) {
         if self.release.dirty.is_empty() && self.release.lending.owed.is_empty() {
             return;
         }
@@ -377,7 +377,7 @@ impl Engine {
         for page in &pages {
             self.forget_copies(*page);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
-            let stays = round && local.state == PageState::Modified && self.writes_in_place(*page);
+            let stays = round.is_some() && local.state == PageState::Modified && self.writes_in_place(*page);
             if self.is_written_on(*page) || stays && self.stays_writable(*page) {
                 self.release.dirty.push(*page);
                 self.release.twins += usize::from(!self.is_home_of(*page));
@@ -387,7 +387,7 @@ impl Engine {
             }
         }
         self.release.kept = self.release.twins;
-        self.send_updates(&told, interval, out);
+        self.send_updates(&told, interval, round.unwrap_or(false), out);
         self.send_diffs(&mut told, &owed, interval, out);
     }
 

@@ -16,6 +16,7 @@ impl Engine {
         if self.planted(Planted::TellNothing) {
             return;
         }
+        self.send_due_updates(to, out);
         let mut tales = std::mem::take(&mut self.release.tales);
         self.release.notices.tell(to, &mut tales);
         self.send_tales(to, tales, out);

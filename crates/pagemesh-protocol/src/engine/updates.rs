@@ -49,6 +49,9 @@ const MISSED_MOST: u32 = 3;
 const SPARED_FIRST: u32 = 4;
 const SPARED_MOST: u32 = 32;
 
+/// Pages whose updates wait for a barrier to open. More take longer to send than a wake-up costs, and are better sent while others are at work.
+const HELD_MOST: usize = 64;
+
 /// A page that this node follows, and what its copy has.
 #[derive(Clone, Debug, Hash)]
 struct Followed {
@@ -87,6 +90,8 @@ impl Followed {
 pub(super) struct Updates {
     followed: BTreeMap<PageAddress, Followed>,
     readers: BTreeSet<(PageAddress, NodeId)>,
+    /// Updates that go to their readers with what opens the barrier, and which interval of this node they are of.
+    due: BTreeMap<(NodeId, PageAddress), u64>,
     /// Updates that were taken over, and those that were left alone.
     adopted: u64,
     ignored: u64,
@@ -97,6 +102,7 @@ impl Updates {
     pub(super) fn forget_region(&mut self, region: RegionId) {
         self.followed.retain(|page, _| page.region != region);
         self.readers.retain(|(page, _)| page.region != region);
+        self.due.retain(|(_, page), _| page.region != region);
     }
 
     /// This node writes `page` in place no longer, and is not its home.
@@ -112,6 +118,11 @@ impl Updates {
     /// `reader` writes `page` in place from now on, or is lost.
     pub(super) fn forget_reader(&mut self, page: PageAddress, reader: NodeId) {
         self.readers.remove(&(page, reader));
+    }
+
+    fn readers_of(&self, page: PageAddress) -> impl Iterator<Item = NodeId> + '_ {
+        let all = (page, NodeId::COORDINATOR)..=(page, NodeId::new(limits::NODES as u16 - 1));
+        self.readers.range(all).map(|(_, reader)| *reader)
     }
 
     pub(super) fn is_reader(&self, page: PageAddress, reader: NodeId) -> bool {
@@ -271,6 +282,7 @@ impl Engine {
     /// What `lost` was to send, or to be sent, is over.
     pub(super) fn mend_updates(&mut self, lost: NodeId) {
         self.release.updates.readers.retain(|(_, reader)| *reader != lost);
+        self.release.updates.due.retain(|(reader, _), _| *reader != lost);
         let pages = &self.pages;
         self.release.updates.followed.retain(|page, followed| {
             followed.source = followed.source.filter(|source| *source != lost);
@@ -342,13 +354,49 @@ impl Engine {
         }
     }
 
-    /// An interval of this node has ended, in which it wrote `pages`.
-    pub(super) fn send_updates(&mut self, pages: &[PageAddress], interval: u64, out: &mut Actions) {
+    /// An interval of this node has ended, in which it wrote `pages`. At a barrier of which it `opens` the way itself a few go with what does that: a
+    /// message of their own would only wake who is still at work.
+    pub(super) fn send_updates(
+        &mut self,
+        pages: &[PageAddress],
+        interval: u64,
+        opens: bool,
+        out: &mut Actions,
+    ) {
         if self.release.updates.readers.is_empty() {
             return;
         }
-        for page in pages.iter().filter(|page| self.writes_in_place(**page)).copied().collect::<Vec<_>>() {
-            self.update_readers(page, self.config.node, interval, out);
+        let here: Vec<PageAddress> =
+            pages.iter().filter(|page| self.writes_in_place(**page)).copied().collect();
+        let waits = opens && here.len() <= HELD_MOST;
+        for page in here {
+            if waits {
+                let readers: Vec<NodeId> = self.release.updates.readers_of(page).collect();
+                let due = &mut self.release.updates.due;
+                due.extend(readers.into_iter().map(|reader| ((reader, page), interval)));
+            } else {
+                self.update_readers(page, self.config.node, interval, out);
+            }
+        }
+    }
+
+    /// Something is about to be said to `reader` that lets it go on.
+    pub(super) fn send_due_updates(&mut self, reader: NodeId, out: &mut Actions) {
+        let updates = &mut self.release.updates;
+        if updates.due.is_empty() {
+            return;
+        }
+        let lowest = PageAddress::new(RegionId(0), 0);
+        let highest = PageAddress::new(RegionId(u16::MAX), u64::MAX);
+        let all = (reader, lowest)..=(reader, highest);
+        let due: Vec<(PageAddress, u64)> =
+            updates.due.range(all).map(|((_, page), interval)| (*page, *interval)).collect();
+        for (page, interval) in due {
+            self.release.updates.due.remove(&(reader, page));
+            let is_here = self.writes_in_place(page) && !self.release.lending.is_away(page);
+            if is_here && self.release.updates.is_reader(page, reader) {
+                self.send_update(page, reader, (self.config.node, interval), out);
+            }
         }
     }
 
@@ -360,24 +408,32 @@ impl Engine {
         interval: u64,
         out: &mut Actions,
     ) {
-        let readers = &self.release.updates.readers;
-        if readers.is_empty() || self.release.lending.is_away(page) {
+        if self.release.updates.readers.is_empty() || self.release.lending.is_away(page) {
             return;
         }
-        let all = (page, NodeId::COORDINATOR)..=(page, NodeId::new(limits::NODES as u16 - 1));
         let readers: Vec<NodeId> =
-            readers.range(all).map(|(_, reader)| *reader).filter(|reader| *reader != writer).collect();
-        let is_home = !self.release.lending.owns(page);
+            self.release.updates.readers_of(page).filter(|reader| *reader != writer).collect();
         for reader in readers {
-            let own = if is_home { self.release.flushed[reader.index()] } else { 0 };
-            if !self.planted(Planted::UpdateUncounted) {
-                if is_home {
-                    self.note_copy(page, reader, out);
-                } else {
-                    self.note_copy_of_owned(page, out);
-                }
-            }
-            self.send_page(reader, Message::Update { page, writer, interval, own }, page, out);
+            self.send_update(page, reader, (writer, interval), out);
         }
+    }
+
+    fn send_update(
+        &mut self,
+        page: PageAddress,
+        reader: NodeId,
+        (writer, interval): (NodeId, u64),
+        out: &mut Actions,
+    ) {
+        let is_home = !self.release.lending.owns(page);
+        let own = if is_home { self.release.flushed[reader.index()] } else { 0 };
+        if !self.planted(Planted::UpdateUncounted) {
+            if is_home {
+                self.note_copy(page, reader, out);
+            } else {
+                self.note_copy_of_owned(page, out);
+            }
+        }
+        self.send_page(reader, Message::Update { page, writer, interval, own }, page, out);
     }
 }
