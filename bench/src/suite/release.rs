@@ -17,6 +17,14 @@ const FLUSHES_LEAST: usize = 20;
 /// The lock that is given back.
 const LOCK: u64 = 77;
 
+/// The barrier that is reached before and after each page is read again.
+const REREAD: u64 = 1_000_078;
+
+/// Pages of which the reader reads the first word in each turn, and turns before that is measured: by then it is known what is read.
+const REREAD_PAGES: usize = 16;
+const REREAD_BYTES: usize = REREAD_PAGES * WORDS * size_of::<u64>();
+const EARLY_TURNS: usize = 8;
+
 #[derive(Clone, Copy)]
 enum Work {
     /// The first write to each page that is here for reading.
@@ -31,15 +39,76 @@ struct Writing<'a> {
     words: SharedSlice<u64>,
 }
 
-/// The cases of the suite. They share their pages.
+/// A producer and a consumer: the home writes some pages before each barrier, and the reader reads them after it.
+struct Rereading<'a> {
+    ground: &'a Ground,
+    words: SharedSlice<u64>,
+}
+
+/// The cases of the suite. Those that write share their pages.
 pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
     let words = ground.pages("release", HOME, PAGES_MOST, Protocol::Release)?;
     let flush = |bytes, pages| Work::Flush { bytes, pages };
     let works = [Work::FirstWrite, flush(8, 1), flush(512, 1), flush(4096, 1), flush(8, 16), flush(4096, 16)];
-    Ok(works
+    let writing = works
         .into_iter()
-        .map(|work| Box::new(Writing { ground, work, words: words.clone() }) as Box<dyn Case>)
-        .collect())
+        .map(|work| Box::new(Writing { ground, work, words: words.clone() }) as Box<dyn Case>);
+    let mut cases: Vec<Box<dyn Case + '_>> = writing.collect();
+    let words = ground.pages("reread", HOME, REREAD_PAGES, Protocol::Release)?;
+    cases.push(Box::new(Rereading { ground, words }));
+    Ok(cases)
+}
+
+impl Rereading<'_> {
+    fn turns(&self) -> usize {
+        EARLY_TURNS + self.ground.plan.samples
+    }
+}
+
+impl Case for Rereading<'_> {
+    fn name(&self) -> String {
+        format!("read of {REREAD_PAGES} pages that their home writes before each barrier")
+    }
+
+    fn baseline(&self) -> Option<String> {
+        Some(format!("raw TCP, 64 B and {REREAD_BYTES} B"))
+    }
+
+    fn measure_baseline(&self, _: usize) -> Result<Samples> {
+        self.ground.pinger.borrow_mut().ping(64, REREAD_BYTES, self.ground.plan.samples)
+    }
+
+    fn measure(&self, _: usize) -> Result<Samples> {
+        let barrier = self.ground.mesh.barrier(REREAD);
+        let mut samples = Samples::default();
+        for turn in 0..self.turns() {
+            barrier.wait()?;
+            let began = Instant::now();
+            for page in 0..REREAD_PAGES {
+                std::hint::black_box(self.words.get(page * WORDS)?);
+            }
+            let took = began.elapsed();
+            if turn >= EARLY_TURNS {
+                samples.add(took);
+            }
+            barrier.wait()?;
+        }
+        Ok(samples)
+    }
+
+    fn accompany(&self, round: usize) -> Result<()> {
+        let barrier = self.ground.mesh.barrier(REREAD);
+        for turn in 0..self.turns() {
+            if self.ground.node() == HOME {
+                for page in 0..REREAD_PAGES {
+                    self.words.set(page * WORDS, (round << 20 | turn) as u64)?;
+                }
+            }
+            barrier.wait()?;
+            barrier.wait()?;
+        }
+        Ok(())
+    }
 }
 
 impl Writing<'_> {
