@@ -39,9 +39,11 @@ impl Engine {
     /// A message about a region that is gone.
     pub(super) fn late(&mut self, from: NodeId, message: &Message, out: &mut Actions) {
         match *message {
-            Message::Diff { interval, last: true, .. } | Message::Return { interval, .. } => {
+            Message::Diff { interval, last: true, .. } => {
+                self.send_applied(from, interval, out);
                 self.flushed(from, interval, out);
             }
+            Message::Return { interval, .. } => self.flushed(from, interval, out),
             Message::PageRequest { request, .. } => self.release.forget_needs(from, request),
             _ => {}
         }

@@ -566,7 +566,8 @@ impl Engine {
         let owner = self.release.lending.owner(page);
         let flushed = &self.release.flushed;
         let said = self.release.needs.iter().filter(|need| need.from == node && need.request == request);
-        let awaited = self.release.awaited.iter().filter(|awaited| awaited.by == Waiting { page, request: asked });
+        let awaited =
+            self.release.awaited.iter().filter(|awaited| awaited.by == Waiting { page, request: asked });
         let missing: Vec<NodeId> = said
             .map(|need| (need.writer, need.interval))
             .chain(awaited.map(|awaited| (awaited.writer, awaited.interval)))
@@ -673,11 +674,12 @@ impl Engine {
                 out.push(Action::ApplyDiff(page));
             }
             if !early {
-                self.update_readers(page, from, interval, out);
+                self.release.updates.applied(from, page);
             }
         }
         if last || self.planted(Planted::FirstDiffIsLast) {
             self.release.flushed[from.index()] = interval;
+            self.send_applied(from, interval, out);
             self.serve_waiting(out);
         }
         if !lent {

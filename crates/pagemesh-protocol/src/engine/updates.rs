@@ -2,7 +2,7 @@
 //!
 //! A reader that lost its copy to a notice and fetched it again, twice, *follows* the page from then on: with the second request it says so to
 //! the home, which passes that on to the page's owner. Whoever writes in place, the home or the owner, sends followers the page when an interval
-//! ends in which it was written, and a home when a diff of it has come. With the page it says whose writes, up to which interval, are in
+//! ends in which it was written, and a home when all diffs of an interval have come. With the page it says whose writes, up to which interval, are in
 //! there. The reader takes over into its copy what is new, at once, and a notice of what the copy has takes nothing.
 //!
 //! | at the reader | event | what happens | then |
@@ -92,6 +92,8 @@ pub(super) struct Updates {
     readers: BTreeSet<(PageAddress, NodeId)>,
     /// Updates that go to their readers with what opens the barrier, and which interval of this node they are of.
     due: BTreeMap<(NodeId, PageAddress), u64>,
+    /// Pages with readers of which diffs have come from a node whose interval is not complete here: another of the same interval may follow.
+    applied: BTreeSet<(NodeId, PageAddress)>,
     /// Updates that were taken over, and those that were left alone.
     adopted: u64,
     ignored: u64,
@@ -103,6 +105,14 @@ impl Updates {
         self.followed.retain(|page, _| page.region != region);
         self.readers.retain(|(page, _)| page.region != region);
         self.due.retain(|(_, page), _| page.region != region);
+        self.applied.retain(|(_, page)| page.region != region);
+    }
+
+    /// A diff of `page` has come from `writer`.
+    pub(super) fn applied(&mut self, writer: NodeId, page: PageAddress) {
+        if self.readers_of(page).any(|reader| reader != writer) {
+            self.applied.insert((writer, page));
+        }
     }
 
     /// This node writes `page` in place no longer, and is not its home.
@@ -283,6 +293,7 @@ impl Engine {
     pub(super) fn mend_updates(&mut self, lost: NodeId) {
         self.release.updates.readers.retain(|(_, reader)| *reader != lost);
         self.release.updates.due.retain(|(reader, _), _| *reader != lost);
+        self.release.updates.applied.retain(|(writer, _)| *writer != lost);
         let pages = &self.pages;
         self.release.updates.followed.retain(|page, followed| {
             followed.source = followed.source.filter(|source| *source != lost);
@@ -397,6 +408,18 @@ impl Engine {
             if is_here && self.release.updates.is_reader(page, reader) {
                 self.send_update(page, reader, (self.config.node, interval), out);
             }
+        }
+    }
+
+    /// All diffs of `writer` up to `interval` have come.
+    pub(super) fn send_applied(&mut self, writer: NodeId, interval: u64, out: &mut Actions) {
+        let (lowest, highest) =
+            (PageAddress::new(RegionId(0), 0), PageAddress::new(RegionId(u16::MAX), u64::MAX));
+        while let Some(first) =
+            self.release.updates.applied.range((writer, lowest)..=(writer, highest)).next().copied()
+        {
+            self.release.updates.applied.remove(&first);
+            self.update_readers(first.1, writer, interval, out);
         }
     }
 
