@@ -70,7 +70,9 @@ mod service;
 mod signal;
 pub mod uffd;
 
-pub use diff::{DIFF_MOST, Diff, DiffBytes, DiffError, DiffForm, DiffScratch, Twin, TwinError, TwinPool};
+pub use diff::{
+    DIFF_MOST, Diff, DiffBytes, DiffError, DiffForm, DiffScratch, Twin, TwinArea, TwinError, TwinPool,
+};
 pub use fault::{Fault, FaultSink, RegionKey, Resolution};
 pub use fork::{KeptFromChildren, process_generation};
 pub use mapping::{Mapping, MappingError, MappingOptions};

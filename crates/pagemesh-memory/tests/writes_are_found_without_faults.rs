@@ -12,8 +12,8 @@ use pagemesh_memory::{
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -402,4 +402,106 @@ fn pagers_that_cannot_track_writes_do_without_and_tell() {
             Err(error) => assert!(matches!(error, MappingError::Uffd(_)), "{error}"),
         }
     }
+}
+
+/// What is written now, and nothing changes by asking.
+fn written(mapping: &Mapping, pages: PageRange) -> Vec<u64> {
+    let mut found = Vec::new();
+    mapping.pager().written(pages, &mut |run| found.extend(run.iter())).unwrap();
+    found
+}
+
+#[test]
+fn to_ask_changes_nothing_and_to_protect_makes_clean() {
+    const PAGES: u64 = 2000;
+    let Some((mapping, sink)) = tracked(PAGES as usize, fetch_zeros) else { return };
+    mapping.populate(all(&mapping)).unwrap();
+    mapping.pager().map(PageRange::new(0, 1500), Access::Read).unwrap();
+    mapping.pager().map(PageRange::new(1500, 2), Access::Write).unwrap();
+    // Apart from each other, more than one call tells.
+    let stored: Vec<u64> = (0..1500).step_by(7).collect();
+    for page in &stored {
+        store(&mapping, *page as usize * PAGE_BYTES, 1);
+    }
+    let expected: Vec<u64> = stored.iter().copied().chain([1500, 1501]).collect();
+    for _ in 0..2 {
+        assert_eq!(written(&mapping, all(&mapping)), expected);
+    }
+    mapping.pager().protect(PageRange::new(0, 1502)).unwrap();
+    assert_eq!(written(&mapping, all(&mapping)), []);
+    store(&mapping, 8 * PAGE_BYTES, 1);
+    assert_eq!(written(&mapping, all(&mapping)), [8]);
+    assert_eq!(sink.counts(), (0, 0));
+}
+
+#[test]
+fn what_was_written_until_it_was_unmapped_is_told() {
+    let Some((mapping, _)) = tracked(8, fetch_zeros) else { return };
+    mapping.populate(all(&mapping)).unwrap();
+    mapping.pager().map(PageRange::new(0, 6), Access::Read).unwrap();
+    for page in [2, 4, 5] {
+        store(&mapping, page * PAGE_BYTES, 1);
+    }
+    let unmap = |first, count| {
+        let mut told = Vec::new();
+        let pages = PageRange::new(first, count);
+        mapping.pager().unmap_and_tell(pages, &mut |run| told.extend(run.iter())).unwrap();
+        told
+    };
+    // Of pages that were never granted nothing is known.
+    assert_eq!(unmap(1, 4), [2, 4]);
+    assert_eq!(unmap(0, 8), [5]);
+    assert_eq!(unmap(0, 8), []);
+    // What was known of a page is forgotten when it is granted anew.
+    mapping.pager().map(PageRange::new(0, 6), Access::Read).unwrap();
+    assert_eq!(written(&mapping, all(&mapping)), []);
+    assert_eq!(unmap(0, 8), []);
+    mapping.pager().map(PageRange::new(3, 1), Access::Write).unwrap();
+    assert_eq!(unmap(0, 8), [3]);
+}
+
+/// A thread goes on counting while its page is unmapped again and again. A store that is in no answer would be seen by nobody else: a page of which
+/// nothing was told has to hold what it held. As is asked of the caller, nothing is mapped meanwhile.
+#[test]
+fn no_store_before_an_unmap_is_missed() {
+    const ROUNDS: usize = 1000;
+    /// How often the page was mapped.
+    static MAPS: Mutex<u64> = Mutex::new(0);
+    let resolve = |mapping: &Mapping, fault: Fault| {
+        let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+        *maps += 1;
+        mapping.pager().map(PageRange::one(fault.page), Access::Read).unwrap();
+        Resolution::Resolved
+    };
+    let Some((mapping, _)) = tracked(1, resolve) else { return };
+    mapping.populate(all(&mapping)).unwrap();
+    let done = AtomicBool::new(false);
+    let missed = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0_u8;
+            while !done.load(Ordering::SeqCst) {
+                number = number.wrapping_add(1);
+                store(&mapping, 0, number);
+            }
+        });
+        let (mut known, mut missed, begin) = ([0], 0, Instant::now());
+        for _ in 0..ROUNDS {
+            let guard = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+            let maps = *guard;
+            let mut told = false;
+            mapping.pager().unmap_and_tell(PageRange::one(0), &mut |_| told = true).unwrap();
+            let mut now = [0];
+            mapping.service().read(0, &mut now);
+            drop(guard);
+            missed += u32::from(!told && now != known);
+            known = now;
+            let is_absent = || *MAPS.lock().unwrap_or_else(PoisonError::into_inner) == maps;
+            while is_absent() && begin.elapsed() < DEADLINE {
+                thread::yield_now();
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+        missed
+    });
+    assert_eq!(missed, 0, "stores of which nobody was told");
 }

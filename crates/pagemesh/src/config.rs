@@ -11,6 +11,8 @@ const PAGER: &str = "PAGEMESH_PAGER";
 const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
 const PACK: &str = "PAGEMESH_PACK";
 const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
+/// Whether the kernel is to note writes.
+const TRACK_WRITES: &str = "PAGEMESH_TRACK_WRITES";
 
 /// Why a configuration is no good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +63,7 @@ pub struct Config {
     pub(crate) foresight: bool,
     pub(crate) updates: bool,
     pub(crate) reads_ahead: bool,
+    pub(crate) track_writes: Option<bool>,
 }
 
 impl Config {
@@ -95,6 +98,7 @@ impl Config {
             foresight: false,
             updates: true,
             reads_ahead: true,
+            track_writes: None,
         }
     }
 
@@ -106,7 +110,8 @@ impl Config {
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
     /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
-    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_TRACK_WRITES`, `PAGEMESH_PAGER` and
+    /// `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -141,7 +146,7 @@ impl Config {
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
     /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES` and `PAGEMESH_SERVICE_NICE`, where they are set;
-    /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
+    /// `PAGEMESH_TRACK_WRITES`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -227,6 +232,7 @@ impl Config {
                 return Err(ConfigError::Invalid { name, found: found.to_owned(), wanted: "on or off" });
             }
         };
+        track_writes_setting(get(TRACK_WRITES).as_deref())?;
         pager_setting(get(PAGER))?;
         transport_setting(get(TRANSPORT).as_deref())?;
         Ok(config)
@@ -238,6 +244,14 @@ impl Config {
     /// When it holds something else than a pager's name or `auto`.
     pub fn pager_from_env() -> Result<Option<PagerKind>, ConfigError> {
         pager_setting(variable(PAGER))
+    }
+
+    /// What `PAGEMESH_TRACK_WRITES` says; on where it is not set.
+    ///
+    /// # Errors
+    /// When it holds something else than `on` or `off`.
+    pub fn track_writes_from_env() -> Result<bool, ConfigError> {
+        track_writes_setting(variable(TRACK_WRITES).as_deref())
     }
 
     /// What `PAGEMESH_TRANSPORT` asks for; [`Transport::Auto`] where it is not set.
@@ -355,6 +369,15 @@ impl Config {
         self
     }
 
+    /// Whether the kernel is to note which pages of release regions are written, where it can (Linux 6.7, `sigbus` pager): the first
+    /// write to a page that is here costs no fault then, and every copy of another home's page has a twin, which doubles the memory of copies that are
+    /// only read. Without this `PAGEMESH_TRACK_WRITES` decides, and without that it is.
+    #[must_use]
+    pub fn track_writes(mut self, track_writes: bool) -> Config {
+        self.track_writes = Some(track_writes);
+        self
+    }
+
     /// Whether a thread that reads pages one after the other, at any one distance, has the next ones asked for before it comes
     /// to them (yes). Not in regions whose pages migrate.
     #[must_use]
@@ -384,6 +407,16 @@ impl Config {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn track_writes_setting(value: Option<&str>) -> Result<bool, ConfigError> {
+    match value.map(str::trim) {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(found) => {
+            Err(ConfigError::Invalid { name: TRACK_WRITES, found: found.to_owned(), wanted: "on or off" })
+        }
+    }
 }
 
 fn pager_setting(text: Option<String>) -> Result<Option<PagerKind>, ConfigError> {

@@ -90,6 +90,10 @@ counters! {
     diff_bytes,
     /// Pages of release regions that this node asked for when they were taken, before a thread asked, because threads did each time.
     pages_foreseen,
+    /// Pages of release regions that were found written without a fault: the kernel had noted it.
+    pages_found_written,
+    /// Times that this node looked for such pages, before it synchronised.
+    looks,
     /// Times that a page of this home stayed writable at a barrier, because threads had written it after each.
     writes_foreseen,
     /// Pages of release regions that this node sent to who had fetched them after each notice, without being asked.

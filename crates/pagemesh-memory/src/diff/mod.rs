@@ -24,12 +24,14 @@
 //! changed there is no diff.
 
 mod apply;
+mod area;
 mod changes;
 mod encode;
 mod parse;
 mod scan;
 mod twins;
 
+pub use area::TwinArea;
 pub use parse::{Diff, DiffError, DiffForm};
 pub use scan::Scanner;
 pub use twins::{Twin, TwinError, TwinPool};

@@ -189,6 +189,27 @@ pub trait Pager: Send + Sync {
         Err(PagerError::WritesNotTracked { pages, kind: self.kind() })
     }
 
+    /// Calls `written` for each run of granted pages among `pages` that were written since they were granted for reading, or since
+    /// they were last protected or harvested, and changes nothing. Pages that are granted for writing count as written. A page may be told that was not, as by
+    /// [`harvest`](Pager::harvest).
+    ///
+    /// # Errors
+    /// As [`harvest`](Pager::harvest).
+    fn written(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<(), PagerError> {
+        let _ = written;
+        Err(PagerError::WritesNotTracked { pages, kind: self.kind() })
+    }
+
+    /// As [`unmap`](Pager::unmap), and calls `written` for each run of granted pages that were written, as by [`written`](Pager::written), until no
+    /// processor could write them any more. No store is missed. Not beside a call that maps the same pages.
+    ///
+    /// # Errors
+    /// As [`harvest`](Pager::harvest).
+    fn unmap_and_tell(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<(), PagerError> {
+        let _ = written;
+        Err(PagerError::WritesNotTracked { pages, kind: self.kind() })
+    }
+
     /// Brings no further fault to the sink, and waits until none is with it: then the sink is gone. Faults from now on are
     /// what they are in any other memory. May be repeated.
     ///

@@ -1,11 +1,12 @@
 //! Atomic operations on words of shared memory, done where the page is.
 
 use super::shard::Shard;
-use super::{CallFailure, ROOM_BYTES, Runtime};
+use super::{CallFailure, ROOM_BYTES, Runtime, lock};
 use crate::stats::count;
 use pagemesh_memory::{PAGE_BYTES, ServiceView};
 use pagemesh_protocol::{
-    AtomicAnswer, AtomicChange, AtomicOperation, Failure, NodeId, Outcome, PageAddress, Ticket,
+    Actions, AtomicAnswer, AtomicChange, AtomicOperation, Engine, Failure, NodeId, Outcome, PageAddress,
+    Protocol, Ticket,
 };
 use std::time::Instant;
 
@@ -18,8 +19,14 @@ impl Runtime {
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
-        self.event(|engine, out| engine.on_atomic(ticket, page, operation, out))
-            .ok_or(CallFailure::Closed)?;
+        let start = |engine: &mut Engine, out: &mut Actions| engine.on_atomic(ticket, page, operation, out);
+        if self.is_inherited() {
+            return Err(CallFailure::Closed);
+        }
+        let protocol = lock(&self.shard).engine.region(page.region).map(|spec| spec.protocol);
+        let is_release = protocol == Some(Protocol::Release);
+        let begun = if is_release { self.event(start) } else { self.quiet_event(start) };
+        begun.ok_or(CallFailure::Closed)?;
         let outcome = if call.is_over() {
             count(&self.counters.atomics_here);
             self.switch.flush();

@@ -14,6 +14,7 @@ mod broadcast;
 mod calls;
 mod entry;
 mod failure;
+mod looks;
 mod objects;
 mod pins;
 mod receive;
@@ -83,6 +84,8 @@ pub(crate) struct Runtime {
     fault_timeout: Duration,
     wait_timeout: Duration,
     reads_ahead: bool,
+    /// Whether the kernel is to note which pages of release regions are written, where it can.
+    tracks_writes: bool,
     pager: Chosen,
     /// What the link to each node is.
     links: Vec<Option<LinkKind>>,
@@ -141,6 +144,7 @@ impl Runtime {
         // PAGEMESH_PAGER holds for every start that does not name a pager itself.
         let asked = config.pager.map_or_else(Config::pager_from_env, |pager| Ok(Some(pager)))?;
         let pager = pagemesh_memory::choose(asked)?;
+        let tracks_writes = config.track_writes.map_or_else(Config::track_writes_from_env, Ok)?;
         let transport = config.transport.map_or_else(Config::transport_from_env, Ok)?;
         let joined = pagemesh_net::join(JoinOptions {
             node: config.node,
@@ -183,6 +187,7 @@ impl Runtime {
             fault_timeout: config.fault_timeout,
             wait_timeout: config.wait_timeout,
             reads_ahead: config.reads_ahead,
+            tracks_writes,
             pager,
             links: joined.kinds,
             switch,
@@ -280,8 +285,16 @@ impl Runtime {
         self.tracing.last_fault()
     }
 
-    /// Gives the engine an event and performs what it asks for. `None` after the end.
+    /// Gives the engine an event that may be a release, and performs what it asks for. `None` after the end.
     fn event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
+        Some(self.look_and_lock()?.run(self, Load::Nothing, event))
+    }
+
+    /// The same for an event that never is one.
+    fn quiet_event<R>(&self, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
         if self.is_inherited() {
             return None;
         }
@@ -299,6 +312,19 @@ impl Runtime {
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         self.event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
+        self.finish_call(&call, deadline, timeout)
+    }
+
+    /// The same for a call that is no release.
+    fn quiet_call(
+        &self,
+        timeout: Duration,
+        start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
+    ) -> Result<Outcome, CallFailure> {
+        let deadline = Instant::now() + timeout;
+        self.switch.wait_room(ROOM_BYTES, deadline);
+        let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
+        self.quiet_event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
         self.finish_call(&call, deadline, timeout)
     }
 
@@ -370,7 +396,7 @@ impl Runtime {
         self.tracing.mark(Stage::Decide);
         let got = self.finish_call(&call, deadline, timeout);
         self.tracing.mark(Stage::Rearm);
-        self.event(|engine, out| engine.on_resumed(ticket, out));
+        self.quiet_event(|engine, out| engine.on_resumed(ticket, out));
         self.tracing.mark(Stage::Resume);
         got.map(|_| ())
     }
@@ -413,7 +439,7 @@ impl Runtime {
             }
             let Some((first, _)) = waiting.first() else { return Ok(()) };
             self.ask_for(waiting.iter().map(|(page, _)| *page));
-            self.event(|engine, out| {
+            self.quiet_event(|engine, out| {
                 for (page, call) in &waiting {
                     engine.on_prefetch(call.ticket(), *page, access, out);
                 }
@@ -437,7 +463,7 @@ impl Runtime {
         while let Some(first) = next {
             self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
             let some = std::iter::once(first).chain(pages.by_ref().take(AT_A_TIME - 1));
-            self.event(|engine, out| some.for_each(|page| engine.on_evict(page, out)));
+            self.quiet_event(|engine, out| some.for_each(|page| engine.on_evict(page, out)));
             self.switch.flush();
             next = pages.next();
         }
@@ -457,7 +483,7 @@ impl Runtime {
 
     /// The home of a page, asked for where it is not known.
     pub(crate) fn home(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
-        self.call(self.fault_timeout, |engine, ticket, out| engine.on_home_query(ticket, page, out))
+        self.quiet_call(self.fault_timeout, |engine, ticket, out| engine.on_home_query(ticket, page, out))
     }
 
     /// The node that a request for `page` goes to: its home, as far as that is known here, else its anchor.
@@ -467,7 +493,7 @@ impl Runtime {
     }
 
     pub(crate) fn owner(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
-        self.call(self.fault_timeout, |engine, ticket, out| engine.on_owner_query(ticket, page, out))
+        self.quiet_call(self.fault_timeout, |engine, ticket, out| engine.on_owner_query(ticket, page, out))
     }
 
     /// Waits for the lock, by default as long as is configured.
@@ -687,6 +713,7 @@ impl Runtime {
                 return;
             }
             // What others can use; then the goodbye.
+            shard.look(self, u64::MAX);
             shard.run(self, Load::Nothing, Engine::on_farewell);
             for peer in shard.engine.live().without(self.node).iter() {
                 shard::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);

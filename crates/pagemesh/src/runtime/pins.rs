@@ -159,7 +159,7 @@ impl Runtime {
         let pin = PinId(self.pinning.newest.fetch_add(1, Ordering::Relaxed));
         let first = PageAddress::new(region, pages.start);
         let got = self.pin_in_order(pin, region, pages.clone(), access);
-        let holds = self.event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
+        let holds = self.quiet_event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
         if got.is_ok() && holds {
             self.map_anew(pin, region, pages, access)?;
             count(&self.counters.pins);
@@ -195,7 +195,7 @@ impl Runtime {
     ) -> Result<(), (PageAddress, CallFailure)> {
         let name = (pin, this_thread());
         for page in pages.map(|page| PageAddress::new(region, page)) {
-            self.call(self.fault_timeout, |engine, ticket, out| {
+            self.quiet_call(self.fault_timeout, |engine, ticket, out| {
                 engine.on_pin(ticket, name, page, access, out);
             })
             .map_err(|failed| (page, failed))?;
@@ -232,7 +232,7 @@ impl Runtime {
     }
 
     fn end_pin(&self, pin: PinId) -> Result<Option<PageAddress>, CallFailure> {
-        let taken = self.event(|engine, out| engine.on_unpin(pin, out));
+        let taken = self.quiet_event(|engine, out| engine.on_unpin(pin, out));
         self.switch.flush();
         taken.ok_or(CallFailure::Closed)
     }
@@ -252,7 +252,7 @@ impl Runtime {
 
     /// Whether all pages of `pin` are still here for it.
     pub(crate) fn holds(&self, pin: PinId) -> bool {
-        self.event(|engine, _| engine.holds(pin)).unwrap_or(false)
+        self.quiet_event(|engine, _| engine.holds(pin)).unwrap_or(false)
     }
 
     /// Remembers a pin by its range of addresses.
@@ -309,7 +309,7 @@ impl Runtime {
             deadlines.pass(Instant::now())
         };
         if let Some(up_to) = passed {
-            self.event(|engine, out| engine.on_pins_expired(up_to, out));
+            self.quiet_event(|engine, out| engine.on_pins_expired(up_to, out));
         }
         next
     }

@@ -90,7 +90,16 @@ impl Receiver for Receiving<'_> {
             self.runtime.switch.wake_service();
             return Ok(());
         }
-        let mut shard = self.shard.take().unwrap_or_else(|| lock(&self.runtime.shard));
+        let held = self.shard.take();
+        let mut shard = if Engine::may_release(&message) {
+            if let Some(mut held) = held {
+                held.catch_up(self.runtime);
+            }
+            let Some(shard) = self.runtime.look_and_lock() else { return Ok(()) };
+            shard
+        } else {
+            held.unwrap_or_else(|| lock(&self.runtime.shard))
+        };
         if shard.is_closed() {
             return Ok(());
         }
@@ -157,7 +166,7 @@ pub(super) fn serve(runtime: &Runtime, nice: Option<i32>) {
         if runtime.postponed.swap(false, Ordering::SeqCst) {
             // To wake this thread may have put it in the place of the very thread that is to touch the page.
             std::thread::sleep(FIRST_TOUCH);
-            runtime.event(Engine::on_postponed);
+            runtime.quiet_event(Engine::on_postponed);
         }
         let again = runtime.free_forgotten().then_some(AWAIT_LAST_USE);
         let until_deadline = runtime.expire_pins();

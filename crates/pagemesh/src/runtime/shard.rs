@@ -46,6 +46,10 @@ pub(super) struct Shard {
     twins: Twins,
     /// Pages whose diffs turned out to be empty while actions were performed.
     unchanged: Vec<PageAddress>,
+    /// Pages that were written until they were unmapped, earlier in the event that is performed.
+    pub(super) late: Vec<(PageAddress, u64)>,
+    /// Those of them of which the engine is to be told.
+    pub(super) flushed: Vec<PageAddress>,
     pub(super) ahead: Ahead,
     pub(super) put_off: PutOff,
     closed: bool,
@@ -66,6 +70,8 @@ impl Shard {
             actions: Vec::with_capacity(ACTIONS),
             twins: Twins::default(),
             unchanged: Vec::with_capacity(UNCHANGED),
+            late: Vec::with_capacity(UNCHANGED),
+            flushed: Vec::with_capacity(UNCHANGED),
             ahead: Ahead::default(),
             put_off: PutOff::new(),
             closed: false,
@@ -152,6 +158,13 @@ impl Shard {
             actions.clear();
             let Some((region, round, mapped)) = mapped else { break };
             self.engine.on_region_mapped(region, round, mapped, actions);
+            if mapped && self.twins.has_area(region) {
+                self.engine.track_writes(region);
+            }
+        }
+        self.late.clear();
+        for page in self.flushed.drain(..) {
+            self.engine.on_flushed(page);
         }
         for page in self.unchanged.drain(..) {
             self.engine.on_unchanged(page);
@@ -226,6 +239,7 @@ impl Shard {
                 Action::SendDiff { to, message, page, keep_twin } => {
                     self.send_diff(runtime, to, &message, (page, keep_twin));
                 }
+                Action::Flush { page, diff } => self.flush(runtime, page, diff),
                 Action::SendBytes { to, message, range } => self.send_bytes(runtime, to, &message, range),
                 Action::MakeTwin(page) | Action::TwinWhileWritten(page) => refused |= !self.make_twin(page),
                 Action::MapRead(page) => refused |= !self.map_read(page),
@@ -248,6 +262,7 @@ impl Shard {
                 }
                 Action::UnmapRegion(region) => {
                     self.ahead.forget_region(region);
+                    self.twins.forget_area(region);
                     let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
                     lock(&runtime.retired).extend(mapping);
                 }
@@ -371,17 +386,34 @@ impl Shard {
         message: &Message,
         (page, keep_twin): (PageAddress, bool),
     ) {
+        let sent = self.send_diff_of(runtime, to, message, (page, keep_twin), false);
+        if !sent && self.unchanged.len() < UNCHANGED {
+            self.unchanged.push(page);
+        }
+    }
+
+    /// Sends what differs between a page and its twin; where nothing does and that need not be said, nothing. Whether something did.
+    pub(super) fn send_diff_of(
+        &mut self,
+        runtime: &Runtime,
+        to: NodeId,
+        message: &Message,
+        (page, keep_twin): (PageAddress, bool),
+        only_changes: bool,
+    ) -> bool {
         let mut bytes = [0; Message::MAX_BYTES];
         let message_length = message.encode(self.engine.view(), &mut bytes);
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
         let diff = self.twins.take_diff(page, keep_twin, mapping.service());
-        if diff.is_empty() && self.unchanged.len() < UNCHANGED {
-            self.unchanged.push(page);
+        let differs = !diff.is_empty();
+        if only_changes && !differs {
+            return false;
         }
         count(&runtime.counters.diffs_sent);
         runtime.counters.diff_bytes.fetch_add(diff.len() as u64, Ordering::Relaxed);
         // A link that has ended is reported to whoever receives, and from there to the engine.
         let _ = runtime.switch.enqueue(to.get(), &bytes[..message_length], diff);
+        differs
     }
 
     pub(super) fn mapped(&self, page: PageAddress) -> &Mapping {
@@ -446,8 +478,9 @@ impl Shard {
     ///
     /// # Panics
     /// When the kernel refused: going on would show stale bytes to the application.
-    fn take_rights(&self, runtime: &Runtime, action: &Action, pages: PageRange, first: PageAddress) {
-        let pager = self.mapped(first).pager();
+    fn take_rights(&mut self, runtime: &Runtime, action: &Action, pages: PageRange, first: PageAddress) {
+        let mapping = self.mappings[first.region.index()].as_ref().expect("the page is mapped");
+        let pager = mapping.pager();
         if matches!(action, Action::Protect(_)) {
             pager.protect(pages).expect("the right to write a page can be taken away");
         } else {
@@ -455,7 +488,17 @@ impl Shard {
             for page in first.page..first.page + pages.count() {
                 runtime.taken.add(PageAddress::new(first.region, page));
             }
-            pager.unmap(pages).expect("a page can be taken away");
+            if !self.twins.has_area(first.region) {
+                return pager.unmap(pages).expect("a page can be taken away");
+            }
+            let late = &mut self.late;
+            let mut tell =
+                |run: PageRange| late.push((PageAddress::new(first.region, run.first()), run.count()));
+            if let Err(error) = pager.unmap_and_tell(pages, &mut tell) {
+                tracing::error!(%error, "taking all of them for written");
+                pager.unmap(pages).expect("a page can be taken away");
+                tell(pages);
+            }
         }
     }
 
@@ -464,11 +507,17 @@ impl Shard {
         if spec.protocol == Protocol::Release && !self.twins.prepare() {
             return false;
         }
+        let tracks = spec.protocol == Protocol::Release && runtime.tracks_writes;
+        let tracks = tracks && self.twins.prepare_area(region, spec.pages);
         let options = MappingOptions::new(RegionKey(region.0 as u32), spec.pages as usize * PAGE_BYTES)
             .address(spec.address as usize)
+            .track_writes(tracks)
             .pager(runtime.pager.kind);
         match Mapping::new(options, runtime) {
             Ok(mapping) => {
+                if !mapping.tracks_writes() {
+                    self.twins.forget_area(region);
+                }
                 if self.mappings.len() <= region.index() {
                     self.mappings.resize_with(region.index() + 1, || None);
                 }

@@ -2,7 +2,7 @@
 
 use pagemesh_memory::diff::patch;
 use pagemesh_memory::{
-    DIFF_MOST, Diff, DiffBytes, DiffScratch, PAGE_BYTES, PageBytes, ServiceView, Twin, TwinPool,
+    DIFF_MOST, Diff, DiffBytes, DiffScratch, PAGE_BYTES, PageBytes, ServiceView, Twin, TwinArea, TwinPool,
 };
 use pagemesh_protocol::{PageAddress, RegionId, limits};
 use std::collections::HashMap;
@@ -26,6 +26,9 @@ pub(super) struct Twins {
     room: Option<Box<Room>>,
     /// The twins and, of pages that are lent, the marks: a byte for each byte of the page, 1 where others wrote. No page has both.
     of: HashMap<PageAddress, Twin>,
+    /// Of regions in which every copy has a twin, because the kernel notes which pages are written: all of them. The engine knows
+    /// which there are.
+    areas: Vec<Option<TwinArea>>,
 }
 
 impl Twins {
@@ -48,8 +51,38 @@ impl Twins {
         self.room.is_some()
     }
 
+    /// Reserves room for a twin of every page of `region`. False when there is none.
+    pub(super) fn prepare_area(&mut self, region: RegionId, pages: u64) -> bool {
+        let area = TwinArea::new(pages)
+            .inspect_err(|error| tracing::warn!(region = region.0, %error, "its writes are found by faults"))
+            .ok();
+        if self.areas.len() <= region.index() {
+            self.areas.resize_with(region.index() + 1, || None);
+        }
+        self.areas[region.index()] = area;
+        self.has_area(region)
+    }
+
+    pub(super) fn has_area(&self, region: RegionId) -> bool {
+        self.areas.get(region.index()).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn forget_area(&mut self, region: RegionId) {
+        if let Some(area) = self.areas.get_mut(region.index()) {
+            *area = None;
+        }
+    }
+
+    fn area(&mut self, page: PageAddress) -> Option<&mut TwinArea> {
+        self.areas.get_mut(page.region.index())?.as_mut()
+    }
+
     /// Keeps a copy of `page`. False when there is no memory for it.
     pub(super) fn make(&mut self, page: PageAddress, service: &ServiceView) -> bool {
+        if let Some(area) = self.area(page) {
+            service.read_page(page.page, area.bytes_mut(page.page));
+            return true;
+        }
         let Some(Room { pool, .. }) = self.room.as_deref_mut() else { return false };
         let Ok(twin) = pool.take() else { return false };
         service.read_page(page.page, pool.bytes_mut(&twin));
@@ -64,6 +97,14 @@ impl Twins {
     /// # Panics
     /// When the page has no twin: what was written to it would be lost without a word.
     pub(super) fn take_diff(&mut self, page: PageAddress, keep: bool, service: &ServiceView) -> &[u8] {
+        if let Some(area) = self.areas.get_mut(page.region.index()).and_then(Option::as_mut) {
+            let Room { scratch, diff: out, .. } = self.room.as_deref_mut().expect("its region is mapped");
+            let length = service.diff_page_with(page.page, area.bytes(page.page), scratch, out);
+            if keep && length > 0 {
+                patch(area.bytes_mut(page.page), &out[..length]).expect("the diff was just made");
+            }
+            return &out[..length];
+        }
         let (Room { pool, scratch, diff: out, .. }, twin) =
             self.room.as_deref_mut().zip(self.of.remove(&page)).expect("a page that is written has a twin");
         let length = service.diff_page_with(page.page, pool.bytes(&twin), scratch, out);
@@ -86,6 +127,7 @@ impl Twins {
 
     /// The region is gone: its twins and marks are over.
     pub(super) fn forget_region(&mut self, region: RegionId) {
+        self.forget_area(region);
         let Some(Room { pool, .. }) = self.room.as_deref_mut() else { return };
         self.of.extract_if(|page, _| page.region == region).for_each(|(_, twin)| pool.put(twin));
     }
@@ -124,6 +166,9 @@ impl Twins {
     /// Stores what others changed in `page`, which is `bytes` to them: what differs from the twin, which ends. Without one nobody
     /// is writing the page.
     pub(super) fn adopt(&mut self, page: PageAddress, bytes: &PageBytes, service: &ServiceView) {
+        if let Some(area) = self.area(page) {
+            return store_changed(page, bytes, area.bytes_mut(page.page), service);
+        }
         let Some((room, twin)) = self.room.as_deref_mut().zip(self.of.remove(&page)) else {
             return service.write_page(page.page, bytes);
         };
@@ -133,6 +178,9 @@ impl Twins {
 
     /// As `adopt`, but the twin stays, brought to what others know.
     pub(super) fn update(&mut self, page: PageAddress, bytes: &PageBytes, service: &ServiceView) {
+        if let Some(area) = self.area(page) {
+            return store_changed(page, bytes, area.bytes_mut(page.page), service);
+        }
         match self.room.as_deref_mut().zip(self.of.get(&page)) {
             None => service.write_page(page.page, bytes),
             Some((room, twin)) => store_changed(page, bytes, room.pool.bytes_mut(twin), service),

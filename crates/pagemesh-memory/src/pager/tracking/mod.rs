@@ -59,9 +59,9 @@ pub enum WriteTrackingError {
         /// What the kernel answered.
         errno: Errno,
     },
-    /// The kernel does not list a page that was written and taken out of the page table since.
+    /// The kernel does not list a page that was written and taken out of the page table since, or lists one that was not written.
     #[error(
-        "asked to track writes, and this kernel does not list pages that it has swapped out: they would be lost"
+        "asked to track writes, and this kernel forgets of pages that it takes out of the page table whether they were written"
     )]
     Forgetful,
 }
@@ -119,9 +119,13 @@ pub(super) fn try_out(kind: PagerKind) -> Result<(), WriteTrackingError> {
     let listed = is_written()?;
     enter(Protection::WriteProtected)?;
     let clean = !is_written()?;
+    // SAFETY: as above.
+    unsafe { madvise(page.start().cast(), page.bytes(), Advice::LinuxDontNeed) }
+        .map_err(failed("madvise(MADV_DONTNEED)"))?;
+    let remembered = !is_written()?;
     drop(page);
     drop(range);
-    if listed && clean { Ok(()) } else { Err(WriteTrackingError::Forgetful) }
+    if listed && clean && remembered { Ok(()) } else { Err(WriteTrackingError::Forgetful) }
 }
 
 /// The `sigbus` pager of a region whose writes are tracked.
@@ -150,6 +154,29 @@ impl TrackingPager {
     /// The pages between two addresses.
     fn pages(&self, start: usize, end: usize) -> PageRange {
         PageRange::new(((start - self.start) / PAGE_BYTES) as u64, ((end - start) / PAGE_BYTES) as u64)
+    }
+
+    /// Tells which granted pages were written, of those whose page tables are there.
+    fn list(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<(), PagerError> {
+        let address = |page: u64| self.start + page as usize * PAGE_BYTES;
+        let (mut start, end) = (address(pages.first()), address(pages.end()));
+        while start < end {
+            let rest = self.pages(start, end);
+            let scanned = self.pagemap.written(start, end).map_err(|errno| PagerError::Failed {
+                call: CALL,
+                pages: rest,
+                errno,
+            })?;
+            for run in scanned.runs() {
+                let pages = self.pages(run.start, run.end);
+                if run.present { written(pages) } else { self.granted.runs(pages, &mut *written) }
+            }
+            if scanned.end <= start {
+                return Err(PagerError::Busy { call: CALL, pages: rest, tries: 1 });
+            }
+            start = scanned.end;
+        }
+        Ok(())
     }
 
     /// Harvests pages whose page tables are there.
@@ -222,6 +249,18 @@ impl Pager for TrackingPager {
 
     fn tracks_writes(&self) -> bool {
         true
+    }
+
+    fn written(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<(), PagerError> {
+        self.granted.tables(pages, |part| self.list(part, written))
+    }
+
+    fn unmap_and_tell(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<(), PagerError> {
+        self.pager.unmap(pages)?;
+        // While it is known which of them were granted.
+        let told = self.written(pages, written);
+        self.granted.remove(pages);
+        told
     }
 
     fn harvest(&self, pages: PageRange, written: &mut dyn FnMut(PageRange)) -> Result<u64, PagerError> {

@@ -17,8 +17,10 @@ const PAGEMAP_SCAN: Opcode = opcode::read_write::<pm_scan_arg>(b'f', 16);
 const _: () = assert!(PAGEMAP_SCAN == 0xC060_6610);
 const _: () = assert!(size_of::<pm_scan_arg>() == 96 && size_of::<page_region>() == 24);
 
-/// Runs of written pages that one call tells.
+/// Runs of written pages that one call tells when it protects them.
 const RUNS_MAX: usize = 256;
+/// The same when it does not: this one is asked on the stack of a fault handler too.
+const LOOK_RUNS_MAX: usize = 24;
 
 /// The page tables of this process, as a file.
 #[derive(Debug)]
@@ -27,8 +29,8 @@ pub(super) struct Pagemap {
 }
 
 /// What one call told, in addresses.
-pub(super) struct Scanned {
-    runs: [page_region; RUNS_MAX],
+pub(super) struct Scanned<const RUNS: usize> {
+    runs: [page_region; RUNS],
     count: usize,
     /// Up to where it looked.
     pub(super) end: usize,
@@ -44,7 +46,7 @@ pub(super) struct ScannedRun {
     pub(super) present: bool,
 }
 
-impl Scanned {
+impl<const RUNS: usize> Scanned<RUNS> {
     pub(super) fn runs(&self) -> impl Iterator<Item = ScannedRun> {
         self.runs[..self.count].iter().map(|run| ScannedRun {
             start: run.start as usize,
@@ -65,17 +67,27 @@ impl Pagemap {
     ///
     /// A page that is not in the page table counts as not protected, unless a note there says that it is; listing it leaves
     /// such a note, for which the kernel allocates the page table where there is none (seen on Linux 6.18).
-    pub(super) fn take_written(&self, start: usize, end: usize) -> Result<Scanned, Errno> {
+    pub(super) fn take_written(&self, start: usize, end: usize) -> Result<Scanned<RUNS_MAX>, Errno> {
+        self.scan(kernel::PM_SCAN_WP_MATCHING, start, end)
+    }
+
+    /// Lists them as `take_written` does and changes nothing. A page that was taken out of the page table after it had been protected, and not
+    /// written since, is not in the list: the note that it was protected stays (`MADV_DONTNEED` of shared memory, `mm/memory.c`).
+    pub(super) fn written(&self, start: usize, end: usize) -> Result<Scanned<LOOK_RUNS_MAX>, Errno> {
+        self.scan(0, start, end)
+    }
+
+    fn scan<const RUNS: usize>(&self, flags: u32, start: usize, end: usize) -> Result<Scanned<RUNS>, Errno> {
         let nothing = page_region { start: 0, end: 0, categories: 0 };
-        let mut scanned = Scanned { runs: [nothing; RUNS_MAX], count: 0, end: start };
+        let mut scanned = Scanned { runs: [nothing; RUNS], count: 0, end: start };
         let request = pm_scan_arg {
             size: size_of::<pm_scan_arg>() as u64,
-            flags: u64::from(kernel::PM_SCAN_WP_MATCHING | kernel::PM_SCAN_CHECK_WPASYNC),
+            flags: u64::from(flags | kernel::PM_SCAN_CHECK_WPASYNC),
             start: start as u64,
             end: end as u64,
             walk_end: 0,
             vec: (&raw mut scanned.runs).expose_provenance() as u64,
-            vec_len: RUNS_MAX as u64,
+            vec_len: RUNS as u64,
             max_pages: 0,
             category_inverted: 0,
             category_mask: u64::from(kernel::PAGE_IS_WRITTEN),
@@ -85,7 +97,7 @@ impl Pagemap {
         // SAFETY: the request is declared below for this file. The kernel writes to `scanned.runs`, which lives longer than the
         // call and of which there is no reference, at most as many as it has.
         let (count, walk_end) = unsafe { ioctl(&self.file, Scan { request }) }?;
-        scanned.count = count.min(RUNS_MAX);
+        scanned.count = count.min(RUNS);
         scanned.end = walk_end as usize;
         Ok(scanned)
     }
