@@ -209,6 +209,11 @@ impl Notices {
             .filter_map(move |(writer, written)| Some((NodeId::new(writer as u16), written.interval(page)?)))
     }
 
+    /// When `writer` wrote `page` last, if it did and that is not settled.
+    pub(super) fn interval_of(&self, writer: NodeId, page: PageAddress) -> Option<u64> {
+        self.written[writer.index()].interval(page)
+    }
+
     /// The interval in which this node wrote `page` last, if it did and that is not settled.
     pub(super) fn written_here(&self, page: PageAddress) -> Option<u64> {
         self.written[self.node.index()].interval(page)

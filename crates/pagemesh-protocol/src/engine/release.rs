@@ -70,6 +70,11 @@ use crate::placement::Protocol;
 pub(super) const NOT_RELEASE: &str = "the page's protocol knows no intervals";
 pub(super) const NO_SUCH_INTERVAL: &str = "it speaks of an interval that cannot be";
 
+/// Room from the start, for what is added where nobody should allocate: in a fault, and where a fault of another node is served. More is
+/// rarely needed.
+const DIRTY: usize = 4 * limits::TWINS;
+const WAITING: usize = 256;
+
 /// What a requester's time demands of a home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 struct Need {
@@ -111,6 +116,8 @@ pub(super) struct Release {
     pub(super) notices: Notices,
     /// Pages that this node wrote in the interval that is under way; some may stand here twice.
     dirty: Vec<PageAddress>,
+    /// Room for those of the next interval.
+    spare: Vec<PageAddress>,
     /// How many of them have a twin; those of other homes that this node keeps count too, since they need one when they go back.
     twins: usize,
     /// How many of these were pinned when the last interval ended, and kept theirs: to end another would not bring them back.
@@ -133,13 +140,14 @@ impl Release {
     pub(super) fn new(config: EngineConfig) -> Release {
         Release {
             notices: Notices::new(config.node, config.nodes),
-            dirty: Vec::new(),
+            dirty: Vec::with_capacity(DIRTY),
+            spare: Vec::with_capacity(DIRTY),
             twins: 0,
             kept: 0,
             flushed: vec![0; config.nodes as usize],
-            needs: Vec::new(),
-            waiting: Vec::new(),
-            awaited: Vec::new(),
+            needs: Vec::with_capacity(WAITING),
+            waiting: Vec::with_capacity(WAITING),
+            awaited: Vec::with_capacity(WAITING),
             lending: Lending::default(),
             foresight: Foresight::default(),
             updates: Updates::default(),
@@ -330,14 +338,12 @@ impl Engine {
             return;
         }
         // What the home wrote is in place there, and this node's own diffs come before the request.
-        let needs: Vec<(NodeId, u64)> = self
-            .release
-            .notices
-            .writers_of(page)
-            .filter(|(writer, _)| *writer != own && *writer != home)
-            .collect();
-        for (writer, interval) in needs {
-            self.send(home, Message::Need { page, request, writer, interval }, out);
+        let others =
+            (0..self.config.nodes).map(NodeId::new).filter(|writer| *writer != own && *writer != home);
+        for writer in others {
+            if let Some(interval) = self.release.notices.interval_of(writer, page) {
+                self.send(home, Message::Need { page, request, writer, interval }, out);
+            }
         }
     }
 
@@ -357,14 +363,15 @@ impl Engine {
         if self.release.dirty.is_empty() && self.release.lending.owed.is_empty() {
             return;
         }
-        let mut pages = std::mem::take(&mut self.release.dirty);
+        let spare = std::mem::take(&mut self.release.spare);
+        let mut pages = std::mem::replace(&mut self.release.dirty, spare);
         self.release.twins = 0;
         pages.sort_unstable();
         pages.dedup();
         pages.retain(|page| !self.is_alone_with(*page));
         let mut owed = std::mem::take(&mut self.release.lending.owed);
         if pages.is_empty() && owed.is_empty() {
-            self.release.dirty = pages;
+            self.release.spare = std::mem::replace(&mut self.release.dirty, pages);
             return;
         }
         owed.sort_unstable();
@@ -388,6 +395,8 @@ impl Engine {
         }
         self.release.kept = self.release.twins;
         self.send_updates(&told, interval, round.unwrap_or(false), out);
+        pages.clear();
+        self.release.spare = pages;
         self.send_diffs(&mut told, &owed, interval, out);
     }
 
@@ -559,30 +568,37 @@ impl Engine {
         self.release.awaited.retain(|awaited| awaited.by != by);
     }
 
-    /// Answers a request if what it needs is here, or never will be.
-    fn release_answer(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Answer {
-        let Request { node, id: request, access, atomic } = asked;
-        let own = self.config.node;
-        let owner = self.release.lending.owner(page);
+    /// Whether all diffs are here that a request needs; and if not, a writer of which they will never come.
+    fn missing_diffs(&self, page: PageAddress, asked: Request) -> (bool, Option<NodeId>) {
+        let Request { node, id: request, .. } = asked;
+        let (own, owner) = (self.config.node, self.release.lending.owner(page));
         let flushed = &self.release.flushed;
         let said = self.release.needs.iter().filter(|need| need.from == node && need.request == request);
-        let awaited =
-            self.release.awaited.iter().filter(|awaited| awaited.by == Waiting { page, request: asked });
-        let missing: Vec<NodeId> = said
+        let by = Waiting { page, request: asked };
+        let awaited = self.release.awaited.iter().filter(|awaited| awaited.by == by);
+        let mut missing = said
             .map(|need| (need.writer, need.interval))
             .chain(awaited.map(|awaited| (awaited.writer, awaited.interval)))
             .filter(|(writer, _)| *writer != own && Some(*writer) != owner)
             .filter(|(writer, interval)| flushed[writer.index()] < *interval)
             .map(|(writer, _)| writer)
-            .collect();
+            .peekable();
+        (missing.peek().is_none(), missing.find(|writer| !self.live.contains(*writer)))
+    }
+
+    /// Answers a request if what it needs is here, or never will be.
+    fn release_answer(&mut self, page: PageAddress, asked: Request, out: &mut Actions) -> Answer {
+        let Request { node, id: request, access, atomic } = asked;
+        let own = self.config.node;
+        let (is_complete, writer_lost) = self.missing_diffs(page, asked);
         let state = self.pages.entry(page).state;
         let lost = match state {
             DirectoryState::Lost(with) => Some(with),
-            _ => missing.iter().copied().find(|writer| !self.live.contains(*writer)),
+            _ => writer_lost,
         };
         let passage = if lost.is_some() {
             Passage::AtHome
-        } else if missing.is_empty() || self.planted(Planted::ServeBeforeDiffs) {
+        } else if is_complete || self.planted(Planted::ServeBeforeDiffs) {
             self.pass_on(page, asked, out)
         } else {
             Passage::Waits
