@@ -161,6 +161,7 @@ kinds! {
     LOCK_ACQUIRE = 16, LOCK_GRANT = 17, LOCK_RELEASE = 18, LOCK_TRY = 19,
     BARRIER_ARRIVE = 20, BARRIER_CANCEL = 21, BARRIER_RELEASE = 22, BARRIER_MISMATCH = 23, BARRIER_BROKEN = 24,
     SYNC_REFUSED = 25, LOCK_BUSY = 26,
+    BARRIER_GATHERED = 165, BARRIER_OPENED = 166, BARRIER_DISSOLVE = 167, BARRIER_KNOWN = 168,
     REGION_OPEN = 32, REGION_MAP = 33, REGION_MAPPED = 34, REGION_DROP = 35, REGION_READY = 36, REGION_REFUSED = 37,
     REGION_BROKEN = 38,
     GOODBYE = 48, LEAVING = 49,
@@ -265,7 +266,11 @@ impl Message {
                 Fields { number: participants as u64, ..named(kind::BARRIER_ARRIVE, barrier.0, ticket) }
             }
             Message::BarrierCancel { barrier, ticket } => named(kind::BARRIER_CANCEL, barrier.0, ticket),
-            Message::BarrierRelease { barrier, ticket } => named(kind::BARRIER_RELEASE, barrier.0, ticket),
+            Message::BarrierRelease { .. }
+            | Message::BarrierGathered { .. }
+            | Message::BarrierOpened { .. }
+            | Message::BarrierDissolve { .. }
+            | Message::BarrierKnown { .. } => barriers::fields(self),
             Message::BarrierMismatch { barrier, ticket, first, this } => Fields {
                 number: first as u64 | (this as u64) << 32,
                 ..named(kind::BARRIER_MISMATCH, barrier.0, ticket)
@@ -376,6 +381,9 @@ impl Message {
             kind::LOCK_ACQUIRE..=kind::LOCK_TRY | kind::LOCK_BUSY | kind::LOCK_FORWARD..=kind::LOCK_HELD => {
                 locks::decode(&fields)?
             }
+            kind::BARRIER_RELEASE | kind::BARRIER_GATHERED..=kind::BARRIER_KNOWN => {
+                barriers::decode(&fields)?
+            }
             kind::BARRIER_ARRIVE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
             kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN | kind::RW_LEAVE..=kind::RW_YIELD => {
@@ -458,7 +466,6 @@ fn decode_sync(f: &Fields) -> Result<Message, DecodeError> {
             Message::BarrierArrive { barrier, ticket, participants }
         }
         kind::BARRIER_CANCEL => Message::BarrierCancel { barrier, ticket },
-        kind::BARRIER_RELEASE => Message::BarrierRelease { barrier, ticket },
         kind::BARRIER_MISMATCH => {
             let (first, this) = (f.number as u32, (f.number >> 32) as u32);
             Message::BarrierMismatch { barrier, ticket, first, this }
@@ -578,6 +585,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 }
 
 mod atomics;
+mod barriers;
 mod locks;
 mod objects;
 mod ranges;

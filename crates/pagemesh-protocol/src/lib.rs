@@ -38,6 +38,6 @@ pub use ids::{
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::DecodeError;
-pub use message::{MeetingEnd, Message, Payload};
+pub use message::{BarrierPlan, MeetingEnd, Message, Payload};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec};

@@ -88,6 +88,14 @@ pub const RANGE_BURST: usize = 8;
 pub const SEMAPHORE_UNITS: u32 = i32::MAX as u32;
 /// Barriers in use at one home.
 pub const BARRIERS: usize = 4096;
+/// Children of a node in the tree of a barrier; a mesh of no more nodes than that has no such trees.
+pub const BARRIER_FAN: u16 = 8;
+/// Most children of a node in the tree of a barrier.
+pub const BARRIER_FAN_MOST: u16 = 64;
+/// Barriers of one home that are gathered in a tree.
+pub const GATHERED_BARRIERS: usize = 64;
+/// Generations of gathered barriers that a node remembers to be over.
+pub const GENERATIONS_OVER: usize = 1024;
 /// Addresses that the coordinator tries for one region before it gives up.
 pub const MAP_ROUNDS: u16 = 16;
 /// Pages whose table entries are allocated together.
@@ -114,6 +122,7 @@ pub const fn gap_before_round(round: u16) -> u64 {
 
 const _: () = assert!(NODES < u16::MAX as usize);
 const _: () = assert!(TICKETS <= u16::MAX as usize);
+const _: () = assert!(BARRIER_FAN > 0 && BARRIER_FAN <= BARRIER_FAN_MOST);
 const _: () = assert!(LEND_AFTER <= LEND_AFTER_MOST && LEND_AFTER_MOST << LEND_DOUBLINGS <= 0xff);
 const _: () = assert!(PINS * 4096 >= 32 << 20);
 // A region's number is a place and a count of uses, which goes round without a gap.

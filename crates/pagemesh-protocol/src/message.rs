@@ -45,6 +45,15 @@ pub enum MeetingEnd {
     },
 }
 
+/// How a barrier is done from now on: gathered in a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct BarrierPlan {
+    /// The home's name for it, which it never gives again; not 0.
+    pub generation: u32,
+    /// How many make it complete; as many of each node.
+    pub participants: u32,
+}
+
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
@@ -374,6 +383,46 @@ pub enum Message {
         barrier: BarrierId,
         /// The waiting call.
         ticket: Ticket,
+        /// How it is done from now on, if not by one message for each call.
+        plan: Option<BarrierPlan>,
+    },
+    /// To the parent in the tree of a barrier: the calls of this node and of all nodes below it are here.
+    BarrierGathered {
+        /// The barrier.
+        barrier: BarrierId,
+        /// The home's name for how it is done.
+        generation: u32,
+        /// Which round, from 1.
+        round: u64,
+    },
+    /// To the children in the tree of a barrier: all have arrived.
+    BarrierOpened {
+        /// The barrier.
+        barrier: BarrierId,
+        /// The home's name for how it is done.
+        generation: u32,
+        /// Which round, from 1.
+        round: u64,
+    },
+    /// To the barrier's home: it cannot be done so. From the home: it is not any more.
+    BarrierDissolve {
+        /// The barrier.
+        barrier: BarrierId,
+        /// The home's name for how it was done.
+        generation: u32,
+        /// To the home, the round that the sender is in; from the home, how many rounds were opened.
+        round: u64,
+        /// To the home: the sender has lost a node that stands next to it in the tree.
+        cut: bool,
+    },
+    /// To the parent in the tree of the barriers of `home`: this node and all below it know everything of `writer` up to `interval`.
+    BarrierKnown {
+        /// The home whose tree it is.
+        home: NodeId,
+        /// Whose notices.
+        writer: NodeId,
+        /// Up to which of its intervals.
+        interval: u64,
     },
     /// From the barrier's home: others said `first`.
     BarrierMismatch {

@@ -26,7 +26,7 @@ fn give_up(slot: u16) -> Message {
 }
 
 fn release(slot: u16) -> Message {
-    Message::BarrierRelease { barrier: barrier(), ticket: ticket(slot) }
+    Message::BarrierRelease { barrier: barrier(), ticket: ticket(slot), plan: None }
 }
 
 fn broken(slot: u16, lost: u16) -> Message {

@@ -190,7 +190,10 @@ fn a_home_goes_on_writing_and_answers_meanwhile() {
             ],
             "the page may be written at any time, so every release tells those who read it"
         );
-        assert_eq!(subject.hears(OTHER, Message::BarrierRelease { barrier, ticket: ticket(9) }), [done(9)]);
+        assert_eq!(
+            subject.hears(OTHER, Message::BarrierRelease { barrier, ticket: ticket(9), plan: None }),
+            [done(9)]
+        );
     }
     assert_eq!(subject.hears(OTHER, request(4, Write)), [send_page(OTHER, data(4, Write))]);
     assert!(subject.holds(1));

@@ -443,7 +443,7 @@ fn answers(slot: u16, lock: LockId, barrier: BarrierId) -> Vec<Message> {
         Message::LockGrant { lock, ticket, died: None },
         Message::LockGrant { lock, ticket, died: Some(node(4)) },
         Message::LockBusy { lock, ticket },
-        Message::BarrierRelease { barrier, ticket },
+        Message::BarrierRelease { barrier, ticket, plan: None },
         Message::BarrierMismatch { barrier, ticket, first: 1, this: 2 },
         Message::BarrierBroken { barrier, ticket, node: node(4) },
         Message::SyncRefused { ticket },
@@ -492,7 +492,7 @@ fn an_answer_to_something_else_does_not_end_a_wait_for_a_lock_or_barrier() {
         let mut subject = holder();
         subject.arrives(1, barrier, 4);
         is_harmless(&mut subject, node(0), message);
-        let released = Message::BarrierRelease { barrier, ticket: ticket(1) };
+        let released = Message::BarrierRelease { barrier, ticket: ticket(1), plan: None };
         assert_eq!(subject.hears(0, released), [done(1)], "after {message:?}");
     }
 }

@@ -6,9 +6,9 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, ByteRange, ConditionId, LockId, MeetingEnd, Message,
-    PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId,
-    RwLockId, SemaphoreId, Ticket, View,
+    Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, LockId,
+    MeetingEnd, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal,
+    RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +37,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
     let (region, round, node) = (RegionId(0x0102), 0x0102, node(7));
     let (access, interval) = (Access::Write, 0x0102_0304_0506_0708);
     let range = ByteRange { region, start: interval, bytes: 0x0102 };
+    let plan = BarrierPlan { generation: 0x0102_0304, participants: 0x0506_0708 };
     let mut all = vec![
         Message::PageRequest { page, request, access },
         Message::Data { page, request, access },
@@ -76,7 +77,11 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::LockBusy { lock, ticket },
         Message::BarrierArrive { barrier, ticket, participants: 3 },
         Message::BarrierCancel { barrier, ticket },
-        Message::BarrierRelease { barrier, ticket },
+        Message::BarrierRelease { barrier, ticket, plan: Some(plan) },
+        Message::BarrierGathered { barrier, generation: 0x0102_0304, round: NUMBER },
+        Message::BarrierOpened { barrier, generation: 0x0102_0304, round: NUMBER },
+        Message::BarrierDissolve { barrier, generation: 0x0102_0304, round: NUMBER, cut: true },
+        Message::BarrierKnown { home: node, writer: node, interval },
         Message::BarrierMismatch { barrier, ticket, first: 3, this: 4 },
         Message::BarrierBroken { barrier, ticket, node },
         Message::SyncRefused { ticket },

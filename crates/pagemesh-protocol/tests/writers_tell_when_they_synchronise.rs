@@ -321,7 +321,7 @@ fn what_everyone_has_confirmed_is_settled_at_a_barrier() {
     let mut subject = Subject::following(Protocol::Release, 0, 2, 0);
     let barrier = barrier_at(0, 2, 0);
     let arrive = |slot| Message::BarrierArrive { barrier, ticket: ticket(slot), participants: 2 };
-    let release = |slot| send(1, Message::BarrierRelease { barrier, ticket: ticket(slot) });
+    let release = |slot| send(1, Message::BarrierRelease { barrier, ticket: ticket(slot), plan: None });
     subject.fault(1, Access::Write);
     subject.hears(1, request(5, Access::Read));
     subject.hears(1, arrive(1));

@@ -79,7 +79,6 @@ const _: () = assert!(ATOMIC_WORD < WORDS);
 pub(crate) const COMMON_BARRIER: BarrierId = BarrierId(1);
 /// The barrier that threads give up after a time.
 const TIMED_BARRIER: BarrierId = BarrierId(2);
-const TIMED_PARTICIPANTS: u32 = 2;
 /// Groups of threads have barriers from here on.
 const GROUP_BARRIERS: u64 = 100;
 
@@ -423,7 +422,7 @@ impl Drawing<'_> {
                 critical(self.config, &locks, false)
             }
             Pattern::TimedBarrier => {
-                let (barrier, participants) = (TIMED_BARRIER, TIMED_PARTICIPANTS);
+                let (barrier, participants) = (TIMED_BARRIER, self.config.timed_participants);
                 vec![Step::Barrier { barrier, participants, timed: true }]
             }
             _ => self.accesses(pattern),

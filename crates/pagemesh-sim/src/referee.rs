@@ -34,12 +34,15 @@ struct LockModel {
 struct BarrierModel {
     arrived: Vec<Applicant>,
     released: Vec<Applicant>,
+    /// The home does not hear of each arrival.
+    gathered: bool,
 }
 
 /// The models of all locks and barriers.
 #[derive(Clone, Debug)]
 pub(crate) struct Referee {
     nodes: u16,
+    barrier_fan: u16,
     locks: BTreeMap<LockId, LockModel>,
     /// Calls for locks so far.
     calls: u64,
@@ -59,9 +62,10 @@ pub(crate) struct Referee {
 }
 
 impl Referee {
-    pub(crate) fn new(nodes: u16, locks: usize) -> Referee {
+    pub(crate) fn new(nodes: u16, barrier_fan: u16, locks: usize) -> Referee {
         Referee {
             nodes,
+            barrier_fan,
             locks: BTreeMap::new(),
             calls: 0,
             barriers: BTreeMap::new(),
@@ -84,6 +88,9 @@ impl Referee {
                 self.locks.entry(lock).or_default().waiting.push(((at, ticket), number));
             }
             Event::BarrierArrive { ticket, barrier, participants } => {
+                let gathered =
+                    self.nodes > self.barrier_fan && participants.is_multiple_of(u32::from(self.nodes));
+                self.barriers.entry(barrier).or_default().gathered |= gathered;
                 self.hears_message(at, at, &Message::BarrierArrive { barrier, ticket, participants });
             }
             Event::Cancel { ticket } => match cancelled {
@@ -197,9 +204,13 @@ impl Referee {
         }
     }
 
-    /// The home of `barrier` lets the applicant go.
+    /// The home of `barrier` lets the applicant go. Of one that may be gathered the home does not know who has come; of the common
+    /// barrier [`passes`](Referee::passes) does.
     pub(crate) fn released(&mut self, barrier: BarrierId, applicant: Applicant) -> Result<(), Breach> {
         let model = self.barriers.entry(barrier).or_default();
+        if model.gathered {
+            return Ok(());
+        }
         let Some(place) = model.released.iter().position(|waiting| *waiting == applicant) else {
             let arrived = &model.arrived;
             return Err(Breach::Barrier(format!(

@@ -110,6 +110,7 @@ fn faults(config: &Config) -> impl Iterator<Item = &'static str> {
         ("full lock tables", config.lock_bound == 1),
         ("several regions", config.regions.len() > 1),
         ("barriers of all", config.workload.common_barrier),
+        ("trees of barriers", config.nodes > config.barrier_fan),
         ("barriers of groups", config.workload.group > 1),
         ("no fault at all", *plan == crate::config::FaultPlan::default()),
     ]
@@ -139,6 +140,11 @@ impl fmt::Display for Tally {
             f,
             "happened: {} steps, {} messages ({} with a page), {} accesses, {} faults, {} prefetches",
             counts.steps, counts.messages, counts.payloads, counts.hits, counts.faults, counts.prefetched
+        )?;
+        writeln!(
+            f,
+            "barriers in trees: {} nodes passed on that all below were there, {} were told that it is over",
+            counts.gathered, counts.dissolved
         )?;
         writeln!(
             f,

@@ -105,7 +105,10 @@ fn text(message: &Message) -> String {
         Message::BarrierArrive { barrier, ticket, participants } => {
             format!("BarrierArrive({}, of {participants}, {ticket:?})", barrier.0)
         }
-        Message::BarrierRelease { barrier, ticket } => format!("BarrierRelease({}, {ticket:?})", barrier.0),
+        Message::BarrierRelease { barrier, ticket, plan } => {
+            let plan = plan.map_or(String::new(), |plan| format!(", gathered: {}", plan.generation));
+            format!("BarrierRelease({}, {ticket:?}{plan})", barrier.0)
+        }
         Message::RegionOpen { ticket, create, spec } => {
             format!("RegionOpen({:?}, {}{ticket:?})", spec.name, if *create { "create, " } else { "" })
         }

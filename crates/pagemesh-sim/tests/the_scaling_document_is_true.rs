@@ -1,7 +1,7 @@
 //! Numbers in a document are believed long after they have ceased to be true. docs/scaling.md tells what a mesh of many nodes
 //! costs, so its tables and its drawing are made anew here and compared.
 
-use pagemesh_protocol::Protocol;
+use pagemesh_protocol::{Protocol, limits};
 use pagemesh_sim::scale::{self, Sample, Workload};
 use std::fs;
 use std::path::PathBuf;
@@ -52,6 +52,21 @@ fn bounds_hold(lines: &[Vec<Sample>]) {
     };
     assert_eq!(many.protocol, Some(Protocol::Release));
     assert!(many.waited_us < one.waited_us, "many writers cure what few nodes suffer: {one:?}, {many:?}");
+}
+
+/// What makes a barrier scale: however many nodes there are, none handles more than its neighbours' messages, and the way is short.
+#[test]
+fn a_gathered_barrier_asks_little_of_every_node() {
+    let fan = limits::BARRIER_FAN;
+    for nodes in scale::node_counts().filter(|nodes| *nodes > fan) {
+        let round = scale::barrier_round(nodes, Some(fan));
+        assert!(round.busiest <= 2 * (u64::from(fan) + 1), "{round:?}");
+        let levels = (1..=10).find(|levels| u64::from(fan).pow(*levels) >= u64::from(nodes)).expect("few");
+        assert!(round.depth <= 2 * levels, "{round:?}");
+        assert_eq!(round.messages, 2 * (u64::from(nodes) - 1), "{round:?}");
+        let alone = scale::barrier_round(nodes, None);
+        assert!(nodes < 64 || round.waits_us < alone.waits_us, "{round:?}, {alone:?}");
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn rubbish() -> Vec<(&'static str, Vec<u8>)> {
             first(Message::OwnerReply { page, ticket, owner: PageOwner::Nobody }),
         ),
         ("a question about a lock from no home", first(Message::LockQuery { lock, round: 1 })),
-        ("a barrier release from no home", first(Message::BarrierRelease { barrier, ticket })),
+        ("a barrier release from no home", first(Message::BarrierRelease { barrier, ticket, plan: None })),
         ("a region made up by no coordinator", first(Message::RegionDrop { region: RegionId(0), round: 0 })),
     ]
 }

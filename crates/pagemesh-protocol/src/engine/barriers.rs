@@ -1,4 +1,5 @@
 //! Barriers: the home counts who has arrived and lets all go when the count is full. A barrier can be entered again at once.
+//! In large meshes those of all nodes are gathered in a tree (`gathering.rs`).
 
 use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
 use super::planted::Planted;
@@ -48,13 +49,34 @@ impl Engine {
         assert!(participants > 0, "a barrier of nobody");
         self.tickets.begin(ticket, Wait::Barrier(barrier));
         let home = barrier_home(barrier, self.config.nodes);
-        self.end_round(home == self.config.node, out);
-        if self.live.contains(home) {
-            self.tell(home, out);
-            self.confirm(home, out);
-            self.send(home, Message::BarrierArrive { barrier, ticket, participants }, out);
-        } else {
+        let opens = home == self.config.node && !self.gatherings.all.contains_key(&barrier);
+        self.end_round(opens, out);
+        if !self.live.contains(home) {
             self.fail(ticket, Failure::PeerLost(home), out);
+        } else if !self.gather(ticket, barrier, participants, out) {
+            self.arrive_alone(ticket, barrier, participants, out);
+        }
+    }
+
+    /// Tells the home that this call has arrived.
+    pub(super) fn arrive_alone(
+        &mut self,
+        ticket: Ticket,
+        barrier: BarrierId,
+        participants: u32,
+        out: &mut Actions,
+    ) {
+        let home = barrier_home(barrier, self.config.nodes);
+        self.tell(home, out);
+        self.confirm(home, out);
+        self.send(home, Message::BarrierArrive { barrier, ticket, participants }, out);
+    }
+
+    /// A call no longer waits.
+    pub(super) fn barrier_given_up(&mut self, barrier: BarrierId, ticket: Ticket, out: &mut Actions) {
+        if !self.gathered_given_up(barrier, ticket, out) {
+            let home = barrier_home(barrier, self.config.nodes);
+            self.send(home, Message::BarrierCancel { barrier, ticket }, out);
         }
     }
 
@@ -76,6 +98,10 @@ impl Engine {
         if self.barriers.queued.of(from) >= limits::TICKETS {
             return Err(TOO_MANY_CALLS);
         }
+        if let Err(first) = self.dissolve_for(barrier, participants, out) {
+            self.send(from, Message::BarrierMismatch { barrier, ticket, first, this: participants }, out);
+            return Ok(());
+        }
         let full = self.barriers.used.len() >= self.barriers.bound;
         if full && !self.barriers.used.contains_key(&barrier) {
             self.send(from, Message::SyncRefused { ticket }, out);
@@ -94,13 +120,14 @@ impl Engine {
         if used.arrived + too_many >= participants {
             let queue = used.queue;
             self.barriers.used.remove(&barrier);
-            self.open_barrier(barrier, queue, out);
+            self.open_barrier(barrier, participants, queue, out);
         }
         Ok(())
     }
 
     /// Lets all go who arrived, each node with what others wrote before.
-    fn open_barrier(&mut self, barrier: BarrierId, mut queue: Queue, out: &mut Actions) {
+    fn open_barrier(&mut self, barrier: BarrierId, participants: u32, mut queue: Queue, out: &mut Actions) {
+        let plan = self.plan_barrier(barrier, participants, queue, out);
         let settled = self.settle_known();
         let mut told = NodeSet::only(self.config.node);
         while let Some(Caller { node, ticket }) = self.barriers.queued.pop(&mut queue) {
@@ -109,7 +136,7 @@ impl Engine {
                 self.send(node, Message::Settled { writer: *writer, interval: *interval }, out);
             }
             told = told.with(node);
-            self.send(node, Message::BarrierRelease { barrier, ticket }, out);
+            self.send(node, Message::BarrierRelease { barrier, ticket, plan }, out);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What happens when a call gives up waiting, when nodes leave, and when one is lost.
 
 use super::tickets::Wait;
-use super::{Engine, barrier_home, sync_home};
+use super::{Engine, sync_home};
 use crate::action::{Actions, Failure, Outcome};
 use crate::ids::{NodeId, NodeSet, Ticket};
 use crate::message::Message;
@@ -14,9 +14,7 @@ impl Engine {
             Wait::Page { page, purpose, .. } => self.cancel_page_wait(ticket, page, purpose),
             Wait::Resuming(_) => return self.resumed(ticket, out),
             Wait::Lock(lock) => self.lock_given_up(ticket, lock),
-            Wait::Barrier(barrier) => {
-                self.send(barrier_home(barrier, nodes), Message::BarrierCancel { barrier, ticket }, out);
-            }
+            Wait::Barrier(barrier) => self.barrier_given_up(barrier, ticket, out),
             Wait::RwLock { lock, .. } => self.rw_given_up(ticket, lock, out),
             Wait::Semaphore(semaphore) => {
                 let message = Message::SemaphoreCancel { semaphore, ticket };
@@ -55,6 +53,7 @@ impl Engine {
         self.mend_release(lost, out);
         self.mend_locks(lost, out);
         self.mend_tokens(lost, out);
+        self.mend_gatherings(lost, out);
         self.mend_barriers(lost, out);
         self.mend_rwlocks(lost, out);
         self.mend_kept(lost);

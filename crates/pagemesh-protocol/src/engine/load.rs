@@ -27,7 +27,7 @@ pub struct Load {
     pub token_waiters: usize,
     /// Barriers of this home at which somebody waits.
     pub barriers: usize,
-    /// Calls that wait at those barriers.
+    /// Calls that wait at those barriers, and those of this node at barriers that are gathered in a tree.
     pub barrier_waiters: usize,
     /// Reader-writer locks of this home that are held, waited for, or left behind by a dead writer, and left with nobody.
     pub rwlocks: usize,
@@ -77,7 +77,8 @@ impl Engine {
     pub fn load(&self) -> Load {
         let (locks, lock_waiters) = self.locks.load();
         let (tokens, token_waiters) = self.tokens.load();
-        let (barriers, barrier_waiters) = self.barriers.load();
+        let (barriers, alone) = self.barriers.load();
+        let barrier_waiters = alone + self.gatherings.callers.len();
         let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
         let (rwlocks_kept, readers_kept, kept_waiters) = self.kept.load();
         let (semaphores, semaphore_waiters) = self.semaphores.load();

@@ -9,6 +9,7 @@
 
 mod atomics;
 mod barriers;
+mod below;
 mod coherence;
 mod conditions;
 mod departure;
@@ -17,6 +18,7 @@ mod entry;
 mod evict;
 mod first_touch;
 mod foresight;
+mod gathering;
 mod gone;
 mod holder;
 mod home;
@@ -81,6 +83,11 @@ pub struct EngineConfig {
     pub locks: usize,
     /// Barriers in use at this home, at most [`limits::BARRIERS`].
     pub barriers: usize,
+    /// Children of a node in the tree of a barrier, at most [`limits::BARRIER_FAN_MOST`]; a mesh of no more nodes than that has no such
+    /// trees. The same on all nodes.
+    pub barrier_fan: u16,
+    /// Barriers of this home that are gathered in a tree, at most [`limits::GATHERED_BARRIERS`].
+    pub gathered: usize,
     /// Pinned pages of this node, at most [`limits::PINS`].
     pub pins: usize,
     /// Diffs of a page by one node alone after which this node, as the page's home, lends it the page, at most
@@ -105,6 +112,8 @@ impl EngineConfig {
             tickets: limits::TICKETS,
             locks: limits::LOCKS,
             barriers: limits::BARRIERS,
+            barrier_fan: limits::BARRIER_FAN,
+            gathered: limits::GATHERED_BARRIERS,
             pins: limits::PINS,
             lend_after: limits::LEND_AFTER,
             rwlocks_left: limits::RWLOCKS_LEFT,
@@ -147,6 +156,7 @@ pub struct Engine {
     locks: locks::Locks,
     tokens: tokens::Tokens,
     barriers: barriers::Barriers,
+    gatherings: gathering::Gatherings,
     rwlocks: rwlocks::RwLocks,
     kept: kept::KeptLocks,
     semaphores: semaphores::Semaphores,
@@ -169,6 +179,8 @@ impl Engine {
         assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
         assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
         assert!(config.barriers <= limits::BARRIERS && config.pins <= limits::PINS);
+        assert!((1..=limits::BARRIER_FAN_MOST).contains(&config.barrier_fan));
+        assert!(config.gathered <= limits::GATHERED_BARRIERS);
         assert!(config.lend_after <= limits::LEND_AFTER_MOST && config.rwlocks_left <= limits::RWLOCKS_LEFT);
         Engine {
             config,
@@ -184,6 +196,7 @@ impl Engine {
             locks: locks::Locks::new(config),
             tokens: tokens::Tokens::new(config),
             barriers: barriers::Barriers::new(config),
+            gatherings: gathering::Gatherings::new(config),
             rwlocks: rwlocks::RwLocks::new(config),
             kept: kept::KeptLocks::new(config),
             semaphores: semaphores::Semaphores::new(config),
@@ -579,8 +592,11 @@ impl Engine {
                 self.barrier_arrived(from, barrier, ticket, participants, out)
             }
             Message::BarrierCancel { barrier, ticket } => self.barrier_cancelled(from, barrier, ticket),
-            Message::BarrierRelease { barrier, ticket } => {
+            Message::BarrierRelease { barrier, ticket, plan } => {
                 let home = barrier_home(barrier, self.config.nodes);
+                if let Some(plan) = plan.filter(|_| from == home) {
+                    self.begin_gathering(barrier, plan, out)?;
+                }
                 self.conclude_acquire(from, home, ticket, Wait::Barrier(barrier), Outcome::Done, out)
             }
             Message::BarrierMismatch { barrier, ticket, first, this } => {
@@ -590,6 +606,18 @@ impl Engine {
             Message::BarrierBroken { barrier, ticket, node } => {
                 let failure = Failure::PeerLost(node);
                 self.barrier_answered(from, barrier, ticket, Outcome::Failed(failure), out)
+            }
+            Message::BarrierGathered { barrier, generation, round } => {
+                self.barrier_gathered(from, barrier, (generation, round), out)
+            }
+            Message::BarrierOpened { barrier, generation, round } => {
+                self.barrier_opened(from, barrier, (generation, round), out)
+            }
+            Message::BarrierDissolve { barrier, generation, round, cut } => {
+                self.barrier_dissolve(from, barrier, (generation, round), cut, out)
+            }
+            Message::BarrierKnown { home, writer, interval } => {
+                self.barrier_known(from, home, writer, interval)
             }
             Message::SyncRefused { ticket } => self.sync_refused(from, ticket, out),
             Message::RegionOpen { ticket, create, spec } => {

@@ -195,6 +195,16 @@ impl Notices {
         self.known[writer.index()]
     }
 
+    /// Whether no node has told of any interval, nor this one ended one.
+    pub(super) fn knows_of_nobody(&self) -> bool {
+        self.state == 0
+    }
+
+    /// Up to which of its intervals all nodes are known to know everything of `writer`.
+    pub(super) fn settled(&self, writer: NodeId) -> u64 {
+        self.settled[writer.index()]
+    }
+
     /// Up to which of its intervals `writer` has told this node of its writes, without anyone between.
     pub(super) fn told_by_itself(&self, writer: NodeId) -> u64 {
         at(&self.peers[writer.index()].confirmed, writer.index())

@@ -55,6 +55,20 @@ pub enum Planted {
     GrantCancelledLock,
     /// A barrier opens when one is still missing.
     BarrierOneEarly,
+    /// A node that gathers a barrier speaks for its children when one is still missing.
+    TreePassesEarly,
+    /// A node that gathers a barrier does not tell its parent what was written below it.
+    TreeTellsNothingUp,
+    /// A node that gathers a barrier lets those below it go without what others wrote.
+    TreeTellsNothingDown,
+    /// The home goes on counting those who were gathered when they arrive anew.
+    TreeCountsTwice,
+    /// Who was let go when the home dissolves what was gathered arrives anew.
+    TreeForgetsOpened,
+    /// A call that gives up stays counted where its node has spoken for it.
+    TreeKeepsCancelled,
+    /// A node takes those below it in the tree to know what it knows.
+    TreeKnowsForOthers,
     /// A lock is not set free when its holder dies.
     KeepDeadLockHolder,
     /// A node that was asked where a lock is sends it to who came next before that.
@@ -179,6 +193,17 @@ impl Planted {
         Planted::RangeKeepsCancelled,
         Planted::RangeKeepsDeadHolder,
         Planted::RangeForgetDied,
+    ];
+
+    /// Those of barriers that are gathered in a tree.
+    pub const OF_TREES: [Planted; 7] = [
+        Planted::TreePassesEarly,
+        Planted::TreeTellsNothingUp,
+        Planted::TreeTellsNothingDown,
+        Planted::TreeCountsTwice,
+        Planted::TreeForgetsOpened,
+        Planted::TreeKeepsCancelled,
+        Planted::TreeKnowsForOthers,
     ];
 
     /// All others.

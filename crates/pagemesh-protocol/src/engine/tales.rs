@@ -92,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    fn settle_notices(&mut self, writer: NodeId, interval: u64) {
+    pub(super) fn settle_notices(&mut self, writer: NodeId, interval: u64) {
         let flushed = self.release.flushed[writer.index()];
         let (pages, own) = (&self.pages, self.config.node);
         let forgets = self.planted(Planted::ForgetAwaitedDiffs);

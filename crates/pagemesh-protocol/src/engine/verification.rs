@@ -51,6 +51,7 @@ impl Engine {
             locks: _,
             tokens: _,
             barriers,
+            gatherings,
             rwlocks,
             kept,
             semaphores,
@@ -99,6 +100,7 @@ impl Engine {
             (true, barrier, used.participants, used.arrived).hash(hasher);
             hash_queue(&barriers.queued, used.queue, hasher);
         }
+        gatherings.hash_behaviour(hasher);
     }
 
     fn hash_locks(&self, hasher: &mut impl Hasher) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::atomic::{AtomicChange, AtomicOperation};
 use crate::ids::{ByteRange, ConditionId, LockId, RwLockId, SemaphoreId};
-use crate::message::MeetingEnd;
+use crate::message::{BarrierPlan, MeetingEnd};
 use proptest::prelude::*;
 
 const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
@@ -121,6 +121,20 @@ fn updates(page: PageAddress, node: NodeId) -> [Message; 3] {
     ]
 }
 
+fn about_trees() -> [Message; 7] {
+    let (barrier, ticket, node) = (BarrierId(5), Ticket::new(1023, 77), NodeId::new(1023));
+    let plan = Some(BarrierPlan { generation: 9, participants: u32::MAX });
+    [
+        Message::BarrierRelease { barrier, ticket, plan: None },
+        Message::BarrierRelease { barrier, ticket, plan },
+        Message::BarrierGathered { barrier, generation: 7, round: 1 << 40 },
+        Message::BarrierOpened { barrier, generation: u32::MAX, round: 1 },
+        Message::BarrierDissolve { barrier, generation: 1, round: 0, cut: false },
+        Message::BarrierDissolve { barrier, generation: 1, round: 3, cut: true },
+        Message::BarrierKnown { home: node, writer: NodeId::new(4), interval: 1 << 61 },
+    ]
+}
+
 fn every_message() -> Vec<Message> {
     let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
     let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
@@ -142,7 +156,6 @@ fn every_message() -> Vec<Message> {
         Message::HomeReply { page, ticket, home: Some(node) },
         Message::BarrierArrive { barrier, ticket, participants: 4 },
         Message::BarrierCancel { barrier, ticket },
-        Message::BarrierRelease { barrier, ticket },
         Message::BarrierMismatch { barrier, ticket, first: 3, this: 4 },
         Message::BarrierBroken { barrier, ticket, node },
         Message::SyncRefused { ticket },
@@ -196,6 +209,7 @@ fn every_message() -> Vec<Message> {
     all.extend(messages_of_locks());
     all.extend(meetings(ticket));
     all.extend(messages_of_reader_writer_locks(ticket, node));
+    all.extend(about_trees());
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });
         all.push(Message::Data { page, request, access });

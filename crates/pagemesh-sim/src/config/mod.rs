@@ -11,7 +11,7 @@ pub use regions::RegionPlan;
 
 use crate::program::{PATTERNS, Program, Workload};
 use crate::random::Random;
-use pagemesh_protocol::{NodeId, Placement};
+use pagemesh_protocol::{NodeId, Placement, limits};
 
 /// Everything that a seed decides before the first step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,12 @@ pub struct Config {
     pub locks: Vec<u64>,
     /// Locks that one home can have in use.
     pub lock_bound: usize,
+    /// Children of a node in the tree of a barrier; small ones, so that small meshes have trees.
+    pub barrier_fan: u16,
+    /// Barriers of one home that are gathered in a tree.
+    pub gathered: usize,
+    /// Participants of the barrier that threads give up.
+    pub timed_participants: u32,
     /// Nodes that announce that they leave as soon as their own threads are through.
     pub early_leavers: Vec<u16>,
     /// Whether the nodes leave at the end.
@@ -61,6 +67,7 @@ const FAULT_STREAM: u64 = 5;
 const TIMING_STREAM: u64 = 6;
 const PROGRAM_STREAM: u64 = 7;
 const EVICTION_STREAM: u64 = 8;
+const TREE_STREAM: u64 = 9;
 
 /// Threads of a mesh: more cost time and find little that fewer do not.
 const THREADS_MAX: u64 = 16;
@@ -93,6 +100,9 @@ impl Config {
             faults: FaultPlan::default(),
             locks,
             lock_bound,
+            barrier_fan: limits::BARRIER_FAN,
+            gathered: limits::GATHERED_BARRIERS,
+            timed_participants: 2,
             early_leavers: Vec::new(),
             leave,
             audit: true,
@@ -105,8 +115,21 @@ impl Config {
         if fault_random.chance(15) {
             config.early_leavers = (0..nodes).filter(|_| fault_random.chance(40)).collect();
         }
+        config.draw_trees(&mut Random::stream(seed, TREE_STREAM));
         config.draw_programs();
         config
+    }
+
+    /// In half of the runs barriers of all nodes are gathered in trees.
+    fn draw_trees(&mut self, random: &mut Random) {
+        if random.chance(50) {
+            return;
+        }
+        self.barrier_fan = random.between(1, 3) as u16;
+        self.gathered = [limits::GATHERED_BARRIERS, 1][random.index(2)];
+        if random.chance(60) {
+            self.timed_participants = self.thread_count() as u32;
+        }
     }
 
     /// Draws the programs anew, after the workload or the size of the mesh was changed.
@@ -133,6 +156,9 @@ impl Config {
             faults: FaultPlan::default(),
             locks: vec![1, 2],
             lock_bound: 64,
+            barrier_fan: limits::BARRIER_FAN,
+            gathered: limits::GATHERED_BARRIERS,
+            timed_participants: 2,
             early_leavers: Vec::new(),
             leave: false,
             audit: true,

@@ -114,6 +114,7 @@ impl Local {
             tickets: plan.threads,
             locks: plan.locks.len().max(1),
             barriers: 1,
+            barrier_fan: plan.barrier_fan,
             ..EngineConfig::new(node, plan.nodes)
         };
         let mut engine = Engine::new(config);

@@ -97,7 +97,10 @@ impl Names {
             | Message::Evict { .. }
             | Message::LockQuery { .. }
             | Message::LockCut { .. }
-            | Message::LockState { .. } => return,
+            | Message::LockState { .. }
+            | Message::BarrierGathered { .. }
+            | Message::BarrierOpened { .. }
+            | Message::BarrierDissolve { .. } => return,
             other => unreachable!("nobody sends {other:?} here"),
         };
         self.add(name);

@@ -1,6 +1,6 @@
 //! What is checked: how large the mesh is, what its threads may do, and what may go wrong.
 
-use pagemesh_protocol::{LockId, NodeId, Placement, Planted, Protocol, lock_home};
+use pagemesh_protocol::{LockId, NodeId, Placement, Planted, Protocol, limits, lock_home};
 use std::fmt;
 
 /// Nodes of a checked mesh, at most.
@@ -33,6 +33,8 @@ pub struct Plan {
     pub locks: Vec<NodeId>,
     /// Whether all threads meet at a barrier.
     pub barrier: bool,
+    /// Children of a node in the tree of a barrier; with as many nodes or fewer there is none.
+    pub barrier_fan: u16,
     /// Whether threads ask for pages that they are not about to touch.
     pub prefetch: bool,
     /// Whether nodes give copies back, at any moment.
@@ -60,6 +62,7 @@ impl Plan {
             protocol: Protocol::WriteInvalidate,
             locks: Vec::new(),
             barrier: false,
+            barrier_fan: limits::BARRIER_FAN,
             prefetch: false,
             evict: true,
             atomics: false,
@@ -92,6 +95,13 @@ impl Plan {
     #[must_use]
     pub fn with_barrier(self) -> Plan {
         Plan { barrier: true, ..self }
+    }
+
+    /// With a barrier that is gathered in a tree, of so many children a node. Its rounds are numbered without end, so there must be a bound
+    /// of operations.
+    #[must_use]
+    pub fn with_tree(self, barrier_fan: u16) -> Plan {
+        Plan { barrier: true, barrier_fan, ..self }
     }
 
     /// With prefetches.
@@ -185,7 +195,7 @@ impl fmt::Display for Plan {
             write!(f, ", {} {}", locks.len(), plural(locks.len() as u64, "lock"))?;
         }
         for (has, what) in [
-            (self.barrier, "barrier"),
+            (self.barrier, if self.nodes > self.barrier_fan { "barrier in a tree" } else { "barrier" }),
             (self.prefetch, "prefetch"),
             (self.atomics, "atomic operations"),
             (self.cancel, "giving up"),

@@ -46,6 +46,10 @@ pub fn small_plans() -> Vec<Plan> {
         plans.push(Plan::new(2, 1).of(protocol, AT_FIRST).with_atomics().with_cancel().operations(2));
     }
     plans.push(Plan::new(3, 1).of(WriteInvalidate, Placement::FirstTouch).with_atomics().without_evictions());
+    plans.push(Plan::new(3, 1).of(Migration, AT_FIRST).with_tree(1).without_evictions().operations(3));
+    plans.push(
+        Plan::new(3, 1).of(Migration, AT_FIRST).with_tree(1).without_evictions().operations(2).any_may_die(),
+    );
     plans
         .push(Plan::new(3, 1).of(WriteInvalidate, AT_FIRST).with_atomics().without_evictions().any_may_die());
     plans
@@ -96,5 +100,6 @@ pub fn hunting_plans() -> Vec<Plan> {
         // Bytes that come late take many events; what else may happen would bury them.
         Plan::new(3, 1).of(Protocol::WriteInvalidate, AT_FIRST).any_may_die().without_evictions(),
         Plan::new(3, 1).of(migration, AT_FIRST).lock_at_first().operations(1).any_may_die(),
+        Plan::new(3, 1).of(migration, AT_FIRST).with_tree(1).without_evictions().operations(3).any_may_die(),
     ]
 }

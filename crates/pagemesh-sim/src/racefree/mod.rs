@@ -50,6 +50,10 @@ pub struct RaceFreeReport {
     pub updates_adopted: u64,
     /// Updates that were left alone.
     pub updates_ignored: u64,
+    /// Messages of barriers that were gathered in trees.
+    pub gathered: u64,
+    /// Times that this was dissolved, as told to one node.
+    pub dissolved: u64,
     /// Reads that were compared.
     pub reads: u64,
     /// Accesses that failed because a node was lost.
@@ -82,6 +86,8 @@ impl RaceFreeReport {
         self.left_writable += other.left_writable;
         self.updates_adopted += other.updates_adopted;
         self.updates_ignored += other.updates_ignored;
+        self.gathered += other.gathered;
+        self.dissolved += other.dissolved;
         self.reads += other.reads;
         self.losses += other.losses;
         self.atomics += other.atomics;
@@ -120,7 +126,7 @@ impl fmt::Display for RaceFreeFailure {
 /// When a read finds what it may not, a thread waits for ever, or the engines are not at rest in the end.
 pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
     let attempt = |traced| {
-        let mut plan = Plan::draw(&mut Random::stream(seed, 0));
+        let mut plan = Plan::draw(&mut Random::stream(seed, 0), &mut Random::stream(seed, 7));
         plan.add_atomics(&mut Random::stream(seed, 2));
         // Half of the seeds; the others have kept what they meant before there was any tracking.
         if matches!(seed % 4, 0 | 3) {

@@ -1,7 +1,7 @@
 //! What a seed stands for: the mesh, its regions, the program, and what goes wrong.
 
 use crate::random::Random;
-use pagemesh_protocol::{NodeId, Placement, Planted, Protocol};
+use pagemesh_protocol::{NodeId, Placement, Planted, Protocol, limits};
 use std::fmt;
 
 /// Cells of a page; each holds one number.
@@ -52,7 +52,8 @@ impl Fault {
 
     /// Those of the simulated machine, then those of the engines.
     pub fn all() -> impl Iterator<Item = Fault> {
-        FAULTS.into_iter().chain(Planted::ALL.into_iter().map(Fault::Engine))
+        let engines = Planted::ALL.into_iter().chain(Planted::OF_TREES);
+        FAULTS.into_iter().chain(engines.map(Fault::Engine))
     }
 }
 
@@ -157,14 +158,28 @@ pub(super) struct Plan {
     /// Whether pages are sent to who fetches them each time, and of 100 such, how many are left out.
     pub(super) updates: bool,
     pub(super) updates_lost: u32,
+    /// Children of a node in the tree of a barrier.
+    pub(super) barrier_fan: u16,
+    /// Barriers of one home that are gathered in a tree.
+    pub(super) gathered: usize,
+    /// How likely, of 100, a thread comes to the barrier that it may give up, up to three times a round.
+    pub(super) meetings: u32,
 }
 
 impl Plan {
-    pub(super) fn draw(random: &mut Random) -> Plan {
-        let nodes = random.between(1, 5) as u16;
+    /// With `trees`, barriers of all nodes are gathered in trees, and there may be more nodes.
+    pub(super) fn draw(random: &mut Random, trees: &mut Random) -> Plan {
+        let has_trees = trees.chance(50);
+        let (fewest, most) = if has_trees && trees.chance(10) { (6, 12) } else { (1, 5) };
+        let nodes = random.between(fewest, most) as u16;
+        // Only what is the same on all nodes can be gathered.
+        let even = has_trees && trees.chance(85);
+        let each = trees.between(1, if nodes > 5 { 1 } else { 3 });
+        let mut threads_of = |_| if even { each } else { random.between(1, 3) };
         let threads: Vec<usize> = (0..nodes as usize)
-            .flat_map(|node| std::iter::repeat_n(node, random.between(1, 3) as usize).collect::<Vec<_>>())
+            .flat_map(|node| std::iter::repeat_n(node, threads_of(node) as usize).collect::<Vec<_>>())
             .collect();
+        let small = [1, 1, 2, 2, 3, 8][trees.index(6)];
         let regions: Vec<RegionPlan> =
             (0..random.between(1, 3)).map(|index| RegionPlan::draw(index, nodes, random)).collect();
         let death =
@@ -202,6 +217,9 @@ impl Plan {
             tracked: vec![false; nodes as usize],
             updates: random.chance(75),
             updates_lost: [0, 0, 20, 70][random.index(4)],
+            barrier_fan: if has_trees { small } else { limits::BARRIER_FAN },
+            gathered: [limits::GATHERED_BARRIERS, 1][trees.index(2)],
+            meetings: if has_trees && trees.chance(40) { [80, 100][trees.index(2)] } else { 0 },
         };
         if plan.updates && random.chance(20) {
             // A page has to be fetched again and again before it is sent along.

@@ -24,6 +24,8 @@ pub(super) enum Step {
     /// A signal to one or to all.
     Notify(usize, bool),
     Barrier,
+    /// A barrier that nothing depends on, and that may be given up.
+    Meet,
     /// Pins the page of a cell for a system call.
     Pin(usize, Access),
     /// The kernel touches a cell.
@@ -134,6 +136,9 @@ impl Thread {
             }
             steps.push_back(Step::Unlock);
             steps.extend((plan.pins > 0).then_some(Step::Unpin));
+        }
+        for _ in 0..3 {
+            steps.extend(random.chance(plan.meetings).then_some(Step::Meet));
         }
         steps.push_back(Step::Barrier);
         steps.extend((plan.pins > 0).then_some(Step::Unpin));

@@ -2,6 +2,7 @@
 
 mod atomics;
 mod guards;
+mod meeting;
 mod memory;
 mod tracking;
 
@@ -9,6 +10,7 @@ use super::RaceFreeReport;
 use super::plan::{CELLS, Fault, Plan};
 use super::threads::{Activity, Step, Thread};
 use crate::random::Random;
+use meeting::Meeting;
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, Engine, EngineConfig, Failure, Message, NodeId, Outcome, PageAddress,
     PinWait, RegionId, RegionName, RegionSpec, Ticket, View,
@@ -94,6 +96,7 @@ pub(super) struct World {
     repeated: Option<(usize, PageAddress, Changes)>,
     pub(super) report: RaceFreeReport,
     trace: Option<Vec<String>>,
+    meeting: Meeting,
 }
 
 pub(super) type Checked = Result<(), String>;
@@ -112,6 +115,8 @@ impl World {
                 tickets: 1024,
                 locks: 64,
                 barriers: 8,
+                barrier_fan: plan.barrier_fan,
+                gathered: plan.gathered,
                 lend_after: plan.lend_after,
                 foresees: plan.foresees,
                 updates: plan.updates,
@@ -133,6 +138,7 @@ impl World {
             repeated: None,
             report: RaceFreeReport::default(),
             trace: traced.then(Vec::new),
+            meeting: Meeting::default(),
             plan,
             random,
             interludes,
@@ -203,6 +209,9 @@ impl World {
         if let Some((node, page, diff)) = self.repeated.take_if(|_| self.random.chance(5)) {
             self.apply(node, page, &diff);
         }
+        if self.links.iter().all(VecDeque::is_empty) {
+            self.meeting.all_is_heard();
+        }
         let links = (0..self.links.len()).filter(|link| !self.links[*link].is_empty());
         let mut choices: Vec<(u64, Choice)> =
             links.map(|link| (self.plan.weights[link], Choice::Link(link))).collect();
@@ -217,6 +226,8 @@ impl World {
                 choices.push((weight, Choice::Thread(index)));
             } else if thread.awaits.is_some() && !thread.patience_over {
                 choices.push((1, Choice::GiveUp(index)));
+            } else if thread.activity == Activity::Waiting && thread.steps.front() == Some(&Step::Meet) {
+                choices.push((1, Choice::LeaveMeeting(index)));
             }
         }
         for (index, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.postponed && node.alive) {
@@ -243,6 +254,7 @@ impl World {
                 }
                 Choice::Expire(node) => self.expire_pins(node)?,
                 Choice::GiveUp(index) => self.give_up(index)?,
+                Choice::LeaveMeeting(index) => self.leave_meeting(index)?,
                 Choice::Postponed(node) => {
                     self.nodes[node].postponed = false;
                     self.quiet_event(node, Engine::on_postponed)?;
@@ -265,7 +277,11 @@ impl World {
             return Err(format!("thread {index} has pages pinned in the end"));
         }
         let busy = self.nodes.iter().position(|node| node.alive && !node.engine.is_quiet());
-        busy.map_or(Ok(()), |node| Err(format!("the engine of node {node} is not at rest")))
+        if let Some(node) = busy {
+            return Err(format!("the engine of node {node} is not at rest"));
+        }
+        let counted = self.nodes.iter().position(|node| node.alive && node.engine.load().barrier_waiters > 0);
+        counted.map_or(Ok(()), |node| Err(format!("node {node} counts somebody at a barrier")))
     }
 
     /// What may be a release.
@@ -291,6 +307,8 @@ impl World {
         self.note(|| format!("{from} -> {to} {message:?} {load:?}"));
         self.report.messages += 1;
         self.report.lent += u64::from(matches!(message, Message::LendReply { taken: true, .. }));
+        self.report.gathered += u64::from(matches!(message, Message::BarrierGathered { .. }));
+        self.report.dissolved += u64::from(matches!(message, Message::BarrierDissolve { .. }));
         self.report.returned += u64::from(matches!(message, Message::Return { .. }));
         match (self.fault, message) {
             (Some(Fault::MissedNotice), Message::Wrote { .. }) if self.random.chance(20) => return Ok(()),
@@ -437,7 +455,14 @@ impl World {
                 thread.steps.pop_front();
             }
             (Some(Step::Pin(..)), failed) => self.pinned(ticket.slot as usize, failed),
-            (Some(Step::Posted | Step::Barrier), false) => {
+            (Some(Step::Meet), false) => {
+                thread.steps.pop_front();
+                let all = self.threads.len();
+                if self.plan.death.is_none() {
+                    self.meeting.ends(ticket.slot as usize, all)?;
+                }
+            }
+            (Some(Step::Meet), true) | (Some(Step::Posted | Step::Barrier), false) => {
                 thread.steps.pop_front();
             }
             // Without its barriers the program would not be without races.
@@ -481,6 +506,13 @@ impl World {
             Step::Wait => self.await_signal(index),
             Step::Notify(lock, all) => self.notify(index, lock, all),
             Step::Posted => Err(format!("thread {index} goes on without an answer")),
+            Step::Meet => {
+                let (ticket, all) = (self.wait(index), self.threads.len() as u32);
+                self.note(|| format!("thread {index} comes to a meeting"));
+                self.meeting.comes(index);
+                let barrier = meeting::barrier(BARRIER, self.plan.nodes);
+                self.event(node, |engine, out| engine.on_barrier_arrive(ticket, barrier, all, out))
+            }
             Step::Barrier => {
                 let (ticket, all) = (self.wait(index), self.threads.len() as u32);
                 self.note(|| format!("thread {index} is at the barrier"));
@@ -597,6 +629,7 @@ enum Choice {
     Link(usize),
     Thread(usize),
     GiveUp(usize),
+    LeaveMeeting(usize),
     Postponed(usize),
     Expire(usize),
 }

@@ -4,7 +4,7 @@ use super::workload::{Phase, Step};
 use super::{DELAY_US, HANDLING_US, SENDING_US};
 use pagemesh_protocol::{
     Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
-    Placement, Protocol, RegionId, RegionName, RegionSpec, Ticket, View,
+    Placement, Protocol, RegionId, RegionName, RegionSpec, Ticket, View, limits,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -24,7 +24,8 @@ const TICKETS: u16 = 4;
 /// What a node is to do next.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    Message(NodeId, Message),
+    /// From whom, and how many messages had to be handled one after the other before it could be sent, with it.
+    Message(NodeId, Message, u32),
     /// The next step of its own thread.
     Call,
 }
@@ -46,6 +47,10 @@ struct Node {
     waits: Option<(Ticket, u64)>,
     calls: u16,
     held: Option<(LockId, Ticket)>,
+    /// Messages sent and heard.
+    handled: u64,
+    /// The longest line of messages of which each had to be handled before the next was sent, that ends here.
+    depth: u32,
 }
 
 /// What was counted.
@@ -103,10 +108,24 @@ mod slots {
 
 impl Mesh {
     pub(super) fn new(nodes: u16) -> Mesh {
+        Mesh::with_trees(nodes, Some(limits::BARRIER_FAN))
+    }
+
+    /// With so many children of a node in the tree of a barrier, or without such trees.
+    pub(super) fn with_trees(nodes: u16, fan: Option<u16>) -> Mesh {
+        let gathered = if fan.is_some() { limits::GATHERED_BARRIERS } else { 0 };
+        let barrier_fan = fan.unwrap_or(limits::BARRIER_FAN);
         let node = |number| {
             // Small tables: a thousand engines are to fit into one process.
             let bounds = EngineConfig::new(NodeId::new(number), nodes);
-            let config = EngineConfig { tickets: TICKETS as usize, locks: 64, barriers: 4, ..bounds };
+            let config = EngineConfig {
+                tickets: TICKETS as usize,
+                locks: 64,
+                barriers: 4,
+                barrier_fan,
+                gathered,
+                ..bounds
+            };
             Node {
                 engine: Engine::new(config),
                 inbox: VecDeque::new(),
@@ -115,6 +134,8 @@ impl Mesh {
                 waits: None,
                 calls: 0,
                 held: None,
+                handled: 0,
+                depth: 0,
             }
         };
         Mesh {
@@ -200,7 +221,9 @@ impl Mesh {
         let now = self.now;
         match work {
             Work::Call => self.nodes[at].call(now, &mut actions),
-            Work::Message(from, message) => {
+            Work::Message(from, message, depth) => {
+                self.nodes[at].handled += 1;
+                self.nodes[at].depth = self.nodes[at].depth.max(depth);
                 let heard = self.nodes[at].engine.on_message(from, View::FIRST, &message, &mut actions);
                 heard.expect("engines keep to their protocol");
             }
@@ -222,14 +245,12 @@ impl Mesh {
                     Action::Send { to, message, payload } => {
                         done_at += SENDING_US;
                         self.count(&message, if payload.is_some() { PAGE_BYTES } else { 0 });
-                        let from = NodeId::new(at as u16);
-                        self.bring(done_at + DELAY_US, to.index(), Work::Message(from, message));
+                        self.send(at, to, message, done_at);
                     }
                     Action::SendDiff { to, message, .. } => {
                         done_at += SENDING_US;
                         self.count(&message, DIFF_BYTES);
-                        let from = NodeId::new(at as u16);
-                        self.bring(done_at + DELAY_US, to.index(), Work::Message(from, message));
+                        self.send(at, to, message, done_at);
                     }
                     Action::MapRegion { region, round, .. } => {
                         self.nodes[at].engine.on_region_mapped(region, round, true, &mut more);
@@ -254,6 +275,23 @@ impl Mesh {
         }
         self.nodes[at].busy = true;
         self.at(done_at, Event::Free(at));
+    }
+
+    fn send(&mut self, at: usize, to: NodeId, message: Message, done_at: u64) {
+        self.nodes[at].handled += 1;
+        let (from, depth) = (NodeId::new(at as u16), self.nodes[at].depth + 1);
+        self.bring(done_at + DELAY_US, to.index(), Work::Message(from, message, depth));
+    }
+
+    /// Begins to count messages and their depth anew. Returns the most messages that a node has handled, and the greatest depth.
+    pub(super) fn busiest(&mut self) -> (u64, u32) {
+        let busiest = self.nodes.iter().map(|node| (node.handled, node.depth));
+        let most = busiest.fold((0, 0), |most, node| (most.0.max(node.0), most.1.max(node.1)));
+        for node in &mut self.nodes {
+            (node.handled, node.depth) = (0, 0);
+        }
+        self.counts = Counts::default();
+        most
     }
 
     /// The thread of node `at` goes on until it needs something that is not here; what is here costs nothing.

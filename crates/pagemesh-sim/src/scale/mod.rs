@@ -11,7 +11,7 @@ mod table;
 mod workload;
 
 pub use plot::plot;
-pub use table::{MEASURES, Measure, csv, tables, with_tables};
+pub use table::{MEASURES, Measure, barriers, csv, tables, with_tables};
 pub use workload::Workload;
 
 use mesh::Mesh;
@@ -56,6 +56,36 @@ impl Sample {
     pub fn per_operation(&self, count: u64) -> f64 {
         count as f64 / self.operations.max(1) as f64
     }
+}
+
+/// What one round of a barrier of all nodes costs, when it has been entered before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BarrierRound {
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// Children of a node in the tree, if there is one.
+    pub fan: Option<u16>,
+    /// The most messages that one node sends and hears.
+    pub busiest: u64,
+    /// Messages one after the other, of which each can be sent only when the one before has been handled.
+    pub depth: u32,
+    /// Messages in all.
+    pub messages: u64,
+    /// How long a thread waits, on average, microseconds of the model.
+    pub waits_us: u64,
+}
+
+/// One round of a barrier of all, once it has been entered before: counted one by one, or gathered in a tree with `fan` children a node.
+pub fn barrier_round(nodes: u16, fan: Option<u16>) -> BarrierRound {
+    let mut mesh = Mesh::with_trees(nodes, fan);
+    let everyone = || (0..nodes).map(|node| (node, vec![workload::Step::Barrier])).collect();
+    mesh.run(everyone());
+    mesh.busiest();
+    mesh.run(everyone());
+    let counts = mesh.counts();
+    let (busiest, depth) = mesh.busiest();
+    let waits_us = counts.waited_us / counts.operations.max(1);
+    BarrierRound { nodes, fan, busiest, depth, messages: counts.messages, waits_us }
 }
 
 /// The numbers of nodes that are looked at: powers of two up to [`limits::NODES`].

@@ -1,7 +1,7 @@
 //! Samples as tables and as comma-separated values.
 
-use super::Sample;
-use pagemesh_protocol::Protocol;
+use super::{BarrierRound, Sample};
+use pagemesh_protocol::{Protocol, limits};
 use std::fmt::Write;
 
 /// One number of a sample.
@@ -79,15 +79,37 @@ pub fn tables(lines: &[Vec<Sample>]) -> String {
     tables.collect::<Vec<_>>().join("\n")
 }
 
+/// A table in Markdown: a round of a barrier of all nodes, counted one by one and gathered in a tree.
+pub fn barriers() -> String {
+    let mut text = String::from(
+        "| nodes | how | busiest node, messages | depth, messages | messages | a thread waits, us |\n",
+    );
+    text.push_str("|---:|---|---:|---:|---:|---:|\n");
+    for nodes in [16, 64, 256, 1024] {
+        for fan in [None, Some(limits::BARRIER_FAN)] {
+            let BarrierRound { busiest, depth, messages, waits_us, .. } = super::barrier_round(nodes, fan);
+            let how = if fan.is_some() { "gathered in a tree" } else { "one by one" };
+            let _ = writeln!(text, "| {nodes} | {how} | {busiest} | {depth} | {messages} | {waits_us} |");
+        }
+    }
+    text
+}
+
 /// The marks in a document between which the tables stand.
 const MARKS: [&str; 2] = ["<!-- tables -->\n\n", "\n<!-- end of tables -->"];
+/// Those between which that of barriers stands.
+const BARRIER_MARKS: [&str; 2] = ["<!-- barriers -->\n\n", "\n<!-- end of barriers -->"];
 
 /// `document` with the tables between its marks replaced; `None` when it has no marks.
 pub fn with_tables(document: &str, lines: &[Vec<Sample>]) -> Option<String> {
-    let [start, end] = MARKS;
+    let document = replaced(document, MARKS, &tables(lines))?;
+    replaced(&document, BARRIER_MARKS, &barriers())
+}
+
+fn replaced(document: &str, [start, end]: [&str; 2], text: &str) -> Option<String> {
     let (before, rest) = document.split_once(start)?;
     let (_, after) = rest.split_once(end)?;
-    Some([before, start, &tables(lines), end, after].concat())
+    Some([before, start, text, end, after].concat())
 }
 
 fn table(measure: &Measure, lines: &[Vec<Sample>]) -> String {

@@ -39,6 +39,10 @@ pub struct Counts {
     pub deeds: u64,
     /// Nodes that left at the end.
     pub left: u64,
+    /// Messages of barriers that were gathered in trees.
+    pub gathered: u64,
+    /// Times that a node was told that a barrier is not gathered any more.
+    pub dissolved: u64,
     /// Faults that were planted.
     pub planted: u64,
 }
@@ -64,6 +68,8 @@ impl Counts {
         self.calmed += other.calmed;
         self.deeds += other.deeds;
         self.left += other.left;
+        self.gathered += other.gathered;
+        self.dissolved += other.dissolved;
         self.planted += other.planted;
     }
 }

@@ -113,6 +113,8 @@ impl World {
             tickets: TICKETS,
             locks: config.lock_bound,
             barriers: BARRIERS,
+            barrier_fan: config.barrier_fan,
+            gathered: config.gathered,
             pins: PINS,
             ..EngineConfig::new(NodeId::new(index), config.nodes)
         };
@@ -133,7 +135,7 @@ impl World {
             threads: threads.collect(),
             network: Network::new(config.nodes as usize, config.timing, stream(NETWORK_STREAM)),
             truth: Truth::default(),
-            referee: Referee::new(config.nodes, config.locks.len()),
+            referee: Referee::new(config.nodes, config.barrier_fan, config.locks.len()),
             counts: Counts::default(),
             trace: Trace::new(options.trace),
             time: 0,

@@ -45,7 +45,7 @@ impl World {
         self.referee.says(self.nodes[at].id, to, message)?;
         match *message {
             Message::LockGrant { lock, .. } => self.plant_second_grant(at, lock),
-            Message::BarrierRelease { barrier, ticket } => {
+            Message::BarrierRelease { barrier, ticket, .. } => {
                 self.referee.released(barrier, (to, ticket))?;
             }
             Message::BarrierBroken { ticket, .. } | Message::SyncRefused { ticket } => {
@@ -76,7 +76,7 @@ impl World {
         let Wanted::Barrier(barrier) = wanted else { return };
         let home = pagemesh_protocol::barrier_home(barrier, self.config.nodes).index();
         if home != from && self.nodes[home].alive && self.saboteur.strikes(Sabotage::EarlyBarrierRelease) {
-            self.post(home, from, Message::BarrierRelease { barrier, ticket }, None);
+            self.post(home, from, Message::BarrierRelease { barrier, ticket, plan: None }, None);
         }
     }
 }

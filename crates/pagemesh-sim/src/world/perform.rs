@@ -172,6 +172,8 @@ impl World {
         self.observe_service(at, to, &message)?;
         let message = self.plant_second_home(to, message);
         self.counts.messages += 1;
+        self.counts.gathered += u64::from(matches!(message, Message::BarrierGathered { .. }));
+        self.counts.dissolved += u64::from(matches!(message, Message::BarrierDissolve { .. }));
         self.counts.payloads += u64::from(words.is_some());
         self.post(at, to.index(), message, words);
         Ok(())

@@ -108,6 +108,7 @@ impl Local {
             tickets: 2,
             locks: 2,
             barriers: 1,
+            barrier_fan: plan.barrier_fan,
             lend_after: 0,
             foresees: false,
             updates: false,

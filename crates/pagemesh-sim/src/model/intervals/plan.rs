@@ -1,7 +1,7 @@
 //! What is checked of release regions: how large the mesh is, and what its threads may do.
 
 use super::super::plan::{LOCKS, plural};
-use pagemesh_protocol::{Access, LockId, NodeId, Placement, Planted, lock_home};
+use pagemesh_protocol::{Access, LockId, NodeId, Placement, Planted, limits, lock_home};
 use std::fmt;
 
 /// Nodes of a checked mesh, at most.
@@ -27,6 +27,8 @@ pub struct IntervalPlan {
     pub locks: usize,
     /// Whether threads meet at a barrier.
     pub barrier: bool,
+    /// Children of a node in the tree of a barrier; with as many nodes or fewer there is none.
+    pub barrier_fan: u16,
     /// Whether nodes give copies back.
     pub evict: bool,
     /// How many operations each thread makes; giving a lock back is none.
@@ -45,6 +47,7 @@ impl IntervalPlan {
             placement,
             locks: 1,
             barrier: false,
+            barrier_fan: limits::BARRIER_FAN,
             evict: false,
             operations,
             planted: None,
@@ -67,6 +70,12 @@ impl IntervalPlan {
     #[must_use]
     pub fn with_barrier(self) -> IntervalPlan {
         IntervalPlan { barrier: true, ..self }
+    }
+
+    /// With a barrier that is gathered in a tree, of so many children a node.
+    #[must_use]
+    pub fn with_tree(self, barrier_fan: u16) -> IntervalPlan {
+        IntervalPlan { barrier: true, barrier_fan, ..self }
     }
 
     /// With copies that are given back.
@@ -132,7 +141,8 @@ impl fmt::Display for IntervalPlan {
         if *locks > 0 {
             write!(f, ", {locks} {}", plural(*locks as u64, "lock"))?;
         }
-        for (has, what) in [(self.barrier, "barrier"), (self.evict, "evictions")] {
+        let barrier = if self.nodes > self.barrier_fan { "barrier in a tree" } else { "barrier" };
+        for (has, what) in [(self.barrier, barrier), (self.evict, "evictions")] {
             if has {
                 write!(f, ", {what}")?;
             }
@@ -157,6 +167,8 @@ pub fn small_interval_plans() -> Vec<IntervalPlan> {
         IntervalPlan::new(2, 1, 3).with_barrier(),
         IntervalPlan::new(3, 1, 3),
         IntervalPlan::new(3, 1, 3).of(ELSEWHERE),
+        IntervalPlan::new(2, 1, 5).locks(0).with_tree(1),
+        IntervalPlan::new(3, 1, 3).locks(0).with_tree(1),
     ]
 }
 
@@ -173,6 +185,8 @@ pub fn full_interval_plans() -> Vec<IntervalPlan> {
         IntervalPlan::new(3, 1, 4).of(ELSEWHERE),
         IntervalPlan::new(3, 1, 3).of(Placement::FirstTouch).with_evictions(),
         IntervalPlan::new(3, 2, 3).of(ELSEWHERE),
+        IntervalPlan::new(3, 1, 4).locks(0).with_tree(1),
+        IntervalPlan::new(3, 1, 4).locks(0).with_tree(2),
     ]);
     plans
 }
@@ -186,5 +200,7 @@ pub fn hunting_interval_plans() -> Vec<IntervalPlan> {
         IntervalPlan::new(2, 1, 4).with_barrier(),
         IntervalPlan::new(3, 1, 3).of(ELSEWHERE),
         IntervalPlan::new(3, 2, 3).of(ELSEWHERE),
+        IntervalPlan::new(3, 1, 3).locks(0).with_tree(1),
+        IntervalPlan::new(3, 1, 4).locks(0).with_tree(1),
     ]
 }

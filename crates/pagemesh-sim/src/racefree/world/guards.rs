@@ -146,6 +146,16 @@ impl World {
         self.event(node, |engine, out| engine.on_condition_give_up(ticket, out))
     }
 
+    /// Thread `index` waits for the others no longer.
+    pub(super) fn leave_meeting(&mut self, index: usize) -> Checked {
+        let (node, ticket) = (self.threads[index].node, self.threads[index].ticket);
+        self.note(|| format!("thread {index} leaves the meeting"));
+        self.threads[index].activity = Activity::Ready;
+        self.threads[index].steps.pop_front();
+        self.meeting.gives_up(index);
+        self.event(node, |engine, out| engine.on_cancel(ticket, out))
+    }
+
     /// The wait for a signal is over: with the lock, or without.
     pub(super) fn signal_came(&mut self, index: usize, outcome: Outcome) {
         let thread = &mut self.threads[index];
