@@ -298,3 +298,26 @@ fn what_no_keeper_and_no_home_would_say_is_refused() {
     subject.wants(1, lock(), Read);
     assert_eq!(subject.hears(HOME, died(1, 3)), [told]);
 }
+
+#[test]
+fn what_nobody_else_wants_is_no_call() {
+    let mut subject = keeping(Write);
+    let own = |number| pagemesh_protocol::Ticket::new(u16::MAX, number);
+    let engine = &mut subject.engine;
+    assert!(!engine.on_rw_retake(own(1), lock(), Read), "a writer has it");
+    assert!(!engine.on_rw_keep(own(1), lock()), "this one has not");
+    assert!(engine.on_rw_keep(ticket(1), lock()) && !engine.on_rw_keep(ticket(1), lock()));
+    assert!(engine.on_rw_retake(own(2), lock(), Read) && engine.on_rw_retake(own(3), lock(), Read));
+    assert!(!engine.on_rw_retake(own(4), lock(), Write) && !engine.on_rw_retake(own(4), numbered(1), Write));
+    // Names go round: each of two gives back one.
+    assert!(engine.on_rw_retake(own(2), lock(), Read) && engine.on_rw_keep(own(2), lock()));
+    assert_eq!(subject.wants(5, lock(), Write), []);
+    assert!(!subject.engine.on_rw_retake(own(5), lock(), Read), "a writer waits");
+    assert!(!subject.engine.on_rw_keep(own(3), lock()), "somebody is to be let in");
+    let (two, three) = (own(2), own(3));
+    assert_eq!(subject.act(|engine, out| engine.on_rw_release(two, lock(), out)), []);
+    assert_eq!(subject.act(|engine, out| engine.on_rw_release(three, lock(), out)), [done(5)]);
+    let mut readers = keeping(Read);
+    assert!(readers.engine.on_rw_retake(own(1), lock(), Read));
+    assert!(!readers.engine.on_rw_retake(own(1), lock(), Write), "the home is to be asked");
+}

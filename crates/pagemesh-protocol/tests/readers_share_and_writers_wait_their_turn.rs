@@ -215,3 +215,14 @@ fn only_the_home_is_asked_and_only_the_home_answers() {
     assert_eq!(subject.refuses(3, release(1)), not_home);
     assert_eq!(subject.refuses(3, granted(1)), "it is not the one to answer this");
 }
+
+/// Names of calls go round, and who reads for long may get one that somebody of its node has had since.
+#[test]
+fn two_readers_of_one_name_are_two() {
+    let mut subject = home();
+    assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, granted(1))]);
+    assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, granted(1))]);
+    assert_eq!(subject.hears(3, acquire(2, Write)), []);
+    assert_eq!(subject.hears(2, release(1)), []);
+    assert_eq!(subject.hears(2, release(1)), [send(3, granted(2))]);
+}

@@ -206,23 +206,50 @@ impl Engine {
     }
 
     pub(super) fn rw_release(&mut self, ticket: Ticket, lock: RwLockId, out: &mut Actions) {
-        let caller = Caller { node: self.config.node, ticket };
-        if let Some((kept, reading, _)) = self.kept.find(lock) {
-            let left = if kept.writer.take_if(|writer| *writer == caller).is_some() {
-                1
-            } else {
-                let left = reading.remove_where(&mut kept.readers, |reader| *reader == caller);
-                kept.reading -= left;
-                left
-            };
-            if left > 0 {
-                return self.serve_kept(lock, out);
-            }
+        if self.give_back_here(ticket, lock) {
+            return self.serve_kept(lock, out);
         }
         let home = sync_home(lock.0, self.config.nodes);
         self.release_interval(out);
         self.tell(home, out);
         self.send(home, Message::RwRelease { lock, ticket }, out);
+    }
+
+    /// Whether this call had the lock from here; now it has it no more.
+    fn give_back_here(&mut self, ticket: Ticket, lock: RwLockId) -> bool {
+        let caller = Caller { node: self.config.node, ticket };
+        let Some((kept, reading, _)) = self.kept.find(lock) else { return false };
+        if kept.writer.take_if(|writer| *writer == caller).is_some() {
+            return true;
+        }
+        let left = reading.remove_one(&mut kept.readers, caller);
+        kept.reading -= usize::from(left);
+        left
+    }
+
+    /// Takes a lock that is kept here and that nobody is in the way of; false, with nothing changed, for any other.
+    pub(super) fn retake_rwlock(&mut self, ticket: Ticket, lock: RwLockId, access: Access) -> bool {
+        let full = self.kept.reading.len() >= limits::READERS_KEPT && access == Access::Read;
+        let caller = Caller { node: self.config.node, ticket };
+        let Some((kept, reading, _)) = self.kept.find(lock) else { return false };
+        let has_right = kept.right == Access::Write || access == Access::Read;
+        if full || !has_right || !kept.line.is_empty() || !kept.admits(access) {
+            return false;
+        }
+        match access {
+            Access::Read => {
+                reading.push(&mut kept.readers, caller);
+                kept.reading += 1;
+            }
+            Access::Write => kept.writer = Some(caller),
+        }
+        true
+    }
+
+    /// Gives back a lock that is kept here and that nobody here waits for; false, with nothing changed, for any other.
+    pub(super) fn keep_rwlock(&mut self, ticket: Ticket, lock: RwLockId) -> bool {
+        let unwanted = self.kept.find(lock).is_some_and(|(kept, ..)| kept.line.is_empty());
+        unwanted && self.give_back_here(ticket, lock)
     }
 
     /// A call gave up. Its answer may be on the way.

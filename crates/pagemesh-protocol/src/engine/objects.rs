@@ -27,6 +27,19 @@ impl Engine {
         self.settle(out);
     }
 
+    /// As [`on_rw_acquire`](Engine::on_rw_acquire), for a lock that is left with this node and that nobody is in the way of: true, and the lock is
+    /// held under `ticket`, which needs not be one of a call. There is nothing to perform. False when it takes more than that, and
+    /// nothing has changed.
+    pub fn on_rw_retake(&mut self, ticket: Ticket, lock: RwLockId, access: Access) -> bool {
+        self.retake_rwlock(ticket, lock, access)
+    }
+
+    /// As [`on_rw_release`](Engine::on_rw_release), for a lock that is left with this node and that no call of it waits for: true. There is
+    /// nothing to perform. False for any other, and nothing has changed.
+    pub fn on_rw_keep(&mut self, ticket: Ticket, lock: RwLockId) -> bool {
+        self.keep_rwlock(ticket, lock)
+    }
+
     /// Gives a semaphore its first units, at most [`limits::SEMAPHORE_UNITS`](crate::limits::SEMAPHORE_UNITS); the second time
     /// the same value changes nothing, and another is [`Failure::SemaphoreMismatch`].
     pub fn on_semaphore_init(

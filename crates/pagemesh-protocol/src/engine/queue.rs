@@ -110,6 +110,20 @@ impl<T: Waiter> Arena<T> {
         removed
     }
 
+    /// Takes out the first item that is `wanted`; false when there is none.
+    pub(super) fn remove_one(&mut self, queue: &mut Queue, wanted: T) -> bool
+    where
+        T: PartialEq,
+    {
+        let mut found = false;
+        self.remove_where(queue, |item| {
+            let is_it = !found && *item == wanted;
+            found |= is_it;
+            is_it
+        });
+        found
+    }
+
     /// Takes out everything that `node` waits for.
     pub(super) fn remove_node(&mut self, queue: &mut Queue, node: NodeId) -> usize {
         self.remove_where(queue, |item| item.node() == node)
@@ -141,6 +155,8 @@ mod tests {
         let drain = |arena: &mut Arena<_>, mut queue| {
             std::iter::from_fn(|| arena.pop(&mut queue)).map(|(_, number)| number).collect::<Vec<_>>()
         };
+        arena.push(&mut even, (a, 2));
+        assert!(arena.remove_one(&mut even, (a, 2)) && !arena.remove_one(&mut even, (b, 9)));
         assert_eq!(drain(&mut arena, even), [0, 2]);
         assert_eq!(drain(&mut arena, odd), [1, 3, 5]);
         assert!(arena.is_empty());

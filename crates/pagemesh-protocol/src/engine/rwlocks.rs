@@ -290,9 +290,10 @@ impl Engine {
         if used.writer == Some(caller) {
             used.writer = None;
         } else {
-            let left = self.rwlocks.reading.remove_where(&mut used.readers, |reader| *reader == caller);
-            used.reading -= left;
-            if left == 0 {
+            // Names go round: two of a node that hold it for very different times can have one, and each gives back one.
+            let left = self.rwlocks.reading.remove_one(&mut used.readers, caller);
+            used.reading -= usize::from(left);
+            if !left {
                 self.rwlocks.in_line.remove_where(&mut used.line, |turn| turn.caller == caller);
             }
         }

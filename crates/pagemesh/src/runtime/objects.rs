@@ -1,8 +1,9 @@
 //! Reader-writer locks, semaphores and condition variables: calls that wait for other threads of the mesh.
 
 use super::calls::Call;
-use super::{CallFailure, Held, ROOM_BYTES, Runtime};
+use super::{CallFailure, Held, ROOM_BYTES, Runtime, lock};
 use crate::SyncError;
+use crate::stats::count;
 use pagemesh_protocol::{Access, ConditionId, Failure, LockId, Outcome, RwLockId, SemaphoreId, Ticket};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ impl Runtime {
         access: Access,
         timeout: Option<Duration>,
     ) -> Result<Held, SyncError> {
+        if let Some(held) = self.rw_retake(id, access) {
+            return Ok(held);
+        }
         let mut held = Ticket::new(0, 0);
         let got = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
             held = ticket;
@@ -45,6 +49,9 @@ impl Runtime {
 
     /// Takes the lock if nobody is in the way; `None` when somebody is.
     pub(crate) fn try_rw_lock(&self, id: RwLockId, access: Access) -> Result<Option<Held>, SyncError> {
+        if let Some(held) = self.rw_retake(id, access) {
+            return Ok(Some(held));
+        }
         let mut held = Ticket::new(0, 0);
         let got = self.call(self.fault_timeout, |engine, ticket, out| {
             held = ticket;
@@ -56,7 +63,34 @@ impl Runtime {
         }
     }
 
+    /// Takes a lock that is left with this node, if nobody is in the way.
+    fn rw_retake(&self, id: RwLockId, access: Access) -> Option<Held> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = lock(&self.shard);
+        let ticket = shard.next_retake();
+        if shard.is_closed() || !shard.engine.on_rw_retake(ticket, id, access) {
+            return None;
+        }
+        drop(shard);
+        count(&self.counters.lock_acquires);
+        Some(Held { ticket, left_by: None })
+    }
+
+    /// Gives a lock back that is left with this node and that nobody here waits for.
+    fn rw_keep(&self, id: RwLockId, ticket: Ticket) -> bool {
+        if self.is_inherited() {
+            return false;
+        }
+        let mut shard = lock(&self.shard);
+        !shard.is_closed() && shard.engine.on_rw_keep(ticket, id)
+    }
+
     pub(crate) fn rw_unlock(&self, id: RwLockId, ticket: Ticket) {
+        if self.rw_keep(id, ticket) {
+            return;
+        }
         self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_rw_release(ticket, id, out)).is_some() {
             self.switch.flush();

@@ -65,6 +65,9 @@ impl World {
         if let Kind::Word(cell) = kind {
             return self.change(index, cell, AtomicChange::CompareSwap { expected: 0, desired: 1 });
         }
+        if kind == Kind::ReadersAndWriters && self.retake(index, lock, access) {
+            return Ok(());
+        }
         let (ticket, node) = (self.wait(index), self.threads[index].node);
         self.note(|| format!("thread {index} wants {kind:?} {lock} {access:?}"));
         self.event(node, |engine, out| begin((kind, lock), ticket, access, engine, out))?;
@@ -75,6 +78,19 @@ impl World {
             self.event(node, |engine, out| engine.on_cancel(ticket, out))?;
         }
         Ok(())
+    }
+
+    /// Takes a reader-writer lock as the runtime does that is left with the node. Under a name of the thread's own, as there may be many readers.
+    fn retake(&mut self, index: usize, lock: usize, access: Access) -> bool {
+        let thread = &mut self.threads[index];
+        let ticket = Ticket::new(u16::MAX - thread.ticket.slot, thread.ticket.generation);
+        if !self.nodes[thread.node].engine.on_rw_retake(ticket, RwLockId(lock as u64), access) {
+            return false;
+        }
+        thread.held = Some((lock, ticket));
+        thread.steps.pop_front();
+        self.note(|| format!("thread {index} takes {lock} {access:?} again"));
+        true
     }
 
     pub(super) fn give_back(&mut self, index: usize) -> Checked {
@@ -88,6 +104,7 @@ impl World {
             Kind::Mutex => {
                 self.event(node, |engine, out| engine.on_lock_release(ticket, LockId(number), out))
             }
+            Kind::ReadersAndWriters if self.nodes[node].engine.on_rw_keep(ticket, RwLockId(number)) => Ok(()),
             Kind::ReadersAndWriters => {
                 self.event(node, |engine, out| engine.on_rw_release(ticket, RwLockId(number), out))
             }
