@@ -517,6 +517,20 @@ mod tests {
     }
 
     #[test]
+    fn updates_are_on_or_off() {
+        let node = [("PAGEMESH_NODE", "0"), ("PAGEMESH_NODES", "1"), ("PAGEMESH_COORDINATOR", "127.0.0.1:1")];
+        let said =
+            |said| read(&[&node[..], &[("PAGEMESH_UPDATES", said)]].concat()).map(|config| config.updates);
+        assert!(read(&node).expect("nothing is missing").updates);
+        assert_eq!((said("on"), said("off")), (Ok(true), Ok(false)));
+        for wrong in ["", "yes", "0"] {
+            let name = "PAGEMESH_UPDATES";
+            let found = wrong.to_owned();
+            assert_eq!(said(wrong), Err(ConfigError::Invalid { name, found, wanted: "on or off" }));
+        }
+    }
+
+    #[test]
     fn what_is_missing_or_wrong_is_named() {
         let missing = read(&[("PAGEMESH_NODE", "0")]).unwrap_err();
         assert!(missing.to_string().contains("PAGEMESH_NODES is not set"), "{missing}");
