@@ -7,6 +7,7 @@ use crate::program::{Operation, Pattern, Program, Step};
 use crate::random::Random;
 use crate::run::{Failed, Options, run_config};
 use crate::trace::TraceMode;
+use pagemesh_protocol::limits;
 use std::mem::{Discriminant, discriminant};
 
 /// Runs that are spent at most.
@@ -136,6 +137,7 @@ impl Search {
 
     fn drop_faults(&mut self) {
         self.attempt(|config| config.leave = false);
+        self.attempt(|config| config.barrier_fan = limits::BARRIER_FAN);
         self.attempt(|config| config.early_leavers.clear());
         self.attempt(|config| config.blocked.iter_mut().for_each(Vec::clear));
         self.attempt(|config| config.faults = FaultPlan::default());

@@ -119,11 +119,16 @@ impl Gatherings {
     pub(super) fn new(config: EngineConfig) -> Gatherings {
         let has_trees = config.nodes > config.barrier_fan;
         let nodes = if has_trees { config.nodes } else { 0 };
+        let (mut all, mut early) = (NumberMap::default(), NumberMap::default());
+        if has_trees {
+            all.reserve(config.gathered);
+            early.reserve(config.gathered);
+        }
         Gatherings {
             bound: config.gathered,
-            all: NumberMap::default(),
+            all,
             callers: Arena::with_capacity(if has_trees { config.tickets } else { 0 }, config.nodes),
-            early: NumberMap::default(),
+            early,
             over: VecDeque::new(),
             newest: 0,
             spoiled: false,
@@ -425,7 +430,7 @@ impl Engine {
         }
         let Some(Gathered { mut own, participants, round: now, .. }) = known else { return Ok(()) };
         self.gatherings.all.remove(&barrier);
-        if now <= round && !self.planted(Planted::TreeForgetsOpened) {
+        if now <= round {
             self.let_own_go(own, out);
             return Ok(());
         }

@@ -63,8 +63,6 @@ pub enum Planted {
     TreeTellsNothingDown,
     /// The home goes on counting those who were gathered when they arrive anew.
     TreeCountsTwice,
-    /// Who was let go when the home dissolves what was gathered arrives anew.
-    TreeForgetsOpened,
     /// A call that gives up stays counted where its node has spoken for it.
     TreeKeepsCancelled,
     /// A node takes those below it in the tree to know what it knows.
@@ -196,12 +194,11 @@ impl Planted {
     ];
 
     /// Those of barriers that are gathered in a tree.
-    pub const OF_TREES: [Planted; 7] = [
+    pub const OF_TREES: [Planted; 6] = [
         Planted::TreePassesEarly,
         Planted::TreeTellsNothingUp,
         Planted::TreeTellsNothingDown,
         Planted::TreeCountsTwice,
-        Planted::TreeForgetsOpened,
         Planted::TreeKeepsCancelled,
         Planted::TreeKnowsForOthers,
     ];

@@ -126,7 +126,7 @@ impl fmt::Display for RaceFreeFailure {
 /// When a read finds what it may not, a thread waits for ever, or the engines are not at rest in the end.
 pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
     let attempt = |traced| {
-        let mut plan = Plan::draw(&mut Random::stream(seed, 0), &mut Random::stream(seed, 7));
+        let mut plan = Plan::draw(&mut Random::stream(seed, 0), &mut Random::stream(seed, 8));
         plan.add_atomics(&mut Random::stream(seed, 2));
         // Half of the seeds; the others have kept what they meant before there was any tracking.
         if matches!(seed % 4, 0 | 3) {
