@@ -112,7 +112,7 @@ impl Kind {
 
 const CLEAN: Kind = Kind::read("read, clean at its home", CLEAN_AT_HOME).to(1.85, Some(2.1));
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 23] = [
     Kind {
         against: Against::Pager,
         targets: [Some(Target::P50(5.4)); 2],
@@ -141,6 +141,13 @@ const KINDS: [Kind; 21] = [
     Kind::write("write miss, modified at its home", &[(HOME, Act::Write)]),
     Kind::write("write miss, modified at a third node", &[(THIRD, Act::Write)]),
     Kind::upgrade("upgrade, no other sharer", ONLY_HERE),
+    Kind {
+        home: READER,
+        ..Kind::upgrade("upgrade, homed here, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)])
+    }
+    .to(2.0, Some(2.0)),
+    Kind::upgrade("upgrade, its home the 1 other sharer", &[(READER, Act::Write), (HOME, Act::Read)])
+        .to(2.0, Some(2.0)),
     Kind::upgrade("upgrade, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)]).to(2.0, Some(2.0)),
     Kind::upgrade(
         "upgrade, 2 other sharers",

@@ -67,7 +67,7 @@ fn faults_of_every_kind_are_measured() {
     let runs = measured("fault", &["--mode", "one-core", "--mode", "free"]);
     assert_eq!(runs.len(), 2);
     for run in &runs {
-        assert_eq!((run.nodes, run.figures.len()), (4, 21));
+        assert_eq!((run.nodes, run.figures.len()), (4, 23));
         assert_eq!(run.stages.len(), 7, "{:?}", run.stages);
         assert!(run.figures.iter().all(|figure| figure.baseline.is_some()), "{:?}", names(run));
         for name in ["read, modified at a third node", "upgrade, 3 other sharers", "read, its home computes"]
