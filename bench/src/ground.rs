@@ -7,7 +7,7 @@ use crate::report::{Baseline, Figure, Measured, Run, Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
 use pagemesh::{
-    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Transport,
+    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Transport, Unit,
 };
 use std::cell::RefCell;
 use std::ops::Range;
@@ -168,7 +168,22 @@ impl Ground {
         pages: usize,
         protocol: Protocol,
     ) -> Result<SharedSlice<u64>> {
-        let options = RegionOptions::new(pages * PAGE).placement(Placement::Single(home)).protocol(protocol);
+        self.region(
+            name,
+            RegionOptions::new(pages * PAGE).placement(Placement::Single(home)).protocol(protocol),
+        )
+    }
+
+    /// All of a region that is kept coherent by write-invalidate, with one home, and with this unit.
+    pub(crate) fn units(&self, name: &str, pages: usize, unit: Unit) -> Result<SharedSlice<u64>> {
+        self.region(
+            name,
+            RegionOptions::new(pages * PAGE).placement(Placement::Single(HOME)).unit(unit.bytes()),
+        )
+    }
+
+    fn region(&self, name: &str, options: RegionOptions) -> Result<SharedSlice<u64>> {
+        let pages = options.pages();
         Ok(self.mesh.region(name, options)?.slice(0, pages * WORDS)?)
     }
 

@@ -5,7 +5,7 @@ use crate::ground::{Case, Ground, HOME, PAGE, WORDS};
 use crate::report::Target;
 use crate::samples::Samples;
 use anyhow::{Result, bail};
-use pagemesh::{Access, Protocol, SharedSlice};
+use pagemesh::{Access, SharedSlice, Unit};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -26,30 +26,38 @@ struct Moving<'a> {
     ground: &'a Ground,
     access: Access,
     depth: usize,
+    unit: Unit,
     words: SharedSlice<u64>,
     /// What is read goes here, and what is written comes from here.
     private: Rc<RefCell<Vec<u64>>>,
 }
 
-/// The cases of the suite. They share their pages.
+/// The cases of the suite. Those with the same unit share their pages.
 pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
     let pages = (ground.plan.samples * PAGES_EACH).next_multiple_of(PIECE);
-    let words = ground.pages("bulk", HOME, pages, Protocol::WriteInvalidate)?;
     let private = Rc::new(RefCell::new(vec![1; PIECE * WORDS]));
-    let case = |access, depth| -> Box<dyn Case + '_> {
-        Box::new(Moving { ground, access, depth, words: words.clone(), private: private.clone() })
-    };
-    let reads = DEPTHS.into_iter().map(|depth| case(Access::Read, depth));
-    let writes = [1, 64].into_iter().map(|depth| case(Access::Write, depth));
-    Ok(reads.chain(writes).collect())
+    let mut cases: Vec<Box<dyn Case>> = Vec::new();
+    for unit in Unit::ALL {
+        let words = ground.units(&format!("bulk {}", unit.bytes()), pages, unit)?;
+        // Who asks for pages himself has no use for larger units.
+        let asking = if unit == Unit::Page { &DEPTHS[..] } else { &DEPTHS[..1] };
+        for access in [Access::Read, Access::Write] {
+            for depth in asking.iter().copied().filter(|depth| access == Access::Read || *depth != 16) {
+                let (words, private) = (words.clone(), private.clone());
+                cases.push(Box::new(Moving { ground, access, depth, unit, words, private }));
+            }
+        }
+    }
+    Ok(cases)
 }
 
 impl Case for Moving<'_> {
     fn name(&self) -> String {
         let what = if self.access == Access::Read { "read" } else { "write" };
-        match self.depth {
-            1 => format!("{what} in order, page by page"),
-            depth => format!("{what} in order, {depth} pages asked for"),
+        match (self.depth, self.unit) {
+            (1, Unit::Page) => format!("{what} in order, page by page"),
+            (1, unit) => format!("{what} in order, units of {} KiB", unit.bytes() >> 10),
+            (depth, _) => format!("{what} in order, {depth} pages asked for"),
         }
     }
 

@@ -94,7 +94,7 @@ fn synchronisation_is_measured_for_two_nodes_and_for_more() {
 fn bulk_has_rates() {
     let runs = measured("bulk", &["--mode", "free"]);
     assert_eq!(runs.len(), 1);
-    assert_eq!(runs[0].figures.len(), 5);
+    assert_eq!(runs[0].figures.len(), 11);
     for figure in &runs[0].figures {
         assert_eq!(figure.bytes, Some(128 * 4096), "{}", figure.name);
         assert!(figure.megabytes_per_second().unwrap() > 0.0, "{}", figure.name);

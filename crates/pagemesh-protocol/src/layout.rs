@@ -21,12 +21,14 @@ use crate::ids::{Access, BarrierId, NodeId, PageAddress, RegionId, RequestId, Ti
 use crate::limits::{REGION_NAME_BYTES, REGION_PAGES};
 use crate::message::Message;
 use crate::placement::{Placement, Protocol};
-use crate::region::{RegionName, RegionSpec};
+use crate::region::{RegionName, RegionSpec, Unit};
 
 /// Bytes of every message's fixed part.
 const FIXED_BYTES: usize = 32;
 /// Bytes of a region's properties, where a message carries them.
 const SPEC_BYTES: usize = 88;
+/// Where the unit is in it, after the longest name.
+const UNIT_AT: usize = 84;
 /// Bytes of what a word is expected to be, where a message carries it.
 const EXPECTED_BYTES: usize = 8;
 /// Bytes of a time of a master, or of a second interval, where a message carries one.
@@ -525,7 +527,7 @@ fn decode_region(f: &Fields, rest: &[u8]) -> Result<Message, DecodeError> {
 }
 
 /// Layout of a region's properties: pages 8, address 8, protocol 1, placement 1, placement node 2, name length 1, name 63,
-/// reserved 4.
+/// unit 1, reserved 3.
 fn write_spec(spec: &RegionSpec, out: &mut [u8]) {
     out[..SPEC_BYTES].fill(0);
     out[0..8].copy_from_slice(&spec.pages.to_le_bytes());
@@ -547,6 +549,12 @@ fn write_spec(spec: &RegionSpec, out: &mut [u8]) {
     let name = spec.name.as_str().as_bytes();
     out[20] = name.len() as u8;
     out[21..21 + name.len()].copy_from_slice(name);
+    out[UNIT_AT] = match spec.unit {
+        Unit::Page => 0,
+        Unit::KiB16 => 1,
+        Unit::KiB64 => 2,
+        Unit::MiB2 => 3,
+    };
 }
 
 fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
@@ -581,7 +589,14 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
         .filter(|text| text.len() == length)
         .and_then(|text| RegionName::new(text).ok())
         .ok_or_else(|| f.bad("name length", length as u64))?;
-    Ok(RegionSpec { name, pages, placement, protocol, address: word(8) })
+    let unit = match bytes[UNIT_AT] {
+        0 => Unit::Page,
+        1 => Unit::KiB16,
+        2 => Unit::KiB64,
+        3 => Unit::MiB2,
+        other => return Err(f.bad("unit", other as u64)),
+    };
+    Ok(RegionSpec { name, pages, placement, protocol, unit, address: word(8) })
 }
 
 mod atomics;

@@ -40,4 +40,4 @@ pub use ids::{
 pub use layout::DecodeError;
 pub use message::{BarrierPlan, MeetingEnd, Message, Payload};
 pub use placement::{Placement, Protocol};
-pub use region::{RegionName, RegionNameError, RegionSpec};
+pub use region::{RegionName, RegionNameError, RegionSpec, Unit};

@@ -47,6 +47,46 @@ impl fmt::Debug for RegionName {
     }
 }
 
+/// How much of a region a miss brings: the unit around the page, which begins at a multiple of its size. Coherence stays that of pages: a
+/// unit comes in parts where others have parts of it, and goes page by page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub enum Unit {
+    /// One page of 4096 bytes.
+    #[default]
+    Page,
+    /// 16 KiB, 4 pages.
+    KiB16,
+    /// 64 KiB, 16 pages.
+    KiB64,
+    /// 2 MiB, 512 pages.
+    MiB2,
+}
+
+impl Unit {
+    /// All there are, from the smallest.
+    pub const ALL: [Unit; 4] = [Unit::Page, Unit::KiB16, Unit::KiB64, Unit::MiB2];
+
+    /// The unit of so many bytes; `None` when there is none.
+    pub fn from_bytes(bytes: usize) -> Option<Unit> {
+        Unit::ALL.into_iter().find(|unit| unit.pages() as usize * 4096 == bytes)
+    }
+
+    /// Its size in pages.
+    pub const fn pages(self) -> u64 {
+        match self {
+            Unit::Page => 1,
+            Unit::KiB16 => 4,
+            Unit::KiB64 => 16,
+            Unit::MiB2 => 512,
+        }
+    }
+
+    /// Its size in bytes.
+    pub const fn bytes(self) -> usize {
+        self.pages() as usize * 4096
+    }
+}
+
 /// What all nodes agree on about a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct RegionSpec {
@@ -58,6 +98,8 @@ pub struct RegionSpec {
     pub placement: Placement,
     /// How its copies are kept coherent.
     pub protocol: Protocol,
+    /// How much of it a miss brings. The engine does nothing with it: its callers ask for the other pages.
+    pub unit: Unit,
     /// Its first byte's virtual address on every node; 0 while none was chosen.
     pub address: u64,
 }

@@ -7,7 +7,7 @@ mod common;
 use common::{PAGE, REGION, Subject, asked, failed, node, request, send, ticket, zero_grant};
 use pagemesh_protocol::Access::Read;
 use pagemesh_protocol::{
-    Action, Failure, Message, Outcome, Placement, RegionId, RegionRefusal, RegionSpec, Ticket, limits,
+    Action, Failure, Message, Outcome, Placement, RegionId, RegionRefusal, RegionSpec, Ticket, Unit, limits,
 };
 
 const BASE: u64 = limits::REGION_BASE;
@@ -160,6 +160,7 @@ fn another_size_placement_or_address_is_refused_with_what_is_there() {
     for (different, refusal) in [
         (RegionSpec { pages: 65, ..wanted() }, RegionRefusal::SizeDiffers { pages: 64 }),
         (asked("grid", Placement::Single(node(1))), RegionRefusal::OptionsDiffer),
+        (RegionSpec { unit: Unit::KiB16, ..wanted() }, RegionRefusal::OptionsDiffer),
         (at(BASE + STEP), RegionRefusal::AddressDiffers { address: BASE }),
     ] {
         let mut subject = agreed();

@@ -8,7 +8,7 @@ use common::{PAGE, node};
 use pagemesh_protocol::{
     Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, LockId,
     MeetingEnd, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal,
-    RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View,
+    RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,6 +159,7 @@ fn spec() -> RegionSpec {
         pages: 77,
         placement: Placement::Single(node(3)),
         protocol: Protocol::WriteInvalidate,
+        unit: Unit::Page,
         address: 0x2000_0000_0000,
     }
 }
@@ -311,10 +312,11 @@ fn a_regions_properties_lie_where_the_document_says() {
         encoded(message)[32..].to_vec()
     };
     let name = |text| RegionName::new(text).expect("it is short");
-    let changes: [(&[&str], RegionSpec); 9] = [
+    let changes: [(&[&str], RegionSpec); 10] = [
         (&["protocol"], RegionSpec { protocol: Protocol::Migration, ..spec() }),
         (&["placement", "placement node"], RegionSpec { placement: Placement::Block, ..spec() }),
         (&["placement", "placement node"], RegionSpec { placement: Placement::FirstTouch, ..spec() }),
+        (&["unit"], RegionSpec { unit: Unit::MiB2, ..spec() }),
         (&["pages"], RegionSpec { pages: u64::MAX - 77, ..spec() }),
         (&["address"], RegionSpec { address: 0x5000_0000_0000, ..spec() }),
         (&["placement", "placement node"], RegionSpec { placement: Placement::Cyclic, ..spec() }),
@@ -347,5 +349,9 @@ fn a_regions_properties_lie_where_the_document_says() {
     assert_eq!(properties(RegionSpec { protocol: Protocol::Migration, ..spec() })[16], 1);
     assert_eq!(properties(RegionSpec { protocol: Protocol::Release, ..spec() })[16], 2);
     assert_eq!(properties(RegionSpec { protocol: Protocol::Entry, ..spec() })[16], 3);
-    assert_eq!(before[84..], [0; 4]);
+    for (code, unit) in (0..).zip(Unit::ALL) {
+        assert_eq!(properties(RegionSpec { unit, ..spec() })[84], code);
+    }
+    assert_eq!(holds("unit"), "what a miss brings: 0 a page, 1 16 KiB, 2 64 KiB, 3 2 MiB");
+    assert_eq!(before[85..], [0; 3]);
 }

@@ -9,7 +9,7 @@ use crate::trace::TraceMode;
 use crate::world::{Manner, World};
 use pagemesh_protocol::{
     Access, BarrierId, LockId, Message, Outcome, PageAddress, PageState, Placement, Protocol, RegionId,
-    RegionName, RegionSpec, Ticket,
+    RegionName, RegionSpec, Ticket, Unit,
 };
 
 /// Engines, links and memory without threads and delays. Calls are made and messages delivered one by one, each
@@ -53,7 +53,7 @@ impl Lockstep {
         self.regions += 1;
         let name = format!("region {}", self.regions);
         let name = RegionName::new(&name).map_err(|error| Breach::Region(error.to_string()))?;
-        let spec = RegionSpec { name, pages, placement, protocol, address: 0 };
+        let spec = RegionSpec { name, pages, placement, protocol, unit: Unit::Page, address: 0 };
         let ticket = self.begin(0, Wanted::Region(0));
         self.feed(0, Event::RegionOpen { ticket, create: true, spec })?;
         self.settle()?;

@@ -65,6 +65,16 @@ pub enum RegionError {
         /// The most that one region can have.
         limit: u64,
     },
+    /// Its unit is none that there is.
+    #[error(
+        "region {name:?}: a unit of {bytes} bytes was asked for; 4096, 16384, 65536 and 2097152 are possible"
+    )]
+    Unit {
+        /// The region.
+        name: String,
+        /// What was asked for.
+        bytes: usize,
+    },
     /// An option makes no sense in this mesh.
     #[error("region {name:?}: {what}")]
     Option {
@@ -86,7 +96,9 @@ pub enum RegionError {
         found: u64,
     },
     /// It exists with other options.
-    #[error("region {name:?} exists with another protocol or placement; ask for the same on every node")]
+    #[error(
+        "region {name:?} exists with another protocol or placement, or with another unit; ask for the same on every node"
+    )]
     OptionsDiffer {
         /// The region.
         name: String,

@@ -67,7 +67,7 @@ pub use mesh::{Departure, Mesh};
 pub use pagemesh_net::{
     JoinError as JoinFailure, LinkKind, NoRing, Packing, Refusal as JoinRefusal, Transport,
 };
-pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol};
+pub use pagemesh_protocol::{Access, NodeId, PageState, Placement, Protocol, Unit};
 pub use pin::PinGuard;
 pub use range::RangeGuard;
 pub use read_write_lock::{ReadWriteGuard, ReadWriteLock};

@@ -8,7 +8,7 @@ use crate::{
     Semaphore, Stats, SyncError,
 };
 use pagemesh_protocol::limits;
-use pagemesh_protocol::{AtomicChange, RegionName, RegionSpec};
+use pagemesh_protocol::{AtomicChange, RegionName, RegionSpec, Unit};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,12 @@ impl Mesh {
             let what = "an entry region has one master; place it by Placement::Single".to_owned();
             return Err(RegionError::Option { name: owned(), what });
         }
+        let unknown = || RegionError::Unit { name: owned(), bytes: options.unit_bytes };
+        let unit = Unit::from_bytes(options.unit_bytes).ok_or_else(unknown)?;
+        if options.protocol == Protocol::Entry && unit != Unit::Page {
+            let what = "locked ranges bring the bytes of an entry region; leave its unit at 4096".to_owned();
+            return Err(RegionError::Option { name: owned(), what });
+        }
         let pages = options.bytes.div_ceil(4096) as u64;
         let address = options.address.unwrap_or(0) as u64;
         let end = address.checked_add(pages * 4096);
@@ -97,7 +103,7 @@ impl Mesh {
             return Err(RegionError::Option { name: owned(), what });
         }
         let (placement, protocol) = (options.placement, options.protocol);
-        Ok(RegionSpec { name: RegionName::new(name)?, pages, placement, protocol, address })
+        Ok(RegionSpec { name: RegionName::new(name)?, pages, placement, protocol, unit, address })
     }
 
     /// Opens region `name` as some node created it, waiting at most `timeout` until one does.
@@ -106,7 +112,8 @@ impl Mesh {
     /// When nobody creates it in time, or a node is gone.
     pub fn attach(&self, name: &str, timeout: Duration) -> Result<Region, RegionError> {
         let (placement, protocol) = (Placement::Cyclic, Protocol::WriteInvalidate);
-        let spec = RegionSpec { name: RegionName::new(name)?, pages: 0, placement, protocol, address: 0 };
+        let name = RegionName::new(name)?;
+        let spec = RegionSpec { name, pages: 0, placement, protocol, unit: Unit::Page, address: 0 };
         self.runtime.open_region(false, spec, Some(timeout))
     }
 

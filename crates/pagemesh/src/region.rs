@@ -8,7 +8,7 @@ use crate::{
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{
     Access, AtomicChange, AtomicOperation, Failure, Outcome, PageAddress, PageOwner, PinId, RegionId,
-    RegionSpec, limits,
+    RegionSpec, Unit, limits,
 };
 use std::fmt;
 use std::ops::Range;
@@ -21,6 +21,7 @@ pub struct RegionOptions {
     pub(crate) bytes: usize,
     pub(crate) placement: Placement,
     pub(crate) protocol: Protocol,
+    pub(crate) unit_bytes: usize,
     pub(crate) address: Option<usize>,
 }
 
@@ -32,7 +33,12 @@ impl RegionOptions {
     /// address that is free on every node.
     pub const fn new(bytes: usize) -> RegionOptions {
         let (placement, protocol) = (Placement::Cyclic, Protocol::WriteInvalidate);
-        RegionOptions { bytes, placement, protocol, address: None }
+        RegionOptions { bytes, placement, protocol, unit_bytes: Unit::Page.bytes(), address: None }
+    }
+
+    /// Its size in pages.
+    pub const fn pages(&self) -> usize {
+        self.bytes.div_ceil(4096)
     }
 
     /// Which nodes keep the directory of its pages.
@@ -46,6 +52,19 @@ impl RegionOptions {
     #[must_use]
     pub const fn protocol(mut self, protocol: Protocol) -> RegionOptions {
         self.protocol = protocol;
+        self
+    }
+
+    /// How much of it a miss brings, in bytes: 4096, which it is without this, 16384, 65536 or 2097152 ([`Unit`]). For memory that
+    /// threads go through in pieces of that size, written or read.
+    ///
+    /// A thread that misses a page of a larger unit waits for that page, and has the other pages of the unit, which begins at a
+    /// multiple of its size, asked for with it: for reading, or for writing after a write, so that other nodes lose all of them. Coherence stays
+    /// that of pages. Nothing is read ahead beyond the unit then. In a [`Protocol::Release`] region the other pages come to be read,
+    /// whatever the access was; a [`Protocol::Entry`] region, of which locked ranges bring the bytes, has no unit but 4096.
+    #[must_use]
+    pub const fn unit(mut self, bytes: usize) -> RegionOptions {
+        self.unit_bytes = bytes;
         self
     }
 
@@ -356,6 +375,11 @@ impl Region {
     /// How its copies are kept coherent.
     pub fn protocol(&self) -> Protocol {
         self.spec.protocol
+    }
+
+    /// How much of it a miss brings.
+    pub fn unit(&self) -> Unit {
+        self.spec.unit
     }
 
     /// How its pages are given homes.

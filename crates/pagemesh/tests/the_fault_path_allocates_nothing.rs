@@ -8,7 +8,7 @@
 mod cluster;
 
 use cluster::{Node, PATIENCE, everywhere, play, start_with};
-use pagemesh::{Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice};
+use pagemesh::{Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Unit};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -91,18 +91,13 @@ fn await_all(mesh: &Mesh, done: &SharedSlice<u64>, word: usize, number: usize) {
 
 /// Allocations of this process in each step, those that had some. The memory goes to `kept`: a region that goes is forgotten some time later, and
 /// would be counted by the next.
-fn count(
-    mesh: &Mesh,
-    protocol: Protocol,
-    placement: Placement,
-    kept: &mut Vec<SharedSlice<u64>>,
-) -> Vec<String> {
-    let name = format!("{protocol:?} {placement:?}");
-    let options = RegionOptions::new(PAGES * 4096).protocol(protocol).placement(placement);
-    let words: SharedSlice<u64> = mesh.region(&name, options).unwrap().slice(0, PAGES * WORDS).unwrap();
+fn count(mesh: &Mesh, options: RegionOptions, name: &str, kept: &mut Vec<SharedSlice<u64>>) -> Vec<String> {
+    let words: SharedSlice<u64> = mesh.region(name, options).unwrap().slice(0, PAGES * WORDS).unwrap();
     let options = RegionOptions::new(4096);
     let done: SharedSlice<u64> =
         mesh.region(&format!("{name} done"), options).unwrap().slice(0, WORDS).unwrap();
+    // A region that goes is let go of by the service thread, some time later.
+    kept.extend([words.clone(), done.clone()]);
     let turn = mesh.barrier(1);
     let mut found = Vec::with_capacity(STEPS.len());
     for (number, (node, step)) in STEPS.into_iter().enumerate() {
@@ -138,8 +133,15 @@ fn count(
 fn node(mesh: Mesh) {
     let (mut found, mut kept) = (Vec::new(), Vec::new());
     for protocol in [Protocol::WriteInvalidate, Protocol::Migration, Protocol::Release] {
-        for placement in [Placement::Single(HOME), Placement::Cyclic] {
-            found.extend(count(&mesh, protocol, placement, &mut kept));
+        for (placement, unit) in [
+            (Placement::Single(HOME), Unit::Page),
+            (Placement::Cyclic, Unit::Page),
+            (Placement::Cyclic, Unit::KiB64),
+        ] {
+            let options = RegionOptions::new(PAGES * 4096).protocol(protocol);
+            let options = options.placement(placement).unit(unit.bytes());
+            let name = format!("{protocol:?} {placement:?} {unit:?}");
+            found.extend(count(&mesh, options, &name, &mut kept));
         }
     }
     // What is not counted for sure is not shown to be nothing.

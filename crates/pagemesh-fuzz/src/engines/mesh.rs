@@ -4,7 +4,8 @@ use super::node::{Node, SLOTS, SYNC_BOUND, Slot, Wanted};
 use crate::script::Script;
 use pagemesh_protocol::{
     Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, BarrierId, LockId, Message, NodeId,
-    Outcome, PageAddress, PageState, Placement, Protocol, RegionId, RegionName, RegionSpec, View, limits,
+    Outcome, PageAddress, PageState, Placement, Protocol, RegionId, RegionName, RegionSpec, Unit, View,
+    limits,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -481,5 +482,5 @@ impl Mesh {
 /// Properties of the region that is known by `number`.
 pub(super) fn spec(number: usize, pages: u64, protocol: Protocol, placement: Placement) -> RegionSpec {
     let name = RegionName::new(&format!("region {number}")).expect("a short name");
-    RegionSpec { name, pages, placement, protocol, address: 0 }
+    RegionSpec { name, pages, placement, protocol, unit: Unit::Page, address: 0 }
 }

@@ -279,7 +279,8 @@ impl Engine {
             None
         } else if asked.pages != spec.pages {
             Some(RegionRefusal::SizeDiffers { pages: spec.pages })
-        } else if asked.placement != spec.placement || asked.protocol != spec.protocol {
+        } else if (asked.placement, asked.protocol, asked.unit) != (spec.placement, spec.protocol, spec.unit)
+        {
             Some(RegionRefusal::OptionsDiffer)
         } else if asked.address != 0 && asked.address != spec.address {
             Some(RegionRefusal::AddressDiffers { address: spec.address })

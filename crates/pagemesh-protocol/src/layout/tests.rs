@@ -16,6 +16,7 @@ fn spec() -> RegionSpec {
         pages: 77,
         placement: Placement::Single(NodeId::new(3)),
         protocol: Protocol::WriteInvalidate,
+        unit: Unit::KiB64,
         address: 0x2000_0000_0000,
     }
 }
@@ -270,16 +271,18 @@ fn a_request_is_laid_out_as_documented() {
 }
 
 #[test]
-fn every_protocol_and_placement_survives_the_wire() {
+fn every_protocol_placement_and_unit_survives_the_wire() {
     for protocol in [Protocol::WriteInvalidate, Protocol::Migration, Protocol::Release, Protocol::Entry] {
         for placement in
             [Placement::Cyclic, Placement::Single(NodeId::new(1023)), Placement::Block, Placement::FirstTouch]
         {
-            let spec = RegionSpec { placement, protocol, ..spec() };
-            let message = Message::RegionMap { region: RegionId(1), round: 2, spec };
-            let mut bytes = [0xff; Message::MAX_BYTES];
-            let length = message.encode(View(9), &mut bytes);
-            assert_eq!(Message::decode(&bytes[..length]), Ok((View(9), message)));
+            for unit in Unit::ALL {
+                let spec = RegionSpec { placement, protocol, unit, ..spec() };
+                let message = Message::RegionMap { region: RegionId(1), round: 2, spec };
+                let mut bytes = [0xff; Message::MAX_BYTES];
+                let length = message.encode(View(9), &mut bytes);
+                assert_eq!(Message::decode(&bytes[..length]), Ok((View(9), message)));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod mesh;
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, ConditionId, DirectoryEntry, DirectoryState, Engine, EngineConfig,
     Failure, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement, Protocol,
-    RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, View, barrier_home,
+    RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, Unit, View, barrier_home,
     lock_home, sync_home,
 };
 
@@ -37,6 +37,7 @@ pub(crate) fn asked(name: &str, placement: Placement) -> RegionSpec {
         pages: PAGES,
         placement,
         protocol: Protocol::WriteInvalidate,
+        unit: Unit::Page,
         address: 0,
     }
 }

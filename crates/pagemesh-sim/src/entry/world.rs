@@ -8,7 +8,7 @@ use super::referee::{Referee, Turn};
 use crate::random::Random;
 use pagemesh_protocol::{
     Access, Action, Actions, ByteRange, Engine, EngineConfig, Failure, Message, NodeId, Outcome, PageAddress,
-    PageState, Placement, Planted, Protocol, RegionId, RegionName, RegionSpec, Ticket, View,
+    PageState, Placement, Planted, Protocol, RegionId, RegionName, RegionSpec, Ticket, Unit, View,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -136,8 +136,14 @@ impl World {
         for (index, region) in self.plan.regions.clone().into_iter().enumerate() {
             let name = RegionName::new(&format!("region {index}")).map_err(|error| error.to_string())?;
             let placement = Placement::Single(NodeId::new(region.master as u16));
-            let spec =
-                RegionSpec { name, pages: region.pages, placement, protocol: Protocol::Entry, address: 0 };
+            let spec = RegionSpec {
+                name,
+                pages: region.pages,
+                placement,
+                protocol: Protocol::Entry,
+                unit: Unit::Page,
+                address: 0,
+            };
             let ticket = Ticket::new(OPENING, index as u16);
             self.event(0, |engine, out| engine.on_region_open(ticket, true, spec, out))?;
             self.deliver_all()?;

@@ -6,7 +6,7 @@ use crate::random::Random;
 use pagemesh_protocol::{
     Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, Engine, EngineConfig, Failure,
     LockId, Message, NodeId, Outcome, PageAddress, Placement, Protocol, RegionId, RegionName, RegionSpec,
-    Ticket, View,
+    Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -530,7 +530,7 @@ impl World {
             _ => [Placement::Cyclic, Placement::FirstTouch, Placement::Block, single][draw as usize / 4 % 4],
         };
         let address = if draw % 5 == 0 { 0x1000_0000 } else { 0 };
-        let spec = RegionSpec { name, pages: PAGES, placement, protocol, address };
+        let spec = RegionSpec { name, pages: PAGES, placement, protocol, unit: Unit::Page, address };
         let create = self.random.chance(85);
         let ticket = self.begin(at, thread, Doing::Opening);
         self.event(at, |engine, out| engine.on_region_open(ticket, create, spec, out))

@@ -38,7 +38,7 @@ pub use plans::{full_plans, hunting_plans, small_plans};
 
 use crate::breach::Breach;
 use local::{Local, REGION};
-use pagemesh_protocol::{Action, NodeId, RegionName, RegionSpec, limits};
+use pagemesh_protocol::{Action, NodeId, RegionName, RegionSpec, Unit, limits};
 use search::Search;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -123,6 +123,7 @@ fn start(plan: &Plan) -> Vec<Local> {
         pages: plan.pages,
         placement: plan.placement,
         protocol: plan.protocol,
+        unit: Unit::Page,
         address: limits::REGION_BASE,
     };
     let mut under_way = std::collections::VecDeque::new();

@@ -13,7 +13,7 @@ use crate::random::Random;
 use meeting::Meeting;
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, Engine, EngineConfig, Failure, Message, NodeId, Outcome, PageAddress,
-    PinWait, RegionId, RegionName, RegionSpec, Ticket, View,
+    PinWait, RegionId, RegionName, RegionSpec, Ticket, Unit, View,
 };
 use std::collections::VecDeque;
 
@@ -179,7 +179,7 @@ impl World {
         for (index, region) in self.plan.regions.clone().into_iter().enumerate() {
             let name = RegionName::new(&format!("region {index}")).map_err(|error| error.to_string())?;
             let (pages, placement, protocol) = (region.pages, region.placement, region.protocol);
-            let spec = RegionSpec { name, pages, placement, protocol, address: 0 };
+            let spec = RegionSpec { name, pages, placement, protocol, unit: Unit::Page, address: 0 };
             let ticket = Ticket::new(OPENING, index as u16);
             self.event(0, |engine, out| engine.on_region_open(ticket, true, spec, out))?;
             while let Some(link) = self.links.iter().position(|link| !link.is_empty()) {

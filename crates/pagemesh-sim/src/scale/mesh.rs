@@ -4,7 +4,7 @@ use super::workload::{Phase, Step};
 use super::{DELAY_US, HANDLING_US, SENDING_US};
 use pagemesh_protocol::{
     Action, Actions, BarrierId, Engine, EngineConfig, LockId, Message, NodeId, Outcome, PageAddress,
-    Placement, Protocol, RegionId, RegionName, RegionSpec, Ticket, View, limits,
+    Placement, Protocol, RegionId, RegionName, RegionSpec, Ticket, Unit, View, limits,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -157,7 +157,7 @@ impl Mesh {
     /// Maps the one region on all nodes; what that costs is not counted.
     pub(super) fn open_region(&mut self, pages: u64, placement: Placement, protocol: Protocol) {
         let name = RegionName::new("measured").expect("a short name");
-        let spec = RegionSpec { name, pages, placement, protocol, address: 0 };
+        let spec = RegionSpec { name, pages, placement, protocol, unit: Unit::Page, address: 0 };
         let mut actions = Actions::new();
         let ticket = self.nodes[0].ticket();
         self.nodes[0].engine.on_region_open(ticket, true, spec, &mut actions);

@@ -7,7 +7,7 @@ use crate::history::Deed;
 use crate::program::{ATOMIC_WORD, COMMON_BARRIER, Step};
 use crate::thread::Activity;
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, PageAddress, RegionName, RegionSpec, Ticket,
+    Access, AtomicChange, AtomicOperation, BarrierId, PageAddress, RegionName, RegionSpec, Ticket, Unit,
 };
 
 /// A wait that is given up lasts up to so many times the longest usual way of a message.
@@ -296,6 +296,7 @@ impl World {
             pages: if create { region.pages } else { 0 },
             placement: region.placement,
             protocol: region.protocol,
+            unit: Unit::Page,
             address: if create { region.address } else { 0 },
         };
         let ticket = self.begin(index, Wanted::Region(plan), false);

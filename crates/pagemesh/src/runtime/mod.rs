@@ -24,6 +24,7 @@ mod system_calls;
 mod together;
 mod trace;
 mod twins;
+mod unit;
 
 use crate::stats::{Counters, TakenPages, count};
 use crate::{
@@ -407,7 +408,15 @@ impl Runtime {
             return None;
         }
         let mut shard = lock(&self.shard);
-        (!shard.is_closed()).then(|| shard.fault(self, ticket, page, access))
+        if shard.is_closed() {
+            return None;
+        }
+        let missed = shard.fault(self, ticket, page, access);
+        drop(shard);
+        if let Some(missed) = missed {
+            self.ask_for_unit(missed);
+        }
+        Some(())
     }
 
     /// `pages` are asked for by name: they are mapped as soon as they are here.

@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::failure::CallFailure;
 use super::together::PutOff;
 use super::twins::Twins;
+use super::unit::UnitMiss;
 use super::{Runtime, lock};
 use crate::stats::{Counters, count};
 use pagemesh_memory::{
@@ -12,7 +13,7 @@ use pagemesh_memory::{
 use pagemesh_net::Switch;
 use pagemesh_protocol::{
     Access, Action, Actions, ByteRange, Engine, Message, NodeId, Outcome, PageAddress, Protocol, RegionId,
-    RegionSpec, Ticket, View, Violation,
+    RegionSpec, Ticket, Unit, View, Violation,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -23,7 +24,7 @@ pub(super) const ACTIONS: usize = 256;
 /// Empty diffs of one event of which the engine is told.
 const UNCHANGED: usize = 256;
 /// Room for what one request of a page can send: to its home and, in a release region, to every node that wrote it.
-const ACTIONS_OF_ONE_REQUEST: usize = 72;
+pub(super) const ACTIONS_OF_ONE_REQUEST: usize = 72;
 
 /// With more than this waiting to be sent to a node, updates are left out: it need not have them, and is behind.
 const UPDATE_ROOM_BYTES: usize = 8 << 20;
@@ -191,9 +192,22 @@ impl Shard {
     }
 
     /// A thread faulted. With what it needs, what it is likely to read next is asked for, where it goes along a way of pages.
-    pub(super) fn fault(&mut self, runtime: &Runtime, ticket: Ticket, page: PageAddress, access: Access) {
+    /// Returns the pages of its unit that are to be asked for with it, if they are.
+    pub(super) fn fault(
+        &mut self,
+        runtime: &Runtime,
+        ticket: Ticket,
+        page: PageAddress,
+        access: Access,
+    ) -> Option<UnitMiss> {
+        let spec = self.engine.region(page.region);
+        if let Some(spec) = spec.filter(|spec| spec.unit != Unit::Page) {
+            let missed = !self.engine.page_state(page).allows(access);
+            self.run(runtime, Load::Nothing, |engine, out| engine.on_fault(ticket, page, access, out));
+            return missed.then(|| UnitMiss::of(&spec, page, access));
+        }
         self.ahead.forget(page);
-        let request = match self.engine.region(page.region) {
+        let request = match spec {
             Some(spec) if runtime.reads_ahead && access == Access::Read => {
                 let request =
                     if spec.protocol == Protocol::Migration { None } else { self.ahead.missed(page) };
@@ -219,6 +233,7 @@ impl Shard {
             self.ahead.asked(&request, steps, expected);
             runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
         }
+        None
     }
 
     /// `page` is to be mapped as soon as it is here.

@@ -16,7 +16,7 @@ pub use plan::{IntervalPlan, full_interval_plans, hunting_interval_plans, small_
 
 use super::{Broken, Explored};
 use local::Local;
-use pagemesh_protocol::{Action, NodeId, Protocol, RegionName, RegionSpec, Ticket, View, limits};
+use pagemesh_protocol::{Action, NodeId, Protocol, RegionName, RegionSpec, Ticket, Unit, View, limits};
 use search::Search;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn start(plan: &IntervalPlan) -> Vec<Local> {
     let mut nodes: Vec<Local> = (0..plan.nodes).map(|node| Local::new(plan, NodeId::new(node))).collect();
     let name = RegionName::new("checked").expect("it is short");
     let (pages, placement, address) = (plan.pages, plan.placement, limits::REGION_BASE);
-    let spec = RegionSpec { name, pages, placement, protocol: Protocol::Release, address };
+    let spec = RegionSpec { name, pages, placement, protocol: Protocol::Release, unit: Unit::Page, address };
     let (mut under_way, mut out) = (VecDeque::new(), Vec::new());
     nodes[0].engine.on_region_open(Ticket::new(0, 1), true, spec, &mut out);
     under_way.extend(out.drain(..).map(|action| (0, action)));
