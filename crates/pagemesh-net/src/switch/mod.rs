@@ -321,6 +321,10 @@ impl Switch {
     /// Waits until the queue to every peer holds less than `bytes`, or `deadline` has passed; the kernel is asked to take what it
     /// can. For a thread that is about to queue much, and holds no lock: others go on receiving meanwhile.
     pub fn wait_room(&self, bytes: usize, deadline: Instant) {
+        // What is queued is marked, under the lock of its queue: no lock of any queue is taken for nothing.
+        if self.dirty.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         for (peer, link) in (0..).zip(&self.links) {
             let Some(link) = link else { continue };
             while link.outgoing.queued() >= bytes && !link.has_ended() {

@@ -385,8 +385,13 @@ impl Runtime {
     /// Gets the right to `access` a page, as a fault would. The last thing before the caller touches it: from now on others may
     /// have it.
     pub(crate) fn acquire(&self, page: PageAddress, access: Access) -> Result<(), CallFailure> {
+        self.acquire_from(Instant::now(), page, access)
+    }
+
+    /// As [`acquire`](Runtime::acquire), for a caller who has looked at the clock.
+    fn acquire_from(&self, now: Instant, page: PageAddress, access: Access) -> Result<(), CallFailure> {
         let timeout = self.fault_timeout;
-        let deadline = Instant::now() + timeout;
+        let deadline = now + timeout;
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
@@ -768,7 +773,7 @@ impl FaultSink for Runtime {
         if self.taken.remove(page) {
             count(&self.counters.pages_regained);
         }
-        let resolved = self.acquire(page, access);
+        let resolved = self.acquire_from(began, page, access);
         self.tracing.end();
         self.counters.fault_waited(began.elapsed());
         match resolved {
