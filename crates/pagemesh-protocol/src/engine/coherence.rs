@@ -42,10 +42,36 @@ pub(super) struct Pending {
     pub(super) access: Access,
     /// First of the tickets that wait, linked by their slots.
     pub(super) first: Option<u16>,
-    /// A notice has come since that the answer may not reflect.
-    pub(super) outdated: bool,
-    /// A notice has come since that an answer of anyone but the home may not reflect.
-    pub(super) outdated_elsewhere: bool,
+    pub(super) noticed: Noticed,
+}
+
+/// Whose writes a node was told of while it waits for a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) enum Noticed {
+    Nobodys,
+    /// Those of this node alone, which told of them itself: an answer that comes from it was sent later, and has them.
+    ItsOwn(NodeId),
+    Others,
+}
+
+impl Noticed {
+    /// Adds what `writer` wrote.
+    pub(super) fn and(self, writer: NodeId, by_itself: bool) -> Noticed {
+        match self {
+            Noticed::Nobodys if by_itself => Noticed::ItsOwn(writer),
+            Noticed::ItsOwn(before) if by_itself && before == writer => self,
+            _ => Noticed::Others,
+        }
+    }
+
+    /// Whether an answer of `from` may lack something of it.
+    pub(super) fn outdates(self, from: NodeId) -> bool {
+        match self {
+            Noticed::Nobodys => false,
+            Noticed::ItsOwn(writer) => writer != from,
+            Noticed::Others => true,
+        }
+    }
 }
 
 /// A request as the home sees it.

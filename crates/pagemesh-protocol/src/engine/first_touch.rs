@@ -10,7 +10,7 @@
 //! anchor is lost before that, nobody has the page and nobody can say who should be its home: the requests are denied.
 
 use super::atomics::Asked;
-use super::coherence::{NOT_ANCHOR_HERE, NOT_ITS_ANCHOR, Phase, Request, Transaction};
+use super::coherence::{NOT_ANCHOR_HERE, NOT_ITS_ANCHOR, Noticed, Phase, Request, Transaction};
 use super::pages::DirectoryEntry;
 use super::planted::Planted;
 use super::queue::Queue;
@@ -75,7 +75,7 @@ impl Engine {
         if self.live.contains(home) {
             let pending = &mut self.coherence.pending[index];
             (pending.asked, pending.claims) = (home, false);
-            (pending.outdated, pending.outdated_elsewhere) = (false, false);
+            pending.noticed = Noticed::Nobodys;
             let access = pending.access;
             self.send_request(page, home, request, access, out);
         } else {

@@ -2,7 +2,7 @@
 //! node's copies. The protocols' own files have the tables.
 
 use super::coherence::{
-    NO_SUCH_PAGE, NOT_ITS_HOME, NOT_OF_THIS_PROTOCOL, Pending, asked_access, granted, map,
+    NO_SUCH_PAGE, NOT_ITS_HOME, NOT_OF_THIS_PROTOCOL, Noticed, Pending, asked_access, granted, map,
 };
 use super::pages::LocalPage;
 use super::planted::{Planted, swap_last};
@@ -96,16 +96,7 @@ impl Engine {
         }
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
-        let pending = Pending {
-            page,
-            asked,
-            claims,
-            request,
-            access,
-            first,
-            outdated: false,
-            outdated_elsewhere: false,
-        };
+        let pending = Pending { page, asked, claims, request, access, first, noticed: Noticed::Nobodys };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
         if claims {
@@ -254,15 +245,13 @@ impl Engine {
 
     /// Asks again when a notice has come since that the answer may not reflect; true when it did.
     fn asked_again(&mut self, from: NodeId, local: LocalPage, pending: Pending, out: &mut Actions) -> bool {
-        let elsewhere = from != pending.asked && pending.outdated_elsewhere;
-        if !pending.outdated && !elsewhere {
+        if !pending.noticed.outdates(from) {
             return false;
         }
         let Pending { page, asked, access, .. } = pending;
         let request = self.coherence.fresh_request();
         let index = local.pending.expect("it waits for an answer") as usize;
-        self.coherence.pending[index] =
-            Pending { request, outdated: false, outdated_elsewhere: false, ..pending };
+        self.coherence.pending[index] = Pending { request, noticed: Noticed::Nobodys, ..pending };
         self.send_request(page, asked, request, access, out);
         true
     }

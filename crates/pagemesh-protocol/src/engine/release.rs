@@ -475,10 +475,8 @@ impl Engine {
                 if self.page_state(page) != PageState::Invalid {
                     dropped.push(page);
                 }
-                // What a home has said of its own writes, it said before what it sends now.
-                let is_reflected = self.pages.home(page) == Ok(Some(writer))
-                    && self.release.notices.told_by_itself(writer) >= interval;
-                if self.drop_stale(page, is_reflected, out) {
+                let by_itself = self.release.notices.told_by_itself(writer) >= interval;
+                if self.drop_stale(page, (writer, by_itself), out) {
                     written_until_now.push(page);
                 }
             }
@@ -492,9 +490,14 @@ impl Engine {
         }
     }
 
-    /// Drops a copy that lacks what another wrote. An answer that is on its way lacks it too, unless it `is_reflected` there. True when
-    /// threads could write the copy without a word until now.
-    fn drop_stale(&mut self, page: PageAddress, is_reflected: bool, out: &mut Actions) -> bool {
+    /// Drops a copy that lacks what `writer` wrote, which may have told of it `by_itself`. An answer that is on its way may lack it too. True
+    /// when threads could write the copy without a word until now.
+    fn drop_stale(
+        &mut self,
+        page: PageAddress,
+        (writer, by_itself): (NodeId, bool),
+        out: &mut Actions,
+    ) -> bool {
         let local = self.pages.local(page).expect("the page is in use");
         if self.planted(Planted::KeepNoticedCopy) && local.state == PageState::Shared {
             return false;
@@ -503,9 +506,7 @@ impl Engine {
             && !self.planted(Planted::UseOutdatedData)
         {
             let pending = &mut self.coherence.pending[index as usize];
-            // An owner that answers for the home does not know what the home has said.
-            pending.outdated_elsewhere = true;
-            pending.outdated |= !is_reflected;
+            pending.noticed = pending.noticed.and(writer, by_itself);
         }
         self.pins.take(page, Access::Write);
         if local.state == PageState::Modified

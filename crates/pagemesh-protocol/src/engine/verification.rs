@@ -131,7 +131,7 @@ impl Engine {
             if let Some(index) = local.pending {
                 let pending = self.coherence.pending[index as usize];
                 let asked = (pending.asked, pending.claims, pending.request, pending.access);
-                (asked, pending.first, pending.outdated, pending.outdated_elsewhere).hash(hasher);
+                (asked, pending.first, pending.noticed).hash(hasher);
             }
             if home.is_some_and(|home| home != self.config.node) {
                 continue;
