@@ -166,7 +166,9 @@ fn every_fault_of_barriers_in_trees_is_caught() {
         Caught { planted, simulated: simulate(planted), played: play(planted, TREE_SEEDS), checked }
     });
     let _ = std::panic::take_hook();
-    caught.iter().for_each(|caught| println!("{}", caught.row()));
+    for caught in &caught {
+        println!("{}", caught.row());
+    }
     let missed: Vec<Planted> =
         caught.iter().filter(|caught| caught.played.is_none()).map(|caught| caught.planted).collect();
     assert!(missed.is_empty(), "nothing noticed {missed:?}");
