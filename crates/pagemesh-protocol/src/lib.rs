@@ -20,6 +20,7 @@ mod ids;
 mod layout;
 pub mod limits;
 mod message;
+mod message_parts;
 mod node_set;
 mod placement;
 mod region;
