@@ -269,6 +269,18 @@ fn a_home_sends_followers_what_a_diff_has_brought() {
     assert_eq!(home.hears(WRITER, Message::Diff { page: PAGE, interval: 9, last: true }).len(), 1);
 }
 
+/// A copy whose writes the kernel notes sends what was written when it goes, early, and perhaps more of the same page when the interval ends.
+#[test]
+fn a_home_sends_a_page_when_the_interval_is_complete() {
+    let mut home = subject(HOME);
+    home.hears(READER, follow(READER));
+    home.hears(READER, request(1, Access::Read));
+    let diff = |last| Message::Diff { page: PAGE, interval: 7, last };
+    assert_eq!(home.hears(WRITER, diff(false)), [Action::ApplyDiff(PAGE)]);
+    let expected = [Action::ApplyDiff(PAGE), send_page(READER, update(WRITER, 7, 0))];
+    assert_eq!(home.hears(WRITER, diff(true)), expected);
+}
+
 #[test]
 fn a_home_sends_followers_what_it_wrote_itself_and_tells_of_what_follows() {
     let mut home = subject(HOME);
@@ -313,7 +325,11 @@ fn a_home_keeps_so_many_followers_and_no_more() {
         home.hears(READER, Message::Follow { page, reader: node(READER) });
     }
     home.hears(READER, follow(READER));
-    let mut diff = |page| home.hears(WRITER, Message::Diff { page, interval: 1, last: false }).len();
+    let mut interval = 0;
+    let mut diff = |page| {
+        interval += 1;
+        home.hears(WRITER, Message::Diff { page, interval, last: true }).len()
+    };
     assert_eq!(
         (diff(PAGE), diff(PageAddress::new(REGION, 0))),
         (1, 2),

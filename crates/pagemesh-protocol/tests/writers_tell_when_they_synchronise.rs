@@ -264,6 +264,38 @@ fn a_zero_page_that_was_granted_is_a_copy_like_others() {
     );
 }
 
+/// Else a node that releases again and again, and always has more on its way than has come, keeps the page from all others.
+#[test]
+fn a_home_waits_for_no_more_than_it_knew_of_when_it_was_asked() {
+    let mut subject = subject(HOME);
+    subject.hears(WRITER, request(2, Access::Write));
+    subject.gets_lock_with_notice(5, OTHER, WRITER, PAGE);
+    assert_eq!(subject.hears(THIS, request(7, Access::Read)), []);
+    subject.hears(OTHER, wrote(WRITER, 2, PAGE, 1));
+    subject.hears(OTHER, told(WRITER, 2));
+    let diff = |interval| Message::Diff { page: PAGE, interval, last: true };
+    let answer = send_page(THIS, data(7, Access::Read));
+    assert_eq!(subject.hears(WRITER, diff(1)), [Action::ApplyDiff(PAGE), answer]);
+    // Whoever asks now may have been told of the second.
+    assert_eq!(subject.hears(THIS, request(8, Access::Read)), []);
+    let answer = send_page(THIS, data(8, Access::Read));
+    assert_eq!(subject.hears(WRITER, diff(2)), [Action::ApplyDiff(PAGE), answer]);
+    assert!(subject.engine.is_quiet());
+}
+
+/// Else an owner that writes the page again and again keeps it from whoever is told each time before the answer comes.
+#[test]
+fn an_answer_has_what_its_sender_told_of_before() {
+    let answer = |from| {
+        let mut subject = subject(THIS);
+        subject.fault(1, Access::Read);
+        subject.gets_lock_with_notice(5, WRITER, WRITER, PAGE);
+        subject.hears(from, data(0, Access::Read))
+    };
+    assert!(answer(WRITER).contains(&done(1)), "{:?}", answer(WRITER));
+    assert!(answer(HOME).contains(&send(HOME, request(1, Access::Read))), "{:?}", answer(HOME));
+}
+
 #[test]
 fn a_writer_lost_with_its_diffs_takes_the_page_with_it() {
     let mut subject = subject(HOME);
