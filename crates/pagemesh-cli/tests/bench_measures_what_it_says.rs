@@ -104,7 +104,7 @@ fn bulk_has_rates() {
 #[test]
 fn release_scale_and_idle_are_measured() {
     let release = measured("release", &["--mode", "one-core"]);
-    assert_eq!(release[0].figures.len(), 6);
+    assert_eq!(release[0].figures.len(), 7);
     let scale = measured("scale", &["--nodes", "3"]);
     assert_eq!(names(&scale[0]), ["3 nodes read, time for each page"]);
     let idle = measured("idle", &[]);

@@ -40,6 +40,7 @@ mod regions;
 mod release;
 mod rwlocks;
 mod semaphores;
+mod sorted;
 mod stamps;
 mod tales;
 mod tickets;

@@ -150,7 +150,7 @@ impl Release {
             awaited: Vec::with_capacity(WAITING),
             lending: Lending::default(),
             foresight: Foresight::default(),
-            updates: Updates::default(),
+            updates: Updates::new(config.updates),
             tales: Vec::new(),
             looked: false,
         }

@@ -33,12 +33,14 @@
 use super::coherence::{NO_SUCH_PAGE, NOT_HOME_HERE, NOT_ITS_HOME};
 use super::planted::Planted;
 use super::release::{NO_SUCH_INTERVAL, NOT_RELEASE};
+use super::sorted::SortedMap;
 use super::{Engine, Handled};
 use crate::action::{Action, Actions};
 use crate::ids::{NodeId, PageAddress, PageState, RegionId};
 use crate::limits;
 use crate::message::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// Updates in a row that a reader takes, or leaves alone, without a notice that they spare it.
 const UNUSED_MOST: u32 = 2;
@@ -48,6 +50,9 @@ const MISSED_MOST: u32 = 3;
 /// most.
 const SPARED_FIRST: u32 = 4;
 const SPARED_MOST: u32 = 32;
+
+/// Writers of one page of which a reader keeps in mind what updates have brought; what others write takes the page.
+const WRITERS_KEPT: usize = 4;
 
 /// Pages whose updates wait for a barrier to open. More take longer to send than a wake-up costs, and are better sent while others are at work.
 const HELD_MOST: usize = 64;
@@ -60,7 +65,7 @@ struct Followed {
     /// The interval of this node of which it has sent a diff of the page last since the copy came.
     own: u64,
     /// Of each writer, the interval up to which updates have brought what it wrote.
-    has: Vec<(NodeId, u64)>,
+    has: [Option<(NodeId, u64)>; WRITERS_KEPT],
     /// Acquires that took nothing since the page was last let go, and after how many it will be.
     spared: u32,
     period: u32,
@@ -70,90 +75,115 @@ struct Followed {
 
 impl Followed {
     fn new(period: u32) -> Followed {
-        Followed { source: None, own: 0, has: Vec::new(), spared: 0, period, unused: 0, missed: 0 }
+        Followed { source: None, own: 0, has: [None; WRITERS_KEPT], spared: 0, period, unused: 0, missed: 0 }
     }
 
     fn has(&self, writer: NodeId) -> u64 {
-        self.has.iter().find(|(known, _)| *known == writer).map_or(0, |(_, interval)| *interval)
+        self.has.iter().flatten().find(|(known, _)| *known == writer).map_or(0, |(_, interval)| *interval)
     }
 
     fn raise(&mut self, writer: NodeId, interval: u64) {
-        match self.has.iter_mut().find(|(known, _)| *known == writer) {
-            Some((_, known)) => *known = interval.max(*known),
-            None => self.has.push((writer, interval)),
+        let is_it = |place: &&mut Option<(NodeId, u64)>| place.is_none_or(|(known, _)| known == writer);
+        if let Some(place) = self.has.iter_mut().find(is_it) {
+            *place = Some((writer, place.map_or(interval, |(_, known)| known.max(interval))));
         }
     }
 }
 
 /// The pages that this node follows, and who follows those that it writes in place.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Updates {
-    followed: BTreeMap<PageAddress, Followed>,
-    readers: BTreeSet<(PageAddress, NodeId)>,
+    followed: SortedMap<PageAddress, Followed>,
+    readers: SortedMap<(PageAddress, NodeId), ()>,
     /// Updates that go to their readers with what opens the barrier, and which interval of this node they are of.
-    due: BTreeMap<(NodeId, PageAddress), u64>,
+    due: SortedMap<(NodeId, PageAddress), u64>,
     /// Pages with readers of which diffs have come from a node whose interval is not complete here: another of the same interval may follow.
-    applied: BTreeSet<(NodeId, PageAddress)>,
+    applied: SortedMap<(NodeId, PageAddress), ()>,
     /// Updates that were taken over, and those that were left alone.
     adopted: u64,
     ignored: u64,
 }
 
 impl Updates {
+    /// With room for all that there may be, where updates are wanted: a fault may not ask for memory.
+    pub(super) fn new(wanted: bool) -> Updates {
+        let (followed, readers) = if wanted { (limits::FOLLOWED, limits::FOLLOWERS) } else { (0, 0) };
+        Updates {
+            followed: SortedMap::with_capacity(followed),
+            readers: SortedMap::with_capacity(readers),
+            due: SortedMap::with_capacity(readers),
+            applied: SortedMap::with_capacity(readers),
+            adopted: 0,
+            ignored: 0,
+        }
+    }
+
     /// The region is gone.
     pub(super) fn forget_region(&mut self, region: RegionId) {
         self.followed.retain(|page, _| page.region != region);
-        self.readers.retain(|(page, _)| page.region != region);
+        self.readers.retain(|(page, _), ()| page.region != region);
         self.due.retain(|(_, page), _| page.region != region);
-        self.applied.retain(|(_, page)| page.region != region);
+        self.applied.retain(|(_, page), ()| page.region != region);
     }
 
     /// A diff of `page` has come from `writer`.
     pub(super) fn applied(&mut self, writer: NodeId, page: PageAddress) {
         if self.readers_of(page).any(|reader| reader != writer) {
-            self.applied.insert((writer, page));
+            self.applied.insert((writer, page), ());
         }
+    }
+
+    /// A page of which a diff has come from `writer`, once.
+    fn take_applied(&mut self, writer: NodeId) -> Option<PageAddress> {
+        let (_, page) = self.applied.range(of_node(writer)).next()?.0;
+        self.applied.remove((writer, page));
+        Some(page)
     }
 
     /// This node writes `page` in place no longer, and is not its home.
     pub(super) fn forget_readers(&mut self, page: PageAddress) {
-        self.readers.retain(|(read, _)| *read != page);
+        self.readers.retain(|(read, _), ()| read != page);
     }
 
     /// This node writes `page` in place from now on.
     pub(super) fn forget_followed(&mut self, page: PageAddress) {
-        self.followed.remove(&page);
+        self.followed.remove(page);
     }
 
     /// `reader` writes `page` in place from now on, or is lost.
     pub(super) fn forget_reader(&mut self, page: PageAddress, reader: NodeId) {
-        self.readers.remove(&(page, reader));
+        self.readers.remove((page, reader));
     }
 
     fn readers_of(&self, page: PageAddress) -> impl Iterator<Item = NodeId> + '_ {
         let all = (page, NodeId::COORDINATOR)..=(page, NodeId::new(limits::NODES as u16 - 1));
-        self.readers.range(all).map(|(_, reader)| *reader)
+        self.readers.range(all).map(|((_, reader), ())| reader)
     }
 
     pub(super) fn is_reader(&self, page: PageAddress, reader: NodeId) -> bool {
-        self.readers.contains(&(page, reader))
+        self.readers.contains((page, reader))
     }
 
     /// A copy of `page` came from `source`, with all that this node has written.
     pub(super) fn filled(&mut self, page: PageAddress, source: NodeId) {
-        if let Some(followed) = self.followed.get_mut(&page) {
+        if let Some(followed) = self.followed.get_mut(page) {
             followed.source = Some(source);
             followed.own = 0;
-            followed.has.clear();
+            followed.has = [None; WRITERS_KEPT];
         }
     }
 
     /// A diff of `page` goes to the home.
     pub(super) fn diffed(&mut self, page: PageAddress, interval: u64) {
-        if let Some(followed) = self.followed.get_mut(&page) {
+        if let Some(followed) = self.followed.get_mut(page) {
             followed.own = interval;
         }
     }
+}
+
+/// All that there may be of one node.
+fn of_node(node: NodeId) -> RangeInclusive<(NodeId, PageAddress)> {
+    (node, PageAddress::new(RegionId(0), 0))..=(node, PageAddress::new(RegionId(u16::MAX), u64::MAX))
 }
 
 /// The reader's part.
@@ -168,7 +198,7 @@ impl Engine {
         let followed = &self.release.updates.followed;
         if !self.config.updates
             || home == self.config.node
-            || followed.contains_key(&page)
+            || followed.contains(page)
             || followed.len() >= limits::FOLLOWED
             || !self.is_fetched_each_time(page)
         {
@@ -181,7 +211,7 @@ impl Engine {
 
     /// This node has no use for updates of `page`.
     pub(super) fn unfollow(&mut self, page: PageAddress, out: &mut Actions) {
-        if self.release.updates.followed.remove(&page).is_some() {
+        if self.release.updates.followed.remove(page).is_some() {
             self.note_followed_in_vain(page);
             self.send_unfollow(page, out);
         }
@@ -216,7 +246,7 @@ impl Engine {
         let local = self.pages.local(page).ok_or(NO_SUCH_PAGE)?;
         let unchecked = self.planted(Planted::UpdateOverOwnWrites);
         let updates = &mut self.release.updates;
-        let Some(followed) = updates.followed.get_mut(&page) else {
+        let Some(followed) = updates.followed.get_mut(page) else {
             // It was said before, or the node that is to send updates has changed since.
             updates.ignored += 1;
             self.send_unfollow(page, out);
@@ -247,7 +277,7 @@ impl Engine {
         let unheard = self.planted(Planted::SpareUnheard);
         let mut lacking: BTreeMap<PageAddress, bool> = BTreeMap::new();
         for (writer, interval, page) in held.iter() {
-            let Some(followed) = self.release.updates.followed.get(page) else { continue };
+            let Some(followed) = self.release.updates.followed.get(*page) else { continue };
             let is_here = followed.source.is_some() && self.page_state(*page) != PageState::Invalid;
             let has = followed.has(*writer);
             *lacking.entry(*page).or_default() |= !is_here || has < *interval && !(unheard && has > 0);
@@ -264,7 +294,7 @@ impl Engine {
     }
 
     fn note_missed(&mut self, page: PageAddress, out: &mut Actions) {
-        let Some(followed) = self.release.updates.followed.get_mut(&page) else { return };
+        let Some(followed) = self.release.updates.followed.get_mut(page) else { return };
         followed.missed += 1;
         if followed.missed > MISSED_MOST {
             self.unfollow(page, out);
@@ -276,7 +306,7 @@ impl Engine {
         let is_used = self.page_state(page) == PageState::Modified
             || self.is_in_use(page)
             || self.pins.block(page, crate::ids::Access::Write);
-        let Some(followed) = self.release.updates.followed.get_mut(&page) else { return true };
+        let Some(followed) = self.release.updates.followed.get_mut(page) else { return true };
         (followed.unused, followed.missed) = (0, 0);
         followed.spared += 1;
         let is_time = followed.spared > followed.period;
@@ -291,13 +321,13 @@ impl Engine {
 
     /// What `lost` was to send, or to be sent, is over.
     pub(super) fn mend_updates(&mut self, lost: NodeId) {
-        self.release.updates.readers.retain(|(_, reader)| *reader != lost);
-        self.release.updates.due.retain(|(reader, _), _| *reader != lost);
-        self.release.updates.applied.retain(|(writer, _)| *writer != lost);
+        self.release.updates.readers.retain(|(_, reader), ()| reader != lost);
+        self.release.updates.due.retain(|(reader, _), _| reader != lost);
+        self.release.updates.applied.retain(|(writer, _), ()| writer != lost);
         let pages = &self.pages;
         self.release.updates.followed.retain(|page, followed| {
             followed.source = followed.source.filter(|source| *source != lost);
-            pages.home(*page) != Ok(Some(lost))
+            pages.home(page) != Ok(Some(lost))
         });
     }
 }
@@ -329,7 +359,7 @@ impl Engine {
             && self.live.contains(reader)
             && readers.len() < limits::FOLLOWERS
         {
-            readers.insert((page, reader));
+            readers.insert((page, reader), ());
         }
         Ok(())
     }
@@ -384,7 +414,9 @@ impl Engine {
             if waits {
                 let readers: Vec<NodeId> = self.release.updates.readers_of(page).collect();
                 let due = &mut self.release.updates.due;
-                due.extend(readers.into_iter().map(|reader| ((reader, page), interval)));
+                for reader in readers {
+                    due.insert((reader, page), interval);
+                }
             } else {
                 self.update_readers(page, self.config.node, interval, out);
             }
@@ -397,13 +429,10 @@ impl Engine {
         if updates.due.is_empty() {
             return;
         }
-        let lowest = PageAddress::new(RegionId(0), 0);
-        let highest = PageAddress::new(RegionId(u16::MAX), u64::MAX);
-        let all = (reader, lowest)..=(reader, highest);
         let due: Vec<(PageAddress, u64)> =
-            updates.due.range(all).map(|((_, page), interval)| (*page, *interval)).collect();
+            updates.due.range(of_node(reader)).map(|((_, page), interval)| (page, *interval)).collect();
         for (page, interval) in due {
-            self.release.updates.due.remove(&(reader, page));
+            self.release.updates.due.remove((reader, page));
             let is_here = self.writes_in_place(page) && !self.release.lending.is_away(page);
             if is_here && self.release.updates.is_reader(page, reader) {
                 self.send_update(page, reader, (self.config.node, interval), out);
@@ -413,13 +442,8 @@ impl Engine {
 
     /// All diffs of `writer` up to `interval` have come.
     pub(super) fn send_applied(&mut self, writer: NodeId, interval: u64, out: &mut Actions) {
-        let (lowest, highest) =
-            (PageAddress::new(RegionId(0), 0), PageAddress::new(RegionId(u16::MAX), u64::MAX));
-        while let Some(first) =
-            self.release.updates.applied.range((writer, lowest)..=(writer, highest)).next().copied()
-        {
-            self.release.updates.applied.remove(&first);
-            self.update_readers(first.1, writer, interval, out);
+        while let Some(page) = self.release.updates.take_applied(writer) {
+            self.update_readers(page, writer, interval, out);
         }
     }
 
