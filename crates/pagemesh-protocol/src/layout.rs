@@ -182,6 +182,7 @@ kinds! {
     RANGE_MORE = 126, RANGE_WRITE = 127,
     LOCK_FORWARD = 100, LOCK_QUERY = 101, LOCK_STATE = 102, LOCK_CUT = 103, LOCK_HELD = 104,
     MEETING_ARRIVE = 147, MEETING_OVER = 148, PIECE = 149,
+    HOLD_QUERY = 150, HOLD_REPLY = 151,
     RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173,
     FOLLOW = 180, UNFOLLOW = 181, UPDATE = 182,
 }
@@ -353,6 +354,7 @@ impl Message {
             Message::Goodbye => Fields { kind: kind::GOODBYE, ..Fields::default() },
             _ => updates::fields(self)
                 .or_else(|| ranges::fields(self))
+                .or_else(|| holds::fields(self))
                 .unwrap_or_else(|| atomics::fields(self)),
         }
     }
@@ -392,6 +394,7 @@ impl Message {
                 objects::decode(&fields)?
             }
             kind::ATOMIC_REQUEST..=kind::PIECE => atomics::decode(&fields, rest)?,
+            kind::HOLD_QUERY | kind::HOLD_REPLY => holds::decode(&fields)?,
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
             kind::FOLLOW..=kind::UPDATE => updates::decode(&fields, rest)?,
             _ => decode_region(&fields, rest)?,
@@ -601,6 +604,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 
 mod atomics;
 mod barriers;
+mod holds;
 mod locks;
 mod objects;
 mod ranges;

@@ -39,6 +39,6 @@ pub use ids::{
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::DecodeError;
-pub use message::{BarrierPlan, MeetingEnd, Message, Payload};
+pub use message::{BarrierPlan, MeetingEnd, Message, Payload, SyncObject};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec, Unit};

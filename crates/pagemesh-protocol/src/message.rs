@@ -8,7 +8,7 @@ use crate::ids::{
 };
 use crate::region::RegionSpec;
 
-pub use crate::message_parts::{BarrierPlan, MeetingEnd, Payload};
+pub use crate::message_parts::{BarrierPlan, MeetingEnd, Payload, SyncObject};
 
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -838,6 +838,24 @@ pub enum Message {
         /// As in the request.
         ticket: Ticket,
     },
+    /// To everyone, from a node one of whose calls waited in vain: which of your threads hold this, and which wait for it?
+    HoldQuery {
+        /// What the call waited for.
+        object: SyncObject,
+        /// The asking node's name for this question.
+        question: u32,
+    },
+    /// From each to whoever asked.
+    HoldReply {
+        /// Which question this answers.
+        question: u32,
+        /// How a thread here holds it; for writing where it can only be held alone.
+        hold: Option<Access>,
+        /// How many calls of this node wait for it.
+        waiting: u32,
+        /// How long it has been held so here, milliseconds.
+        since_ms: u64,
+    },
     /// To everyone: I am done with the shared memory, and go on serving until everyone is.
     Leaving,
     /// To everyone: I am gone.
@@ -861,6 +879,8 @@ impl Message {
                 | Message::RegionClosed { .. }
                 | Message::RegionGone { .. }
                 | Message::RegionForgotten { .. }
+                | Message::HoldQuery { .. }
+                | Message::HoldReply { .. }
                 | Message::Leaving
                 | Message::Goodbye
         )
@@ -902,40 +922,6 @@ impl Message {
             | Message::Unfollow { page, .. }
             | Message::Update { page, .. } => Some(page),
             _ => None,
-        }
-    }
-
-    /// The region whose pages or ranges the message is about; `None` where it is about none, and where the message is part of the agreement on a region.
-    pub(crate) const fn about(&self) -> Option<RegionId> {
-        if let Some(page) = self.page() {
-            return Some(page.region);
-        }
-        match self {
-            Message::Wrote { first, .. } => Some(first.region),
-            Message::RangeAcquire { range, .. }
-            | Message::RangeRelease { range, .. }
-            | Message::RangeBytes { range, .. }
-            | Message::RangeMore { range, .. }
-            | Message::RangeWrite { range, .. } => Some(range.region),
-            Message::RangeGrant { region, .. }
-            | Message::RangeBusy { region, .. }
-            | Message::RangePart { region, .. } => Some(*region),
-            _ => None,
-        }
-    }
-
-    /// What follows the message.
-    pub const fn payload(&self) -> Payload {
-        match self {
-            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } | Message::Update { .. } => {
-                Payload::Page
-            }
-            Message::Diff { .. } => Payload::Diff,
-            Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
-                Payload::Bytes(range.bytes as usize)
-            }
-            Message::Piece { .. } => Payload::Piece,
-            _ => Payload::None,
         }
     }
 }

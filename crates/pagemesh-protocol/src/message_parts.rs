@@ -1,6 +1,7 @@
-//! What messages are made of that is theirs alone.
+//! What messages are made of that is theirs alone, and what they are about.
 
-use crate::ids::NodeId;
+use crate::ids::{BarrierId, ByteRange, LockId, NodeId, RegionId, RwLockId, SemaphoreId};
+use crate::message::Message;
 
 /// What follows a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,4 +47,55 @@ pub struct BarrierPlan {
     pub generation: u32,
     /// How many make it complete; as many of each node.
     pub participants: u32,
+}
+
+/// What threads of several nodes wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum SyncObject {
+    /// A mutual-exclusion lock.
+    Lock(LockId),
+    /// A reader-writer lock.
+    RwLock(RwLockId),
+    /// A semaphore.
+    Semaphore(SemaphoreId),
+    /// A barrier.
+    Barrier(BarrierId),
+    /// A range that can be locked, or any that has bytes in common with it.
+    Range(ByteRange),
+}
+
+impl Message {
+    /// The region whose pages or ranges the message is about; `None` where it is about none, and where the message is part of the agreement on a region.
+    pub(crate) const fn about(&self) -> Option<RegionId> {
+        if let Some(page) = self.page() {
+            return Some(page.region);
+        }
+        match self {
+            Message::Wrote { first, .. } => Some(first.region),
+            Message::RangeAcquire { range, .. }
+            | Message::RangeRelease { range, .. }
+            | Message::RangeBytes { range, .. }
+            | Message::RangeMore { range, .. }
+            | Message::RangeWrite { range, .. } => Some(range.region),
+            Message::RangeGrant { region, .. }
+            | Message::RangeBusy { region, .. }
+            | Message::RangePart { region, .. } => Some(*region),
+            _ => None,
+        }
+    }
+
+    /// What follows the message.
+    pub const fn payload(&self) -> Payload {
+        match self {
+            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } | Message::Update { .. } => {
+                Payload::Page
+            }
+            Message::Diff { .. } => Payload::Diff,
+            Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
+                Payload::Bytes(range.bytes as usize)
+            }
+            Message::Piece { .. } => Payload::Piece,
+            _ => Payload::None,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use common::{PAGE, node};
 use pagemesh_protocol::{
     Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, LockId,
     MeetingEnd, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal,
-    RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, Unit, View,
+    RegionSpec, RequestId, RwLockId, SemaphoreId, SyncObject, Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,6 +117,13 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::RangePart { region, ticket, next: interval },
         Message::RangeMore { range, ticket, since: interval },
         Message::RangeWrite { range, ticket },
+        Message::HoldQuery { object: SyncObject::Range(range), question: 0x0102_0304 },
+        Message::HoldReply {
+            question: 0x0102_0304,
+            hold: Some(access),
+            waiting: 0x0102_0304,
+            since_ms: NUMBER,
+        },
         Message::Goodbye,
         Message::Leaving,
     ];
@@ -275,6 +282,19 @@ fn the_codes_stand_for_what_the_document_says() {
     }
     let mismatch = encoded(Message::BarrierMismatch { barrier: BarrierId(1), ticket, first: 3, this: 4 });
     assert_eq!(mismatch[24..32], [3, 0, 0, 0, 4, 0, 0, 0]);
+
+    for (object, code) in [
+        (SyncObject::Lock(LockId(1)), 0),
+        (SyncObject::RwLock(RW), 1),
+        (SyncObject::Semaphore(SEMAPHORE), 2),
+        (SyncObject::Barrier(BarrierId(1)), 3),
+        (SyncObject::Range(ByteRange::new(RegionId(0), 0, 1)), 4),
+    ] {
+        assert_eq!(detail(Message::HoldQuery { object, question: 1 }), code);
+    }
+    for (hold, code) in [(None, 0), (Some(Access::Read), 1), (Some(Access::Write), 2)] {
+        assert_eq!(detail(Message::HoldReply { question: 1, hold, waiting: 0, since_ms: 0 }), code);
+    }
 
     let rows = table("| detail | meaning | node | number |");
     for (code, refusal) in [

@@ -551,6 +551,8 @@ impl Engine {
                 out.push(Action::Departed(from));
                 Ok(())
             }
+            // Of threads and of how long they have held what, only the runtime knows. A late answer is no lie.
+            Message::HoldQuery { .. } | Message::HoldReply { .. } => Ok(()),
             _ => self.handle_atomic(from, message, out),
         }
     }

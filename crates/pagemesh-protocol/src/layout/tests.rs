@@ -3,7 +3,7 @@
 use super::*;
 use crate::atomic::{AtomicChange, AtomicOperation};
 use crate::ids::{ByteRange, ConditionId, LockId, RwLockId, SemaphoreId};
-use crate::message::{BarrierPlan, MeetingEnd};
+use crate::message::{BarrierPlan, MeetingEnd, SyncObject};
 use proptest::prelude::*;
 
 const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
@@ -136,6 +136,22 @@ fn about_trees() -> [Message; 7] {
     ]
 }
 
+fn questions_of_holds() -> Vec<Message> {
+    let range = ByteRange { region: RegionId(255), start: 1 << 43, bytes: 4096 };
+    let objects = [
+        SyncObject::Lock(LockId(u64::MAX)),
+        SyncObject::RwLock(RW),
+        SyncObject::Semaphore(SEMAPHORE),
+        SyncObject::Barrier(BarrierId(7)),
+        SyncObject::Range(range),
+    ];
+    let holds = [None, Some(Access::Read), Some(Access::Write)];
+    let replies =
+        holds.map(|hold| Message::HoldReply { question: u32::MAX, hold, waiting: 1024, since_ms: u64::MAX });
+    let queries = objects.map(|object| Message::HoldQuery { object, question: 7 });
+    queries.into_iter().chain(replies).collect()
+}
+
 fn every_message() -> Vec<Message> {
     let page = PageAddress::new(RegionId(2), 0x1_2345_6789);
     let (request, ticket) = (RequestId(0xdead_beef), Ticket::new(1023, 77));
@@ -211,6 +227,7 @@ fn every_message() -> Vec<Message> {
     all.extend(meetings(ticket));
     all.extend(messages_of_reader_writer_locks(ticket, node));
     all.extend(about_trees());
+    all.extend(questions_of_holds());
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });
         all.push(Message::Data { page, request, access });
