@@ -5,7 +5,7 @@
 
 use crate::error::{Answer, Code, Failed};
 use crate::state::lock;
-use pagemesh::{LockGuard, Mesh, SyncError};
+use pagemesh::{Holders, LockGuard, Mesh, SyncError};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,7 +65,7 @@ impl Mutexes {
                 Some(guard) => guard,
                 None if wait.is_zero() => {
                     let what = format!("lock {id}");
-                    return Err(SyncError::TimedOut { what, after: wait }.into());
+                    return Err(SyncError::TimedOut { what, after: wait, holders: Holders::default() }.into());
                 }
                 None => mutex.inherit(Some(wait))?,
             },

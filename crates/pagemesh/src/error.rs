@@ -1,6 +1,6 @@
 //! What can go wrong, one enum a family of calls.
 
-use crate::NodeId;
+use crate::{Holders, NodeId};
 use std::fmt;
 use std::time::Duration;
 
@@ -510,12 +510,15 @@ pub enum SyncError {
         first_bytes: u64,
     },
     /// It took too long.
-    #[error("{what}: still waiting after {after:?}")]
+    #[error("{what}: waited {after:?}{holders}")]
     TimedOut {
         /// Which lock or barrier.
         what: String,
         /// How long the call waited.
         after: Duration,
+        /// Who has what it waited for, since when, and who else waits: asked of every node when the time was over, for as long again at
+        /// most, and for no more than half a second.
+        holders: Holders,
     },
     /// A bound was reached.
     #[error("{what}: {bound}")]

@@ -40,6 +40,7 @@ mod condvar;
 mod config;
 mod error;
 mod heap;
+mod holders;
 mod io;
 mod mesh;
 pub mod pager;
@@ -62,6 +63,7 @@ pub use error::{
     AccessError, AtomicError, DepartureKind, JoinError, PinError, RangeError, RegionError, SyncError,
 };
 pub use heap::{Heap, HeapAddress, HeapError, HeapStats};
+pub use holders::{Holders, NodeHold};
 pub use io::RegionCursor;
 pub use mesh::{Departure, Mesh};
 pub use pagemesh_net::{

@@ -444,6 +444,7 @@ static void *another_thread(void *unused) {
     CHECK(strcmp(dsm_last_error(), "") == 0);
     CHECK(dsm_mutex_trylock(7) == DSM_ERROR_BUSY);
     CHECK(dsm_mutex_timedlock(7, 1000000) == DSM_ERROR_TIMEOUT);
+    CHECK(mentions("lock 7: waited 1ms; held by node 0 for ") && mentions("; 1 thread of node 0 waits for it"));
     CHECK(dsm_mutex_timedlock(7, 0) == DSM_ERROR_TIMEOUT);
     CHECK(dsm_mutex_unlock(7) == DSM_ERROR_PERMISSION);
     return NULL;

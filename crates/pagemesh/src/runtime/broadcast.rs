@@ -6,7 +6,7 @@
 
 use super::shard::Load;
 use super::{CallFailure, ROOM_BYTES, Runtime, lock};
-use crate::{NodeId, SyncError};
+use crate::{Holders, NodeId, SyncError};
 use pagemesh_protocol::limits::{PIECE_BYTES, PIECES_BYTES};
 use pagemesh_protocol::{Failure, Message, Outcome};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -91,7 +91,11 @@ impl Runtime {
         };
         let what = || format!("a broadcast of {bytes} bytes from node {root}");
         let Some(_turn) = self.broadcast.take(self.wait_timeout) else {
-            return Err(SyncError::TimedOut { what: what(), after: self.wait_timeout });
+            return Err(SyncError::TimedOut {
+                what: what(),
+                after: self.wait_timeout,
+                holders: Holders::default(),
+            });
         };
         if matches!(part, Part::Into(..)) {
             let mut inbox = lock(&self.broadcast.inbox);

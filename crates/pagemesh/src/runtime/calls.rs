@@ -1,7 +1,8 @@
 //! Calls that wait: a fixed table of slots, claimed and waited for without allocating, since a fault handler does both.
 
 use super::failure::CallFailure;
-use pagemesh_protocol::{Outcome, Ticket};
+use super::holds::meets;
+use pagemesh_protocol::{Outcome, SyncObject, Ticket};
 use rustix::thread::futex;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ struct Slot {
     state: AtomicU32,
     generation: AtomicU16,
     result: Mutex<Option<Result<Outcome, CallFailure>>>,
+    /// What its thread waits for, where other threads can be asked for it.
+    awaited: Mutex<Option<SyncObject>>,
 }
 
 /// All calls of a node.
@@ -56,6 +59,15 @@ impl Calls {
             }
             futex_wait(&self.returned, returned, left);
         }
+    }
+
+    /// How many calls wait for `object`, or for what has something in common with it.
+    pub(super) fn waiting_for(&self, object: SyncObject) -> u32 {
+        let awaits = |slot: &&Slot| {
+            let awaited = *slot.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+            awaited.is_some_and(|awaited| meets(awaited, object))
+        };
+        self.slots.iter().filter(awaits).count() as u32
     }
 
     /// A slot for a call that nobody waits for; `None` when few are left for those that somebody does.
@@ -162,6 +174,11 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Says what this call waits for, until that is taken back or the call's time is over.
+    pub(super) fn awaits(&self, object: Option<SyncObject>) {
+        *self.slot().awaited.lock().unwrap_or_else(PoisonError::into_inner) = object;
+    }
+
     pub(super) fn ticket(&self) -> Ticket {
         self.ticket
     }

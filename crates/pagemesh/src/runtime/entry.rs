@@ -5,11 +5,13 @@
 //! range with a copy of it that was made when it was locked. Pages that no thread of this node has touched by then are not copied, and
 //! those that none has touched when the range is given back were not written at all.
 
+use super::holds::{coarse_ms, strongest};
 use super::{Held, ROOM_BYTES, Runtime, lock};
+use crate::holders::Awaited;
 use crate::stats::count;
 use crate::{Departure, Protocol, RangeError, Region};
 use pagemesh_memory::PAGE_BYTES;
-use pagemesh_protocol::{Access, ByteRange, Failure, PageAddress, PageState, RegionId, Ticket};
+use pagemesh_protocol::{Access, ByteRange, Failure, PageAddress, PageState, RegionId, SyncObject, Ticket};
 use std::collections::VecDeque;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ struct HeldRange {
     access: Access,
     thread: ThreadId,
     ticket: Ticket,
+    /// By the coarse clock, milliseconds.
+    since_ms: u64,
     /// By address. Empty for readers.
     before: VecDeque<Before>,
 }
@@ -55,6 +59,12 @@ impl Ranges {
     /// Whether some thread has locked some of the region.
     pub(super) fn uses(&self, region: RegionId) -> bool {
         self.held.iter().any(|held| held.range.region == region)
+    }
+
+    /// How some of `range` is held, and since when.
+    pub(super) fn hold_of(&self, range: ByteRange) -> Option<(Access, u64)> {
+        let in_the_way = self.held.iter().filter(|held| held.range.overlaps(range));
+        strongest(in_the_way.map(|held| (held.access, held.since_ms)))
     }
 }
 
@@ -102,7 +112,8 @@ impl Runtime {
         }
         let mut ticket = Ticket::new(0, 0);
         let usual = if waits { self.wait_timeout } else { self.fault_timeout };
-        let got = self.call(timeout.unwrap_or(usual), |engine, fresh, out| {
+        let (object, timeout) = (SyncObject::Range(range), timeout.unwrap_or(usual));
+        let got = self.call_for(object, timeout, |engine, fresh, out| {
             ticket = fresh;
             engine.on_range_acquire(fresh, range, access, waits, out);
         });
@@ -113,9 +124,11 @@ impl Runtime {
                 end: range.end() as usize,
             });
         }
-        let Held { left_by, .. } = self.held(|| about(region, range), ticket, got)?;
+        let Held { left_by, .. } =
+            self.held(|| (about(region, range), object, Awaited::Shared), ticket, got)?;
         count(&self.counters.range_locks);
-        let mut held = HeldRange { range, access, thread, ticket, before: VecDeque::new() };
+        let mut held =
+            HeldRange { range, access, thread, ticket, since_ms: coarse_ms(), before: VecDeque::new() };
         if access == Access::Write && region.protocol() == Protocol::Entry {
             self.copy_range(region, &mut held);
         }

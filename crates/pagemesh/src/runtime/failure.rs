@@ -1,6 +1,7 @@
 //! Why a call of the runtime failed, and how each family of calls says so.
 
 use super::Runtime;
+use crate::Holders;
 use crate::{AccessError, AtomicError, RegionError, SyncError};
 use pagemesh_protocol::{Failure, NodeId, PageAddress, RegionRefusal, RegionSpec};
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl CallFailure {
                 SyncError::Limit { what, bound: "the answer made no sense" }
             }
             CallFailure::TimedOut(after) | CallFailure::Unanswered(after) => {
-                SyncError::TimedOut { what, after }
+                SyncError::TimedOut { what, after, holders: Holders::default() }
             }
             CallFailure::Closed => SyncError::Closed { what },
         }

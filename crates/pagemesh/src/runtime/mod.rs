@@ -14,6 +14,7 @@ mod broadcast;
 mod calls;
 mod entry;
 mod failure;
+mod holds;
 mod looks;
 mod objects;
 mod pins;
@@ -26,6 +27,7 @@ mod trace;
 mod twins;
 mod unit;
 
+use crate::holders::Awaited;
 use crate::stats::{Counters, TakenPages, count};
 use crate::{
     Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
@@ -43,7 +45,7 @@ use pagemesh_memory::{
 use pagemesh_net::{JoinOptions, LinkKind, Switch};
 use pagemesh_protocol::{
     Access, Actions, BarrierId, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
-    PageAddress, Placement, RegionId, RegionSpec, Ticket, limits,
+    PageAddress, Placement, RegionId, RegionSpec, SyncObject, Ticket, limits,
 };
 use receive::{Cold, Receiving};
 use shard::{Load, Shard};
@@ -113,6 +115,7 @@ pub(crate) struct Runtime {
     pinning: pins::Pinning,
     ranges: Mutex<entry::Ranges>,
     broadcast: broadcast::Broadcast,
+    questions: holds::Questions,
     stopping: AtomicBool,
     service: Mutex<Option<JoinHandle<()>>>,
 }
@@ -209,6 +212,7 @@ impl Runtime {
             pinning: pins::Pinning::new(config.pin_deadline),
             ranges: Mutex::default(),
             broadcast: broadcast::Broadcast::default(),
+            questions: holds::Questions::default(),
             stopping: AtomicBool::new(false),
             service: Mutex::new(None),
         });
@@ -516,35 +520,21 @@ impl Runtime {
             return Ok(held);
         }
         let mut held = Ticket::new(0, 0);
-        let got = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
+        let timeout = timeout.unwrap_or(self.wait_timeout);
+        let got = self.call_for(SyncObject::Lock(id), timeout, |engine, ticket, out| {
             held = ticket;
             engine.on_lock_acquire(ticket, id, out);
         });
-        self.held(|| format!("lock {}", id.0), held, got)
+        self.lock_held(id, held, got)
     }
 
     /// Takes a lock that this node was the last to have and that nobody wants: without a call, since nothing is to be waited for.
     fn retake(&self, id: LockId) -> Option<Held> {
-        if self.is_inherited() {
-            return None;
-        }
-        let mut shard = lock(&self.shard);
-        let ticket = shard.next_retake();
-        if shard.is_closed() || !shard.engine.on_lock_retake(ticket, id) {
-            return None;
-        }
-        drop(shard);
+        let ticket = self.retake_object(SyncObject::Lock(id), Access::Write, |engine, ticket| {
+            engine.on_lock_retake(ticket, id)
+        })?;
         count(&self.counters.lock_acquires);
         Some(Held { ticket, left_by: None })
-    }
-
-    /// Gives a lock back that nobody waits for.
-    fn keep(&self, id: LockId, ticket: Ticket) -> bool {
-        if self.is_inherited() {
-            return false;
-        }
-        let mut shard = lock(&self.shard);
-        !shard.is_closed() && shard.engine.on_lock_keep(ticket, id)
     }
 
     /// Takes the lock if nobody has it; `None` when somebody has.
@@ -559,17 +549,17 @@ impl Runtime {
         });
         match got {
             Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
-            got => self.held(|| format!("lock {}", id.0), held, got).map(Some),
+            got => self.lock_held(id, held, got).map(Some),
         }
     }
 
     fn held(
         &self,
-        what: impl FnOnce() -> String,
+        about: impl FnOnce() -> (String, SyncObject, Awaited),
         ticket: Ticket,
         got: Result<Outcome, CallFailure>,
     ) -> Result<Held, SyncError> {
-        let outcome = got.map_err(|failed| failed.into_sync_error(self, what()))?;
+        let outcome = got.map_err(|failed| self.wait_failed(failed, about()))?;
         count(&self.counters.lock_acquires);
         let left_by = match outcome {
             Outcome::OwnerDied(node) => Some(Departure { node, how: self.departure_kind(node) }),
@@ -579,11 +569,13 @@ impl Runtime {
     }
 
     pub(crate) fn unlock(&self, id: LockId, ticket: Ticket) {
-        if self.keep(id, ticket) {
+        let object = SyncObject::Lock(id);
+        if self.keep_object(object, ticket, |engine| engine.on_lock_keep(ticket, id)) {
             return;
         }
         self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_lock_release(ticket, id, out)).is_some() {
+            self.hold_ends(object, ticket);
             self.switch.flush();
         }
     }
@@ -594,10 +586,14 @@ impl Runtime {
         participants: u32,
         timeout: Option<Duration>,
     ) -> Result<(), SyncError> {
-        self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
+        let (object, timeout) = (SyncObject::Barrier(id), timeout.unwrap_or(self.wait_timeout));
+        self.call_for(object, timeout, |engine, ticket, out| {
             engine.on_barrier_arrive(ticket, id, participants, out);
         })
-        .map_err(|failed| failed.into_sync_error(self, format!("barrier {}", id.0)))?;
+        .map_err(|failed| {
+            let awaited = Awaited::Others(participants);
+            self.wait_failed(failed, (format!("barrier {}", id.0), object, awaited))
+        })?;
         count(&self.counters.barrier_waits);
         Ok(())
     }

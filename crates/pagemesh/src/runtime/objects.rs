@@ -1,10 +1,13 @@
 //! Reader-writer locks, semaphores and condition variables: calls that wait for other threads of the mesh.
 
 use super::calls::Call;
-use super::{CallFailure, Held, ROOM_BYTES, Runtime, lock};
+use super::{CallFailure, Held, ROOM_BYTES, Runtime};
 use crate::SyncError;
+use crate::holders::Awaited;
 use crate::stats::count;
-use pagemesh_protocol::{Access, ConditionId, Failure, LockId, Outcome, RwLockId, SemaphoreId, Ticket};
+use pagemesh_protocol::{
+    Access, ConditionId, Failure, LockId, Outcome, RwLockId, SemaphoreId, SyncObject, Ticket,
+};
 use std::time::{Duration, Instant};
 
 /// How a wait for a signal ended, and what became of the lock.
@@ -40,11 +43,12 @@ impl Runtime {
             return Ok(held);
         }
         let mut held = Ticket::new(0, 0);
-        let got = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
+        let timeout = timeout.unwrap_or(self.wait_timeout);
+        let got = self.call_for(SyncObject::RwLock(id), timeout, |engine, ticket, out| {
             held = ticket;
             engine.on_rw_acquire(ticket, id, access, true, out);
         });
-        self.held(|| about_rw(id), held, got)
+        self.rw_held((id, access), held, got)
     }
 
     /// Takes the lock if nobody is in the way; `None` when somebody is.
@@ -59,40 +63,39 @@ impl Runtime {
         });
         match got {
             Err(CallFailure::Failed(Failure::Busy)) => Ok(None),
-            got => self.held(|| about_rw(id), held, got).map(Some),
+            got => self.rw_held((id, access), held, got).map(Some),
         }
+    }
+
+    fn rw_held(
+        &self,
+        (id, access): (RwLockId, Access),
+        ticket: Ticket,
+        got: Result<Outcome, CallFailure>,
+    ) -> Result<Held, SyncError> {
+        let object = SyncObject::RwLock(id);
+        let held = self.held(|| (about_rw(id), object, Awaited::Shared), ticket, got)?;
+        self.hold_begins(object, access, ticket);
+        Ok(held)
     }
 
     /// Takes a lock that is left with this node, if nobody is in the way.
     fn rw_retake(&self, id: RwLockId, access: Access) -> Option<Held> {
-        if self.is_inherited() {
-            return None;
-        }
-        let mut shard = lock(&self.shard);
-        let ticket = shard.next_retake();
-        if shard.is_closed() || !shard.engine.on_rw_retake(ticket, id, access) {
-            return None;
-        }
-        drop(shard);
+        let ticket = self.retake_object(SyncObject::RwLock(id), access, |engine, ticket| {
+            engine.on_rw_retake(ticket, id, access)
+        })?;
         count(&self.counters.lock_acquires);
         Some(Held { ticket, left_by: None })
     }
 
-    /// Gives a lock back that is left with this node and that nobody here waits for.
-    fn rw_keep(&self, id: RwLockId, ticket: Ticket) -> bool {
-        if self.is_inherited() {
-            return false;
-        }
-        let mut shard = lock(&self.shard);
-        !shard.is_closed() && shard.engine.on_rw_keep(ticket, id)
-    }
-
     pub(crate) fn rw_unlock(&self, id: RwLockId, ticket: Ticket) {
-        if self.rw_keep(id, ticket) {
+        let object = SyncObject::RwLock(id);
+        if self.keep_object(object, ticket, |engine| engine.on_rw_keep(ticket, id)) {
             return;
         }
         self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_rw_release(ticket, id, out)).is_some() {
+            self.hold_ends(object, ticket);
             self.switch.flush();
         }
     }
@@ -117,10 +120,13 @@ impl Runtime {
 
     /// Waits for a unit, by default as long as is configured.
     pub(crate) fn semaphore_wait(&self, id: SemaphoreId, timeout: Option<Duration>) -> Result<(), SyncError> {
-        let answer = self.call(timeout.unwrap_or(self.wait_timeout), |engine, ticket, out| {
+        let (object, timeout) = (SyncObject::Semaphore(id), timeout.unwrap_or(self.wait_timeout));
+        let answer = self.call_for(object, timeout, |engine, ticket, out| {
             engine.on_semaphore_wait(ticket, id, true, out);
         });
-        self.answered(about_semaphore(id), answer)
+        answer
+            .map(|_| ())
+            .map_err(|failed| self.wait_failed(failed, (about_semaphore(id), object, Awaited::Unit)))
     }
 
     /// Takes a unit if there is one; false when there is none.
@@ -171,9 +177,12 @@ impl Runtime {
         if self.event(|engine, out| engine.on_condition_wait(ticket, id, (lock, held), out)).is_none() {
             return Woken { failed: fails(CallFailure::Closed), held: None };
         }
-        let failed = match self.await_signal(&call, deadline) {
+        self.hold_is_lent(SyncObject::Lock(lock), held);
+        let signalled = self.await_signal(&call, deadline);
+        self.hold_ends(SyncObject::Lock(lock), held);
+        let failed = match signalled {
             Ok(outcome) => {
-                let held = self.held(|| format!("lock {}", lock.0), ticket, Ok(outcome)).ok();
+                let held = self.lock_held(lock, ticket, Ok(outcome)).ok();
                 return Woken { failed: None, held };
             }
             Err(CallFailure::Failed(Failure::NotSignalled)) => CallFailure::TimedOut(timeout),

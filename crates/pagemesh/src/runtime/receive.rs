@@ -8,7 +8,7 @@ use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject};
 use pagemesh_protocol::limits::PIECE_BYTES;
-use pagemesh_protocol::{Engine, Message, NodeId, Payload, View};
+use pagemesh_protocol::{Actions, Engine, Message, NodeId, Payload, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
@@ -189,9 +189,13 @@ fn handle(runtime: &Runtime, event: ColdEvent) {
     }
     match event {
         ColdEvent::Message(from, view, message) => {
-            let refused = runtime
-                .event(|engine, out| engine.on_message(from, view, &message, out))
-                .and_then(Result::err);
+            let of_holds = matches!(message, Message::HoldQuery { .. } | Message::HoldReply { .. });
+            let event = |engine: &mut Engine, out: &mut Actions| engine.on_message(from, view, &message, out);
+            let handled = if of_holds { runtime.quiet_event(event) } else { runtime.event(event) };
+            if of_holds && matches!(handled, Some(Ok(()))) {
+                runtime.hear_of_holds(from, &message);
+            }
+            let refused = handled.and_then(Result::err);
             if let Some(violation) = refused {
                 tracing::warn!(%violation, "dropping a peer");
                 runtime.switch.close(from.get());
@@ -217,6 +221,7 @@ fn lose(runtime: &Runtime, node: NodeId, why: &LinkLoss) {
         }
     }
     runtime.event(|engine, out| engine.on_peer_lost(node, out));
+    runtime.questions.lose(node);
     lock(&runtime.departures).news.push_back(Departure { node, how });
     runtime.departed.notify_all();
 }

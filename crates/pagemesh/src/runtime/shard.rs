@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::failure::CallFailure;
+use super::holds::Holds;
 use super::together::PutOff;
 use super::twins::Twins;
 use super::unit::UnitMiss;
@@ -54,8 +55,8 @@ pub(super) struct Shard {
     pub(super) ahead: Ahead,
     pub(super) put_off: PutOff,
     closed: bool,
-    /// Counts locks that were taken again without a call.
-    retakes: u16,
+    /// The locks that threads of this node hold.
+    pub(super) holds: Holds,
     /// Whose faults the mappings report; not counted, since the runtime owns the mappings.
     runtime: Weak<Runtime>,
 }
@@ -76,15 +77,9 @@ impl Shard {
             ahead: Ahead::default(),
             put_off: PutOff::new(),
             closed: false,
-            retakes: 0,
+            holds: Holds::default(),
             runtime,
         }
-    }
-
-    /// What proves that a lock is held which was taken without a call. It has no slot, so no call has the same.
-    pub(super) fn next_retake(&mut self) -> Ticket {
-        self.retakes = self.retakes.wrapping_add(1);
-        Ticket::new(u16::MAX, self.retakes)
     }
 
     pub(super) fn is_closed(&self) -> bool {
