@@ -1,6 +1,6 @@
 //! What messages are made of that is theirs alone, and what they are about.
 
-use crate::ids::{BarrierId, ByteRange, LockId, NodeId, RegionId, RwLockId, SemaphoreId};
+use crate::ids::{BarrierId, ByteRange, LockId, NodeId, PageAddress, RegionId, RwLockId, SemaphoreId};
 use crate::message::Message;
 
 /// What follows a message.
@@ -96,6 +96,70 @@ impl Message {
             }
             Message::Piece { .. } => Payload::Piece,
             _ => Payload::None,
+        }
+    }
+}
+
+impl Message {
+    /// Whether handling the message may map memory or allocate: such a message is not for a thread in a fault handler.
+    /// What may come after it on the same link does not depend on it until this node has answered it.
+    pub const fn is_cold(&self) -> bool {
+        matches!(
+            self,
+            Message::RegionOpen { .. }
+                | Message::RegionMap { .. }
+                | Message::RegionMapped { .. }
+                | Message::RegionDrop { .. }
+                | Message::RegionReady { .. }
+                | Message::RegionRefused { .. }
+                | Message::RegionBroken { .. }
+                | Message::RegionClose { .. }
+                | Message::RegionClosed { .. }
+                | Message::RegionGone { .. }
+                | Message::RegionForgotten { .. }
+                | Message::HoldQuery { .. }
+                | Message::HoldReply { .. }
+                | Message::Leaving
+                | Message::Goodbye
+        )
+    }
+
+    /// The page that the message is about.
+    pub const fn page(&self) -> Option<PageAddress> {
+        match *self {
+            Message::PageRequest { page, .. }
+            | Message::Data { page, .. }
+            | Message::Grant { page, .. }
+            | Message::Deny { page, .. }
+            | Message::Fetch { page, .. }
+            | Message::Done { page, .. }
+            | Message::Recall { page, .. }
+            | Message::Invalidate { page }
+            | Message::InvalidateAck { page }
+            | Message::Evict { page }
+            | Message::OwnerQuery { page, .. }
+            | Message::OwnerReply { page, .. }
+            | Message::HomeClaim { page, .. }
+            | Message::HomeNamed { page, .. }
+            | Message::HomeQuery { page, .. }
+            | Message::HomeReply { page, .. }
+            | Message::AtomicRequest { page, .. }
+            | Message::AtomicForward { page, .. }
+            | Message::AtomicDone { page, .. }
+            | Message::AtomicReply { page, .. }
+            | Message::AtomicDeny { page, .. }
+            | Message::AtomicCancel { page, .. }
+            | Message::AtomicWithdrawn { page, .. }
+            | Message::Diff { page, .. }
+            | Message::Need { page, .. }
+            | Message::Lend { page, .. }
+            | Message::LendReply { page, .. }
+            | Message::CallIn { page }
+            | Message::Return { page, .. }
+            | Message::Follow { page, .. }
+            | Message::Unfollow { page, .. }
+            | Message::Update { page, .. } => Some(page),
+            _ => None,
         }
     }
 }

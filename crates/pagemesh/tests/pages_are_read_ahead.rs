@@ -66,9 +66,9 @@ fn pages_on_a_way_come_ahead_and_others_do_not() {
     });
     everywhere(|| {
         // Pages that are sent along are neither missed nor asked for.
-        start_with(TEST, 2, &[("PAGEMESH_UPDATES", "off")]).into_iter().for_each(|node| {
+        for node in start_with(TEST, 2, &[("PAGEMESH_UPDATES", "off")]) {
             node.rest();
-        });
+        }
     });
 }
 
