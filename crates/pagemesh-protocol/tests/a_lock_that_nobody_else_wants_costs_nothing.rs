@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::{PAGE, REGION, Subject, done, failed, node, number_at, send, ticket};
+use common::rwlock::{HOME, acquire, attempt, busy, died, granted, lock, numbered, release};
+use common::{PAGE, REGION, Subject, done, failed, node, send, ticket};
 use pagemesh_protocol::Access::{self, Read, Write};
 use pagemesh_protocol::{
-    Action, Engine, EngineConfig, Failure, Message, Outcome, PageAddress, Protocol, RequestId, RwLockId,
+    Action, Engine, EngineConfig, Failure, Message, Outcome, PageAddress, Protocol, RequestId,
 };
 
-const HOME: u16 = 1;
 const KEEPER: u16 = 2;
 
 fn home() -> Subject {
@@ -19,38 +19,6 @@ fn home() -> Subject {
 
 fn keeper() -> Subject {
     Subject::new(KEEPER, 4)
-}
-
-fn numbered(place: usize) -> RwLockId {
-    RwLockId(number_at(HOME, 4, place))
-}
-
-fn lock() -> RwLockId {
-    numbered(0)
-}
-
-fn acquire(slot: u16, access: Access) -> Message {
-    Message::RwAcquire { lock: lock(), ticket: ticket(slot), access, waits: true }
-}
-
-fn attempt(slot: u16, access: Access) -> Message {
-    Message::RwAcquire { lock: lock(), ticket: ticket(slot), access, waits: false }
-}
-
-fn release(slot: u16) -> Message {
-    Message::RwRelease { lock: lock(), ticket: ticket(slot) }
-}
-
-fn granted(slot: u16) -> Message {
-    Message::RwGrant { lock: lock(), ticket: ticket(slot), died: None }
-}
-
-fn died(slot: u16, writer: u16) -> Message {
-    Message::RwGrant { lock: lock(), ticket: ticket(slot), died: Some(node(writer)) }
-}
-
-fn busy(slot: u16) -> Message {
-    Message::RwBusy { lock: lock(), ticket: ticket(slot) }
 }
 
 fn left(slot: u16, access: Access) -> Message {

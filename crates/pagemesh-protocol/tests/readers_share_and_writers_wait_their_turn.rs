@@ -4,43 +4,14 @@
 
 mod common;
 
-use common::{Subject, done, failed, node, number_at, send, ticket};
-use pagemesh_protocol::Access::{self, Read, Write};
-use pagemesh_protocol::{Action, EngineConfig, Failure, Message, Outcome, RwLockId, Ticket};
-
-const HOME: u16 = 1;
+use common::rwlock::{HOME, acquire, attempt, busy, died, granted, lock, numbered, release};
+use common::{Subject, done, failed, node, send, ticket};
+use pagemesh_protocol::Access::{Read, Write};
+use pagemesh_protocol::{Action, EngineConfig, Failure, Message, Outcome, Ticket};
 
 /// It leaves no lock with anyone: here everybody stands in its line.
 fn home() -> Subject {
     Subject::configured(EngineConfig { rwlocks_left: 0, ..EngineConfig::new(node(HOME), 4) })
-}
-
-fn lock() -> RwLockId {
-    RwLockId(number_at(HOME, 4, 0))
-}
-
-fn acquire(slot: u16, access: Access) -> Message {
-    Message::RwAcquire { lock: lock(), ticket: ticket(slot), access, waits: true }
-}
-
-fn attempt(slot: u16, access: Access) -> Message {
-    Message::RwAcquire { lock: lock(), ticket: ticket(slot), access, waits: false }
-}
-
-fn release(slot: u16) -> Message {
-    Message::RwRelease { lock: lock(), ticket: ticket(slot) }
-}
-
-fn granted(slot: u16) -> Message {
-    Message::RwGrant { lock: lock(), ticket: ticket(slot), died: None }
-}
-
-fn died(slot: u16, writer: u16) -> Message {
-    Message::RwGrant { lock: lock(), ticket: ticket(slot), died: Some(node(writer)) }
-}
-
-fn busy(slot: u16) -> Message {
-    Message::RwBusy { lock: lock(), ticket: ticket(slot) }
 }
 
 #[test]
@@ -198,7 +169,7 @@ fn a_lock_whose_home_is_lost_fails_those_who_wait_and_those_who_come() {
 fn a_full_table_refuses_new_locks_and_keeps_the_old() {
     let mut subject =
         Subject::configured(EngineConfig { locks: 1, rwlocks_left: 0, ..EngineConfig::new(node(HOME), 4) });
-    let other = RwLockId(number_at(HOME, 4, 1));
+    let other = numbered(1);
     subject.hears(2, acquire(1, Write));
     let asked = Message::RwAcquire { lock: other, ticket: ticket(9), access: Read, waits: true };
     assert_eq!(subject.hears(3, asked), [send(3, Message::SyncRefused { ticket: ticket(9) })]);

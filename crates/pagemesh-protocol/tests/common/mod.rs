@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
 pub(crate) mod mesh;
+pub(crate) mod rwlock;
 
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, ConditionId, DirectoryEntry, DirectoryState, Engine, EngineConfig,

@@ -313,11 +313,7 @@ impl Runtime {
         timeout: Duration,
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
-        let deadline = Instant::now() + timeout;
-        self.switch.wait_room(ROOM_BYTES, deadline);
-        let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
-        self.event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
-        self.finish_call(&call, deadline, timeout)
+        self.call_by(timeout, |ticket| self.event(|engine, out| start(engine, ticket, out)))
     }
 
     /// The same for a call that is no release.
@@ -326,10 +322,19 @@ impl Runtime {
         timeout: Duration,
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
+        self.call_by(timeout, |ticket| self.quiet_event(|engine, out| start(engine, ticket, out)))
+    }
+
+    /// `begin` gives the engine a call's first event, unless all is over.
+    fn call_by(
+        &self,
+        timeout: Duration,
+        begin: impl FnOnce(Ticket) -> Option<()>,
+    ) -> Result<Outcome, CallFailure> {
         let deadline = Instant::now() + timeout;
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
-        self.quiet_event(|engine, out| start(engine, call.ticket(), out)).ok_or(CallFailure::Closed)?;
+        begin(call.ticket()).ok_or(CallFailure::Closed)?;
         self.finish_call(&call, deadline, timeout)
     }
 
