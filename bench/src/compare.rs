@@ -1,7 +1,7 @@
 //! Two reports, figure by figure: what moved beyond the spread of its rounds.
 
 use crate::mode::Mode;
-use crate::report::{Figure, Ratio, Report, extent};
+use crate::report::{Figure, Ratio, Report, Run, extent};
 use std::fmt;
 
 /// Two reports held against each other.
@@ -20,7 +20,7 @@ pub struct Comparison {
 /// One figure in both reports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Suite, mode, nodes and name.
+    /// Suite, mode, transport, nodes and name.
     pub name: String,
     /// What became of it.
     pub verdict: Verdict,
@@ -44,13 +44,15 @@ pub enum Verdict {
 struct Key<'a> {
     suite: &'a str,
     mode: Mode,
+    transport: &'a str,
     nodes: usize,
     name: &'a str,
 }
 
 impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}: {}", self.suite, self.mode, self.nodes, self.name)
+        let Key { suite, mode, transport, nodes, name } = self;
+        write!(f, "{suite} {mode} {transport} {nodes}: {name}")
     }
 }
 
@@ -58,7 +60,8 @@ fn figures(report: &Report) -> impl Iterator<Item = (Key<'_>, &Figure)> {
     report.runs.iter().flat_map(|run| {
         run.figures.iter().map(move |figure| {
             let Figure { name, .. } = figure;
-            (Key { suite: &run.suite, mode: run.mode, nodes: run.nodes, name }, figure)
+            let Run { suite, mode, transport, nodes, .. } = run;
+            (Key { suite, mode: *mode, transport, nodes: *nodes, name }, figure)
         })
     })
 }

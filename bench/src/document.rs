@@ -37,6 +37,9 @@ fn table(run: &Run) -> String {
     for figure in &run.figures {
         text += &row(figure);
     }
+    if run.figures.iter().any(|figure| figure.left_out > 0) {
+        text += "\n[n]: so many more rounds, in which the baseline moved, are left out.\n";
+    }
     if !run.stages.is_empty() {
         text += "\n| where the time of a traced fault goes | p50 | p99 |\n|---|---|---|\n";
     }

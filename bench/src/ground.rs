@@ -3,11 +3,11 @@
 use crate::machine;
 use crate::plan::{Plan, Suite};
 use crate::raw::{self, BarrierMember, BulkReader, Pinger};
-use crate::report::{Baseline, Figure, Measured, Run, Stage, Target};
+use crate::report::{BASELINE_MOVES_MOST, Baseline, Figure, Measured, Run, Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
 use pagemesh::{
-    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Transport, Unit,
+    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Unit,
 };
 use std::cell::RefCell;
 use std::ops::Range;
@@ -112,11 +112,7 @@ impl Ground {
 
     /// Joins the mesh that the environment names, and sets the baselines up.
     pub(crate) fn join(plan: Plan) -> Result<Ground> {
-        let mut config = Config::from_env()?.spin(plan.mode.spin());
-        if std::env::var_os("PAGEMESH_TRANSPORT").is_none() {
-            // As the baselines.
-            config = config.transport(Transport::Tcp);
-        }
+        let mut config = Config::from_env()?.spin(plan.mode.spin()).transport(plan.link.transport());
         if plan.suite == Suite::Fault {
             // Each page is to be missed by itself.
             config = config.read_ahead(false);
@@ -197,26 +193,33 @@ impl Ground {
         Ok(self.over.get(case * WORDS)? > round as u64)
     }
 
-    /// Goes through all cases, round by round; the reader returns what it found.
+    /// Goes through all cases, round by round; the reader returns what it found. A case whose baseline moved has more rounds.
     pub(crate) fn measure(&self, cases: &[Box<dyn Case + '_>]) -> Result<Vec<Figure>> {
         let rounds = self.plan.rounds;
-        let mut found = vec![(Vec::new(), Vec::new()); cases.len()];
-        for round in 0..rounds {
-            for (case, (measured, baseline)) in cases.iter().zip(&mut found) {
+        let mut found = vec![Rounds::default(); cases.len()];
+        for round in 0..self.plan.most_rounds() {
+            for (number, (case, found)) in cases.iter().zip(&mut found).enumerate() {
+                if round >= rounds && !self.wants_more(number, round, found)? {
+                    continue;
+                }
                 let told = || format!("{} in round {round}", case.name());
-                let (sample, base) = self.round(&**case, round).with_context(told)?;
-                measured.push(sample);
-                baseline.push(base);
+                found.push(self.round(&**case, round).with_context(told)?);
             }
         }
         if !self.is_reader() {
             return Ok(Vec::new());
         }
-        cases
-            .iter()
-            .zip(found)
-            .map(|(case, (measured, baseline))| figure(&**case, &measured, &baseline))
-            .collect()
+        cases.iter().zip(found).map(|(case, found)| found.figure(&**case, rounds)).collect()
+    }
+
+    /// Whether the reader wants another round of this case.
+    fn wants_more(&self, number: usize, round: usize, found: &Rounds) -> Result<bool> {
+        let word = number * WORDS + 1;
+        if self.is_reader() && found.steadiest(self.plan.rounds).is_none() {
+            self.over.set(word, round as u64 + 1)?;
+        }
+        self.turn.wait()?;
+        Ok(self.over.get(word)? == round as u64 + 1)
     }
 
     fn round(&self, case: &dyn Case, round: usize) -> Result<(Samples, Samples)> {
@@ -283,17 +286,51 @@ fn is_reader(mesh: &Mesh) -> bool {
     mesh.node() == READER || mesh.nodes() == 1
 }
 
-fn figure(case: &dyn Case, measured: &[Samples], baseline: &[Samples]) -> Result<Figure> {
-    let name = case.name();
-    let of = |rounds: &[Samples]| {
-        Measured::from_rounds(rounds).with_context(|| format!("{name}: a round found nothing"))
-    };
-    let baseline = match case.baseline() {
-        Some(name) => Some(Baseline { name, measured: of(baseline)? }),
-        None => None,
-    };
-    let measured = of(measured)?;
-    Ok(Figure { name, measured, baseline, target: case.target(), bytes: case.bytes() })
+/// What the rounds of one case found: the case, and its baseline.
+#[derive(Debug, Default, Clone)]
+struct Rounds {
+    measured: Vec<Samples>,
+    baseline: Vec<Samples>,
+}
+
+impl Rounds {
+    fn push(&mut self, (measured, baseline): (Samples, Samples)) {
+        self.measured.push(measured);
+        self.baseline.push(baseline);
+    }
+
+    /// Those `wanted` rounds, in their order, in which the baseline was quickest and did not move; `None` when it moved in any so
+    /// many. Nothing but the baseline decides.
+    fn steadiest(&self, wanted: usize) -> Option<Vec<usize>> {
+        let medians = self.baseline.iter().map(|samples| samples.statistics().map_or(1.0, |found| found.p50));
+        let mut by_baseline: Vec<(f64, usize)> = medians.zip(0..).collect();
+        by_baseline.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let steady = |rounds: &&[(f64, usize)]| match rounds {
+            [first, .., last] => last.0 <= first.0 * BASELINE_MOVES_MOST,
+            _ => true,
+        };
+        let found = by_baseline.windows(wanted).find(steady)?;
+        let mut rounds: Vec<usize> = found.iter().map(|(_, round)| *round).collect();
+        rounds.sort_unstable();
+        Some(rounds)
+    }
+
+    fn figure(self, case: &dyn Case, wanted: usize) -> Result<Figure> {
+        let name = case.name();
+        let all = self.measured.len();
+        let kept = self.steadiest(wanted).unwrap_or_else(|| (0..all).collect());
+        let of = |rounds: &[Samples]| {
+            let kept: Vec<Samples> = kept.iter().map(|round| rounds[*round].clone()).collect();
+            Measured::from_rounds(&kept).with_context(|| format!("{name}: a round found nothing"))
+        };
+        let baseline = match case.baseline() {
+            Some(name) => Some(Baseline { name, measured: of(&self.baseline)? }),
+            None => None,
+        };
+        let measured = of(&self.measured)?;
+        let left_out = all - kept.len();
+        Ok(Figure { name, measured, baseline, target: case.target(), bytes: case.bytes(), left_out })
+    }
 }
 
 /// `0..count` in an order that no prefetcher guesses; the same in every run.
@@ -312,6 +349,26 @@ pub(crate) fn shuffled(count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rounds(baseline: &[u64]) -> Rounds {
+        let mut rounds = Rounds::default();
+        for micros in baseline {
+            let mut samples = Samples::default();
+            samples.add(Duration::from_micros(*micros));
+            rounds.push((samples.clone(), samples));
+        }
+        rounds
+    }
+
+    #[test]
+    fn rounds_are_kept_by_their_baselines_the_quickest_that_did_not_move() {
+        assert_eq!(rounds(&[10, 11, 12]).steadiest(3), Some(vec![0, 1, 2]));
+        assert_eq!(rounds(&[10, 11, 13]).steadiest(3), None);
+        assert_eq!(rounds(&[10, 40, 11, 41, 12, 42]).steadiest(3), Some(vec![0, 2, 4]));
+        assert_eq!(rounds(&[40, 10, 41, 42]).steadiest(3), Some(vec![0, 2, 3]));
+        assert_eq!(rounds(&[10]).steadiest(1), Some(vec![0]));
+        assert_eq!(rounds(&[10, 20]).steadiest(3), None, "there are not so many yet");
+    }
 
     #[test]
     fn the_order_visits_every_page_once() {

@@ -24,7 +24,7 @@ mod table;
 pub use compare::{Comparison, Row, Verdict};
 pub use machine::Machine;
 pub use mode::Mode;
-pub use plan::{Plan, Suite};
+pub use plan::{Link, Plan, Setting, Suite};
 pub use report::{
     BASELINE_MOVES_MOST, Baseline, Figure, Measured, Ratio, Report, ReportError, Run, SCHEMA, Stage, Target,
 };

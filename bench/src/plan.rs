@@ -1,6 +1,7 @@
 //! What is to be measured.
 
 use crate::mode::Mode;
+use pagemesh::Transport;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub suite: Suite,
     /// Where the nodes run.
     pub mode: Mode,
+    /// What their messages go through.
+    pub link: Link,
     /// How many nodes.
     pub nodes: usize,
     /// How often everything is measured, in turn.
@@ -42,28 +45,74 @@ pub struct Plan {
     pub figures: String,
 }
 
+/// What messages of the nodes go through. The baselines are programs on TCP either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// TCP, as the baselines.
+    Tcp,
+    /// Memory that nodes of one host share.
+    Ring,
+}
+
+/// Under what a suite runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Where the nodes run.
+    pub mode: Mode,
+    /// How many.
+    pub nodes: usize,
+    /// What their messages go through.
+    pub link: Link,
+}
+
+impl Plan {
+    /// How many rounds a case can have: as many again, twice, where its baseline moved.
+    pub(crate) fn most_rounds(&self) -> usize {
+        3 * self.rounds
+    }
+}
+
 impl Suite {
     /// All of them, in the order in which they run.
     pub const ALL: [Suite; 7] =
         [Suite::Fault, Suite::Sync, Suite::Bulk, Suite::Release, Suite::App, Suite::Scale, Suite::Idle];
 
-    /// The modes and the numbers of nodes in which it runs where nobody says otherwise.
-    pub fn settings(self, cores: usize) -> Vec<(Mode, usize)> {
+    /// Under what it runs where nobody says otherwise.
+    pub fn settings(self, cores: usize) -> Vec<Setting> {
+        use Link::{Ring, Tcp};
         use Mode::{Free, OneCore, OwnCores};
-        let both = |nodes| vec![(OneCore, nodes), (OwnCores, nodes)];
-        let mut settings = match self {
-            Suite::Fault => vec![(OneCore, 4), (OwnCores, 4), (Free, 4)],
-            Suite::Sync => vec![(OneCore, 2), (OneCore, 4), (OneCore, 8), (OwnCores, 2), (Free, 4)],
-            Suite::Bulk | Suite::Release => both(2),
-            Suite::App => vec![(Free, cores.clamp(2, 4))],
+        let settings = match self {
+            Suite::Fault => {
+                vec![
+                    (OneCore, 4, Tcp),
+                    (OwnCores, 4, Tcp),
+                    (Free, 4, Tcp),
+                    (OneCore, 4, Ring),
+                    (OwnCores, 4, Ring),
+                ]
+            }
+            Suite::Sync => {
+                vec![
+                    (OneCore, 2, Tcp),
+                    (OneCore, 4, Tcp),
+                    (OneCore, 8, Tcp),
+                    (OwnCores, 2, Tcp),
+                    (Free, 4, Tcp),
+                ]
+            }
+            Suite::Bulk => {
+                vec![(OneCore, 2, Tcp), (OwnCores, 2, Tcp), (OneCore, 2, Ring), (OwnCores, 2, Ring)]
+            }
+            Suite::Release => vec![(OneCore, 2, Tcp), (OwnCores, 2, Tcp)],
+            Suite::App => vec![(Free, cores.clamp(2, 4), Tcp)],
             // With more than two nodes a core, how the kernel shares cores out would be measured.
             Suite::Scale => {
-                [2, 4, 8].into_iter().filter(|nodes| *nodes <= 2 * cores).map(|n| (Free, n)).collect()
+                [2, 4, 8].into_iter().filter(|nodes| *nodes <= 2 * cores).map(|n| (Free, n, Tcp)).collect()
             }
-            Suite::Idle => vec![(Free, 2)],
+            Suite::Idle => vec![(Free, 2, Tcp)],
         };
-        settings.retain(|(mode, _)| mode.is_possible());
-        settings
+        let settings = settings.into_iter().map(|(mode, nodes, link)| Setting { mode, nodes, link });
+        settings.filter(|setting| setting.mode.is_possible()).collect()
     }
 
     /// The numbers of nodes that it has cases for.
@@ -96,5 +145,32 @@ impl FromStr for Suite {
     fn from_str(text: &str) -> Result<Suite, String> {
         let known = Suite::ALL.into_iter().find(|suite| suite.to_string() == text);
         known.ok_or_else(|| format!("{text:?} is no suite: {}", Suite::ALL.map(|s| s.to_string()).join(", ")))
+    }
+}
+
+impl Link {
+    pub(crate) fn transport(self) -> Transport {
+        match self {
+            Link::Tcp => Transport::Tcp,
+            Link::Ring => Transport::Ring,
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Link::Tcp => "tcp",
+            Link::Ring => "ring",
+        })
+    }
+}
+
+impl FromStr for Link {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Link, String> {
+        let known = [Link::Tcp, Link::Ring].into_iter().find(|link| link.to_string() == text);
+        known.ok_or_else(|| format!("{text:?} is neither tcp nor ring"))
     }
 }

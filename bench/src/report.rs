@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 /// The version of the JSON that is written, and the only one that is read.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// By how much a baseline's median may move between the rounds of a run for ratios to it to be told: the highest is at most so many
 /// times the lowest. Beyond that, what moved the baseline moved the measured figure too, and by how much nobody knows.
@@ -76,6 +76,8 @@ pub struct Figure {
     pub target: Option<Target>,
     /// Bytes that each sample moved, where a rate says more than a time.
     pub bytes: Option<u64>,
+    /// Rounds that were measured and left out, since the baseline moved in them.
+    pub left_out: usize,
 }
 
 /// The samples of a figure, microseconds.
@@ -104,6 +106,13 @@ pub struct Baseline {
 pub enum Target {
     /// At most this ratio of medians to the baseline.
     Ratio(f64),
+    /// At most these ratios to the baseline: of medians, and of what ninety-nine in a hundred do not exceed.
+    Tail {
+        /// Of medians.
+        p50: f64,
+        /// Of the 99th percentiles.
+        p99: f64,
+    },
     /// At most this median, microseconds.
     P50(f64),
 }
@@ -211,12 +220,24 @@ impl Figure {
         }
     }
 
+    /// The ratio of the 99th percentiles, in the median of the rounds.
+    pub fn tail_ratio(&self) -> Option<f64> {
+        let baseline = &self.baseline.as_ref()?.measured;
+        let pairs = self.measured.rounds.iter().zip(&baseline.rounds);
+        let mut ratios: Vec<f64> = pairs.map(|(round, base)| round.p99 / base.p99).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        ratios.get(ratios.len().checked_sub(1)? / 2).copied()
+    }
+
     /// Whether the target is met; `None` when there is none, or no ratio to hold against it.
     pub fn meets_target(&self) -> Option<bool> {
         match (self.target?, self.ratio()) {
             (Target::P50(most), _) => Some(self.measured.all.p50 <= most),
             (Target::Ratio(most), Ratio::Of { median, .. }) => Some(median <= most),
-            (Target::Ratio(_), Ratio::None | Ratio::BaselineMoved(_)) => None,
+            (Target::Tail { p50, p99 }, Ratio::Of { median, .. }) => {
+                Some(median <= p50 && self.tail_ratio()? <= p99)
+            }
+            (Target::Ratio(_) | Target::Tail { .. }, Ratio::None | Ratio::BaselineMoved(_)) => None,
         }
     }
 
@@ -231,6 +252,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Ratio(most) => write!(f, "{most:.2}x"),
+            Target::Tail { p50, p99 } => write!(f, "{p50:.2}x, p99 {p99:.2}x"),
             Target::P50(most) => write!(f, "{most:.2} us"),
         }
     }

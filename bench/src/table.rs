@@ -1,6 +1,6 @@
 //! Reports as tables for people.
 
-use crate::report::{BASELINE_MOVES_MOST, Figure, Ratio, Report, Run, Stage};
+use crate::report::{BASELINE_MOVES_MOST, Figure, Ratio, Report, Run, Stage, Target};
 use std::fmt::{self, Write as _};
 
 impl fmt::Display for Report {
@@ -16,7 +16,7 @@ impl fmt::Display for Report {
 impl Run {
     /// What it was measured under, in one line.
     pub fn title(&self) -> String {
-        let rounds = self.figures.first().map_or(0, |figure| figure.measured.rounds.len());
+        let rounds = self.figures.iter().map(|figure| figure.measured.rounds.len()).min().unwrap_or(0);
         let nodes = if self.nodes == 1 { "node" } else { "nodes" };
         let times = if rounds == 1 { "round" } else { "rounds" };
         format!(
@@ -37,6 +37,9 @@ impl fmt::Display for Run {
         // A baseline that several figures share is shown with each: it was measured with each.
         for figure in &self.figures {
             write!(f, "{}", lines(figure))?;
+        }
+        if self.figures.iter().any(|figure| figure.left_out > 0) {
+            writeln!(f, "  [n]: so many more rounds, in which the baseline moved, are left out")?;
         }
         if !self.stages.is_empty() {
             writeln!(f, "\n  {:<58} {:>8} {:>8}", "where the time of a traced fault goes", "p50", "p99")?;
@@ -102,7 +105,17 @@ pub(crate) fn number(micros: f64) -> String {
 pub(crate) fn ratio(figure: &Figure) -> String {
     match figure.ratio() {
         Ratio::None => String::new(),
-        Ratio::Of { median, low, high } => format!("{median:.2} ({low:.2} - {high:.2})"),
+        Ratio::Of { median, low, high } => {
+            let mut text = format!("{median:.2} ({low:.2} - {high:.2})");
+            // Writing to a string cannot fail.
+            if let (Some(Target::Tail { .. }), Some(tail)) = (figure.target, figure.tail_ratio()) {
+                let _ = write!(text, ", p99 {tail:.2}");
+            }
+            if figure.left_out > 0 {
+                let _ = write!(text, " [{}]", figure.left_out);
+            }
+            text
+        }
         Ratio::BaselineMoved(by) => {
             format!("no ratio: baseline moved {by:.2}x > {BASELINE_MOVES_MOST:.2}x")
         }

@@ -40,3 +40,27 @@ fn a_target_in_microseconds_needs_no_baseline() {
     found.target = Some(Target::P50(0.2));
     assert_eq!(found.meets_target(), Some(true));
 }
+
+#[test]
+fn a_target_of_two_ratios_needs_both() {
+    // Every 99th percentile that is made up here is three times its median.
+    let mut found = figure("read", &[20.0, 20.0], Some(&[10.0, 10.0]));
+    found.target = Some(Target::Tail { p50: 2.0, p99: 3.0 });
+    assert_eq!(found.tail_ratio(), Some(2.0));
+    assert_eq!(found.meets_target(), Some(true));
+    found.target = Some(Target::Tail { p50: 2.0, p99: 1.9 });
+    assert_eq!(found.meets_target(), Some(false));
+    let text = report(vec![found.clone()]).to_string();
+    assert!(text.contains("p99 2.00") && text.contains("2.00x, p99 1.90x missed"), "{text}");
+    found.target = Some(Target::Tail { p50: 1.9, p99: 3.0 });
+    assert_eq!(found.meets_target(), Some(false));
+}
+
+#[test]
+fn rounds_that_were_left_out_are_counted() {
+    let mut found = figure("read", &[20.0, 20.0], Some(&[10.0, 10.0]));
+    found.left_out = 3;
+    let text = report(vec![found]).to_string();
+    assert!(text.contains("2.00 (2.00 - 2.00) [3]"), "{text}");
+    assert!(text.contains("so many more rounds, in which the baseline moved, are left out"), "{text}");
+}

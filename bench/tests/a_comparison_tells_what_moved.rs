@@ -57,11 +57,11 @@ fn figures_that_only_one_report_has_are_named() {
     let mut after = report(vec![figure("read", BASE, None), figure("young", BASE, None)]);
     after.machine.cores = 64;
     let compared = Comparison::new(&before, &after);
-    assert_eq!(compared.gone, ["fault one-core 4: old"]);
-    assert_eq!(compared.new, ["fault one-core 4: young"]);
+    assert_eq!(compared.gone, ["fault one-core TCP 4: old"]);
+    assert_eq!(compared.new, ["fault one-core TCP 4: young"]);
     assert!(compared.other_machine);
     let text = compared.to_string();
-    for line in ["different machines", "gone             fault one-core 4: old", "0 of 1 figures moved"] {
+    for line in ["different machines", "gone             fault one-core TCP 4: old", "0 of 1 figures moved"] {
         assert!(text.contains(line), "{text}");
     }
 }

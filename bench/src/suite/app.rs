@@ -77,5 +77,6 @@ fn figure(rounds: &[Vec<Row>], kind: Kind, memory: Memory, other: Memory) -> Res
         baseline: Some(Baseline { name: threads(other), measured: of(other)? }),
         target: None,
         bytes: None,
+        left_out: 0,
     })
 }

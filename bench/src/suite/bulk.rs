@@ -2,6 +2,8 @@
 
 use super::fault::{Act, act};
 use crate::ground::{Case, Ground, HOME, PAGE, WORDS};
+use crate::mode::Mode;
+use crate::plan::Link;
 use crate::report::Target;
 use crate::samples::Samples;
 use anyhow::{Result, bail};
@@ -62,8 +64,14 @@ impl Case for Moving<'_> {
     }
 
     fn target(&self) -> Option<Target> {
-        // 60 % of the raw rate.
-        (self.access == Access::Read).then_some(Target::Ratio(1.0 / 0.6))
+        match (self.ground.plan.link, self.ground.plan.mode, self.access) {
+            (_, _, Access::Write) => None,
+            // 60 % of the raw rate.
+            (Link::Tcp, _, Access::Read) => Some(Target::Ratio(1.0 / 0.6)),
+            // So many bytes in a microsecond.
+            (Link::Ring, Mode::OwnCores, _) => self.bytes().map(|bytes| Target::P50(bytes as f64 / 2500.0)),
+            (Link::Ring, _, _) => None,
+        }
     }
 
     fn baseline(&self) -> Option<String> {

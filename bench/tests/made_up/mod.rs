@@ -18,7 +18,14 @@ pub fn measured(medians: &[f64]) -> Measured {
 /// A figure with these medians in its rounds, and its baseline with those.
 pub fn figure(name: &str, medians: &[f64], baseline: Option<&[f64]>) -> Figure {
     let baseline = baseline.map(|medians| Baseline { name: "raw".to_owned(), measured: measured(medians) });
-    Figure { name: name.to_owned(), measured: measured(medians), baseline, target: None, bytes: None }
+    Figure {
+        name: name.to_owned(),
+        measured: measured(medians),
+        baseline,
+        target: None,
+        bytes: None,
+        left_out: 0,
+    }
 }
 
 /// A report of one run with these figures.

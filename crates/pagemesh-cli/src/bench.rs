@@ -3,7 +3,7 @@
 use crate::run::{Launch, Output, launch};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use pagemesh_bench::{Comparison, Mode, Plan, Report, Run, Suite, document};
+use pagemesh_bench::{Comparison, Link, Mode, Plan, Report, Run, Setting, Suite, document};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -54,10 +54,15 @@ struct SizeArguments {
     /// [default: what suits the suite]
     #[arg(long, value_name = "MODE")]
     mode: Vec<Mode>,
+    /// What their messages go through: tcp, or ring, which is memory that they share; may be given several times
+    /// [default: what suits the suite]
+    #[arg(long, value_name = "TRANSPORT")]
+    transport: Vec<Link>,
     /// How many nodes, where the suite leaves a choice [default: several numbers]
     #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(2..=16))]
     nodes: Option<u16>,
-    /// Rounds; everything is measured once in each, in turn with its baseline [default: 5; idle: 1]
+    /// Rounds; everything is measured once in each, in turn with its baseline, and again up to twice as often where the baseline
+    /// moved [default: 5; idle: 1]
     #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Pages or calls of each figure in each round
@@ -88,6 +93,8 @@ struct NodeArguments {
     suite: Suite,
     #[arg(long)]
     mode: Mode,
+    #[arg(long)]
+    transport: Link,
     #[arg(long)]
     nodes: usize,
     #[arg(long)]
@@ -132,10 +139,10 @@ fn plans(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<Vec<Plan>> {
     let mut plans: Vec<Plan> = Vec::new();
     for suite in suites {
         let rounds = sizes.rounds.unwrap_or(if *suite == Suite::Idle { 1 } else { ROUNDS });
-        for (mode, nodes) in settings(*suite, sizes, cores)? {
+        for Setting { mode, nodes, link } in settings(*suite, sizes, cores)? {
             let figures = sizes.figures.clone();
             let (rounds, samples) = (rounds as usize, sizes.samples as usize);
-            let plan = Plan { suite: *suite, mode, nodes, rounds, samples, figures };
+            let plan = Plan { suite: *suite, mode, link, nodes, rounds, samples, figures };
             if !plans.contains(&plan) {
                 plans.push(plan);
             }
@@ -144,30 +151,42 @@ fn plans(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// The modes and the numbers of nodes of a suite, as far as the user leaves them open.
-fn settings(suite: Suite, sizes: &SizeArguments, cores: usize) -> anyhow::Result<Vec<(Mode, usize)>> {
-    let usual = suite.settings(cores);
+/// Under what a suite runs, as far as the user leaves it open.
+fn settings(suite: Suite, sizes: &SizeArguments, cores: usize) -> anyhow::Result<Vec<Setting>> {
+    let mut usual = suite.settings(cores);
+    if !sizes.transport.is_empty() {
+        // Modes and numbers of nodes are those of TCP, for which every suite has some.
+        usual.retain(|setting| setting.link == Link::Tcp);
+        let all =
+            |link: &Link| usual.iter().map(|setting| Setting { link: *link, ..*setting }).collect::<Vec<_>>();
+        usual = sizes.transport.iter().flat_map(all).collect();
+    }
     if let Some(mode) = sizes.mode.iter().find(|mode| !mode.is_possible()) {
         bail!("{mode} was asked for, and there is one core; ask for another --mode");
     }
     let modes: Vec<Mode> = if sizes.mode.is_empty() {
-        usual.iter().map(|(mode, _)| *mode).collect()
+        usual.iter().map(|setting| setting.mode).collect()
     } else {
         sizes.mode.clone()
     };
     let mut found = Vec::new();
     for mode in modes {
-        // The numbers that are usual in this mode, or in any.
-        let same: Vec<usize> = usual.iter().filter(|(other, _)| *other == mode).map(|(_, n)| *n).collect();
-        let numbers = if same.is_empty() { usual.iter().map(|(_, nodes)| *nodes).collect() } else { same };
-        let numbers = sizes.nodes.map_or(numbers, |nodes| vec![usize::from(nodes)]);
-        for nodes in numbers {
+        // What is usual in this mode, or in any.
+        let same: Vec<Setting> = usual.iter().filter(|setting| setting.mode == mode).copied().collect();
+        for mut setting in if same.is_empty() { usual.clone() } else { same } {
+            setting.mode = mode;
+            setting.nodes = sizes.nodes.map_or(setting.nodes, usize::from);
             let range = suite.nodes_range();
-            if !range.contains(&nodes) {
-                bail!("suite {suite} takes {} to {} nodes, not {nodes}", range.start(), range.end());
+            if !range.contains(&setting.nodes) {
+                bail!(
+                    "suite {suite} takes {} to {} nodes, not {}",
+                    range.start(),
+                    range.end(),
+                    setting.nodes
+                );
             }
-            if !found.contains(&(mode, nodes)) {
-                found.push((mode, nodes));
+            if !found.contains(&setting) {
+                found.push(setting);
             }
         }
     }
@@ -185,8 +204,8 @@ fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> 
         document::with_tables(document, &report)?;
     }
     for plan in plans {
-        let Plan { suite, mode, nodes, .. } = plan;
-        eprintln!("pagemesh bench: {suite}, {mode}, {nodes} nodes");
+        let Plan { suite, mode, link, nodes, .. } = plan;
+        eprintln!("pagemesh bench: {suite}, {mode}, {link}, {nodes} nodes");
         match start(plan)? {
             Ok(run) => report.runs.extend(run),
             Err(code) => return Ok(code),
@@ -223,6 +242,7 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
     let mut option = |name: &str, value: String| line.push(format!("--{name}={value}").into());
     option("suite", plan.suite.to_string());
     option("mode", plan.mode.to_string());
+    option("transport", plan.link.to_string());
     option("nodes", plan.nodes.to_string());
     option("rounds", plan.rounds.to_string());
     option("samples", plan.samples.to_string());
@@ -243,8 +263,10 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
 }
 
 fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
-    let NodeArguments { suite, mode, nodes, rounds, samples, figures, result } = arguments.clone();
-    if let Some(run) = pagemesh_bench::run_node(Plan { suite, mode, nodes, rounds, samples, figures })? {
+    let NodeArguments { suite, mode, transport: link, nodes, rounds, samples, figures, result } =
+        arguments.clone();
+    let plan = Plan { suite, mode, link, nodes, rounds, samples, figures };
+    if let Some(run) = pagemesh_bench::run_node(plan)? {
         let file = File::options().write(true).open(format!("/proc/self/fd/{result}"));
         serde_json::to_writer(file.context("opening the place for the result")?, &run)?;
     }
