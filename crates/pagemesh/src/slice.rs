@@ -6,8 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Types that mean the same on every node: plain data without padding, pointers or forbidden bit patterns. Derive
 /// `zerocopy`'s `FromBytes`, `IntoBytes` and `Immutable` to have it for a struct.
+#[diagnostic::on_unimplemented(
+    message = "values of type `{Self}` cannot lie in memory that nodes share",
+    label = "means nothing on another node, or has bytes that are no value",
+    note = "numbers, arrays of them and structures of both can: for a structure of your own, derive `Clone`, `Copy` and `zerocopy`'s `FromBytes`, `IntoBytes` and `Immutable`"
+)]
 pub trait Plain: Copy + FromBytes + IntoBytes + Immutable + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Copy + FromBytes + IntoBytes + Immutable + 'static> Plain for T {}
 
 /// A run of values in a region.

@@ -14,6 +14,10 @@ mod sealed {
 }
 
 /// What a word of 8 bytes can be: `u64`, `i64`, `usize` and `bool`. A word that is 0 is 0, or false.
+#[diagnostic::on_unimplemented(
+    message = "a word that nodes change where it is cannot be a `{Self}`",
+    label = "not `u64`, `i64`, `usize` or `bool`"
+)]
 pub trait AtomicValue: sealed::Sealed + Copy + PartialEq {
     #[doc(hidden)]
     fn to_word(self) -> u64;
@@ -109,16 +113,8 @@ pub type AtomicBool = Atomic<bool>;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// It is no value that could be copied out of the memory and be another:
-///
-/// ```compile_fail
-/// # fn refused(word: &pagemesh::AtomicU64) -> u64 {
-/// *word
-/// # }
-/// ```
 #[derive(Debug, Clone)]
-pub struct Atomic<T> {
+pub struct Atomic<T: AtomicValue> {
     word: SharedSlice<u64>,
     region: Region,
     offset: usize,

@@ -30,21 +30,6 @@ use std::time::{Duration, Instant};
 /// let _ = pagemesh::Mutex::<String>::new(region, 0);
 /// # }
 /// ```
-/// ```compile_fail
-/// # fn refused(region: &pagemesh::Region) {
-/// let _ = pagemesh::Mutex::<&'static u64>::new(region, 0);
-/// # }
-/// ```
-/// ```compile_fail
-/// # fn refused(region: &pagemesh::Region) {
-/// let _ = pagemesh::Mutex::<Box<u64>>::new(region, 0);
-/// # }
-/// ```
-/// ```compile_fail
-/// # fn refused(region: &pagemesh::Region) {
-/// let _ = pagemesh::Mutex::<bool>::new(region, 0);
-/// # }
-/// ```
 ///
 /// A guard belongs to its thread:
 ///
@@ -55,7 +40,7 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Mutex<T> {
+pub struct Mutex<T: Plain> {
     lock: Lock,
     place: Place<T>,
 }

@@ -22,14 +22,8 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// ```compile_fail
-/// # fn refused(region: &pagemesh::Region) {
-/// let _ = pagemesh::RwLock::<Vec<u8>>::new(region, 0);
-/// # }
-/// ```
 #[derive(Debug)]
-pub struct RwLock<T> {
+pub struct RwLock<T: Plain> {
     lock: ReadWriteLock,
     place: Place<T>,
 }
@@ -134,13 +128,13 @@ impl<T: Plain> RwLock<T> {
 /// Has the value of a [`RwLock`] for reading until it is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is given back when the guard is dropped"]
-pub struct RwLockReadGuard<T> {
+pub struct RwLockReadGuard<T: Plain> {
     value: T,
     _guard: ReadWriteGuard,
     of_this_thread: PhantomData<*const ()>,
 }
 
-impl<T> Deref for RwLockReadGuard<T> {
+impl<T: Plain> Deref for RwLockReadGuard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
