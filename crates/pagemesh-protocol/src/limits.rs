@@ -76,6 +76,9 @@ pub const RWLOCKS_LEFT: usize = 65_536;
 pub const RWLOCKS_KEPT: usize = 16_384;
 /// Times that those are held for reading; who comes then asks the home.
 pub const READERS_KEPT: usize = 4096;
+/// Times that one node can have reader-writer locks of one home for reading. Those that it kept count with those that it was granted when it gives them
+/// back, and so do those that were left with it at the requests of calls that are beyond what it keeps.
+pub const READERS_OF_ONE_NODE: usize = READERS + READERS_KEPT + TICKETS;
 /// Ranges of entry regions that are locked or waited for at one master.
 pub const RANGES: usize = 16_384;
 /// Parts of one entry region, each with a time of its own, that a node keeps in mind. With more, it knows less exactly.

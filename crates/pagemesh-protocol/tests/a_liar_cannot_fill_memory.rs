@@ -86,7 +86,7 @@ fn locks_that_are_left_are_bounded() {
     );
     let hold = |n| Message::RwHold { lock: own(n), ticket: fresh(n), access: Read };
     let load = flood(&mut engine, LIAR, hold);
-    assert_eq!(load.readers, limits::READERS + limits::READERS_KEPT);
+    assert_eq!(load.readers, limits::READERS_OF_ONE_NODE);
     let leave = |n| Message::RwLeave { lock: RwLockId(n as u64), ticket: fresh(n), access: Write };
     let load = flood(&mut home(), LIAR, leave);
     assert_eq!(load.rwlocks_kept, limits::RWLOCKS_KEPT);

@@ -8,7 +8,7 @@ use common::rwlock::{HOME, acquire, attempt, busy, died, granted, lock, numbered
 use common::{PAGE, REGION, Subject, done, failed, node, send, ticket};
 use pagemesh_protocol::Access::{self, Read, Write};
 use pagemesh_protocol::{
-    Action, Engine, EngineConfig, Failure, Message, Outcome, PageAddress, Protocol, RequestId,
+    Action, Engine, EngineConfig, Failure, Message, Outcome, PageAddress, Protocol, RequestId, limits,
 };
 
 const KEEPER: u16 = 2;
@@ -220,6 +220,27 @@ fn a_node_keeps_so_many_and_no_more() {
     let back = subject.hears(HOME, leave(2));
     assert!(matches!(back[..], [Action::Send { message: Message::RwYield { .. }, .. }]), "{back:?}");
     assert_eq!(subject.engine.load().rwlocks_kept, 2);
+}
+
+/// Three nodes that held 65,536 locks each for reading never got further than this: what was given back for want of room was asked for, left here and
+/// given back again, for ever.
+#[test]
+fn who_reads_more_than_is_kept_has_the_rest_from_the_home() {
+    let mut subject = keeping(Read);
+    for _ in 1..limits::READERS_KEPT {
+        assert_eq!(subject.wants(2, lock(), Read), [done(2)]);
+    }
+    let leave = Message::RwLeave { lock: numbered(1), ticket: ticket(3), access: Read };
+    assert_eq!(subject.wants(3, numbered(1), Read).len(), 1, "it asks the home");
+    let hold = Message::RwHold { lock: numbered(1), ticket: ticket(3), access: Read };
+    let back = [send(HOME, hold), send(HOME, Message::RwYield { lock: numbered(1) })];
+    assert_eq!(subject.hears(HOME, leave), [vec![done(3)], back.to_vec()].concat());
+    // A lock that is kept, too: with all who have it.
+    let said = subject.wants(4, lock(), Read);
+    assert_eq!(said.len(), limits::READERS_KEPT + 2);
+    assert_eq!(said[limits::READERS_KEPT..], [send(HOME, yielded()), send(HOME, acquire(4, Read))]);
+    assert_eq!(subject.hears(HOME, left(4, Read)), [done(4)], "there is room again");
+    assert_eq!(subject.wants(5, lock(), Read), [done(5)]);
 }
 
 #[test]

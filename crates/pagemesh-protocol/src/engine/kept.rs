@@ -346,9 +346,17 @@ impl Engine {
         let mut calls: Vec<(u64, Turn)> = self.tickets.waiting().filter_map(of_lock).collect();
         calls.sort_unstable_by_key(|(order, _)| *order);
         for (_, turn) in calls {
-            self.seek_rwlock(lock, turn, out);
+            // Also beyond what may be held for reading here: a call that asked anew would have the lock left here again, for ever.
+            match self.kept.find(lock) {
+                Some((kept, ..)) if kept.right == Access::Write || turn.access == Access::Read => {
+                    self.take_kept(lock, turn, out);
+                }
+                _ => self.seek_rwlock(lock, turn, out),
+            }
         }
-        if self.kept.all.len() > self.kept.bound {
+        if self.kept.reading.len() > limits::READERS_KEPT {
+            self.yield_rwlock(lock, out);
+        } else if self.kept.all.len() > self.kept.bound {
             let back = self.kept.idle().unwrap_or(lock);
             self.yield_rwlock(back, out);
         }

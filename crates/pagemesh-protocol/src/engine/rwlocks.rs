@@ -315,7 +315,7 @@ impl Engine {
         if !self.rwlocks.is_kept_by(lock, from) {
             return Err(NOT_LEFT);
         }
-        if self.rwlocks.reading.of(from) >= limits::READERS + limits::READERS_KEPT {
+        if self.rwlocks.reading.of(from) >= limits::READERS_OF_ONE_NODE {
             return Err("it holds more locks than it can");
         }
         let used = self.rwlocks.used.get_mut(&lock).expect("it is kept");
