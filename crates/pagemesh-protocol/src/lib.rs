@@ -6,8 +6,8 @@
 //! methods, [`Action`]s come out in a buffer that the caller owns, and page bytes never pass through: a payload
 //! is named by the [`PageAddress`] whose bytes it is.
 //!
-//! An [`Engine`] instance is one shard: everything in it is keyed by page, lock or barrier, so a node with many
-//! cores can run several.
+//! A node has one [`Engine`] or, where it has many cores, several: the first, and parts that decide about some of the pages
+//! ([`Division`]).
 //!
 //! The feature `verification` adds what only checkers need: a canonical form of an engine's state, and faults to be
 //! planted in one. `pagemesh-sim` turns it on; nothing that ships does.
@@ -15,6 +15,7 @@
 
 mod action;
 mod atomic;
+mod division;
 mod engine;
 mod ids;
 mod layout;
@@ -28,6 +29,7 @@ mod sparse;
 
 pub use action::{Action, Actions, AtomicAnswer, Failure, Outcome, PageOwner, RegionRefusal};
 pub use atomic::{AtomicChange, AtomicOperation};
+pub use division::Division;
 pub use engine::{
     DirectoryEntry, DirectoryState, Engine, EngineConfig, Load, PinHolder, PinId, PinWait, Violation,
     barrier_home, lock_home, sync_home,

@@ -1,5 +1,7 @@
 //! Every bound of the engine in one place, with the relations between them checked at compile time.
 
+use crate::region::Unit;
+
 /// Nodes of one mesh. What a mesh of many costs is told in docs/scaling.md.
 pub const NODES: usize = 1024;
 /// Waiting calls of one node at a time; a further thread waits for a free ticket. So no more calls of a node wait at one home for
@@ -52,6 +54,10 @@ pub const PIECE_BYTES: usize = 4096;
 pub const PINS: usize = 8192;
 /// Messages of a node to itself that wait for their turn without an allocation.
 pub const LOOPBACK: usize = 128;
+/// Engines of one node.
+pub const ENGINES: usize = 64;
+/// Neighbouring pages that one engine of a node with several decides about: 2 MiB, what one table of the processor maps and the largest unit has.
+pub const STRIPE_PAGES: u64 = 512;
 /// Regions of one mesh at a time.
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.
@@ -134,6 +140,7 @@ const _: () = assert!(REGION_PAGES * 4096 <= REGION_END - REGION_BASE);
 // What a node's calls can have a master queue for it at once stays below what a queue may hold.
 const _: () = assert!(TICKETS * RANGE_BURST * RANGE_PIECE_BYTES as usize <= 32 << 20);
 const _: () = assert!(TABLE_CHUNK.is_power_of_two());
+const _: () = assert!(STRIPE_PAGES.is_multiple_of(Unit::MiB2.pages()));
 // Half of all distance lies before the last round, and a region is as large as that at most.
 const _: () = assert!(gap_before_round(MAP_ROUNDS - 1) + REGION_ALIGN >= REGION_PAGES * 4096);
 const _: () = assert!(MAP_ROUNDS < 32);

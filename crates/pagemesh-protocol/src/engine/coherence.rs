@@ -155,6 +155,8 @@ pub(super) fn decide(protocol: Protocol, entry: &DirectoryEntry, asked: Request,
 #[derive(Clone, Debug)]
 pub(super) struct Coherence {
     pub(super) next_request: u32,
+    /// How far apart the names of requests are: engines of one node share the numbers.
+    request_step: u32,
     pub(super) pending: Slab<Pending>,
     pub(super) transactions: Slab<Transaction>,
     pub(super) queued: Arena<Request>,
@@ -163,9 +165,11 @@ pub(super) struct Coherence {
 }
 
 impl Coherence {
-    pub(super) fn new(config: EngineConfig) -> Coherence {
+    /// For engine number `part` of `parts` of this node.
+    pub(super) fn new(config: EngineConfig, (part, parts): (u16, u16)) -> Coherence {
         Coherence {
-            next_request: 0,
+            next_request: part.into(),
+            request_step: u32::from(parts).next_power_of_two(),
             pending: Slab::with_capacity(config.tickets + limits::EVICTIONS),
             transactions: Slab::with_capacity(config.tickets + limits::EVICTIONS),
             queued: Arena::with_capacity(config.tickets, config.nodes),
@@ -180,7 +184,7 @@ impl Coherence {
     /// A name for a request that no earlier one of this node has, until 2^32 of them are over.
     pub(super) fn fresh_request(&mut self) -> RequestId {
         let request = RequestId(self.next_request);
-        self.next_request = request.0.wrapping_add(1);
+        self.next_request = request.0.wrapping_add(self.request_step);
         request
     }
 }

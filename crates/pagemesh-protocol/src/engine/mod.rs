@@ -6,6 +6,8 @@
 //!
 //! A message to this very node never becomes an action: it is kept aside and handled before the method returns, so
 //! that a home treats its own requests exactly as everyone's.
+//!
+//! A node may have several engines, of which all but the first decide about pages only: `parts.rs`.
 
 mod atomics;
 mod barriers;
@@ -32,6 +34,7 @@ mod migration;
 mod notices;
 mod objects;
 mod pages;
+mod parts;
 mod pins;
 mod planted;
 mod questions;
@@ -176,6 +179,11 @@ impl Engine {
     /// # Panics
     /// When the configuration is beyond [`limits`] or the node is not one of the nodes.
     pub fn new(config: EngineConfig) -> Engine {
+        Engine::numbered(config, (0, 1))
+    }
+
+    /// As `new`, for engine number `part` of `parts`.
+    fn numbered(config: EngineConfig, (part, parts): (u16, u16)) -> Engine {
         assert!(config.nodes as usize <= limits::NODES, "at most {} nodes", limits::NODES);
         assert!(config.node.get() < config.nodes, "node {} of {}", config.node, config.nodes);
         assert!(config.tickets <= limits::TICKETS && config.locks <= limits::LOCKS);
@@ -190,7 +198,7 @@ impl Engine {
             leaving: NodeSet::EMPTY,
             tickets: tickets::Tickets::new(config.tickets),
             pages: pages::Pages::new(config.node, config.nodes),
-            coherence: coherence::Coherence::new(config),
+            coherence: coherence::Coherence::new(config, (part, parts)),
             uses: uses::Uses::new(config),
             release: release::Release::new(config),
             pins: pins::Pins::new(config),
@@ -311,7 +319,7 @@ impl Engine {
         access: Access,
         out: &mut Actions,
     ) {
-        self.pin(ticket, (pin, holder), page, access, out);
+        self.pin(ticket, (pin, holder, false), page, access, out);
         self.settle(out);
     }
 

@@ -185,7 +185,7 @@ impl Engine {
     pub(super) fn pin(
         &mut self,
         ticket: Ticket,
-        (pin, holder): (PinId, PinHolder),
+        (pin, holder, has_others): (PinId, PinHolder, bool),
         page: PageAddress,
         access: Access,
         out: &mut Actions,
@@ -209,7 +209,8 @@ impl Engine {
             local.state = PageState::Modified;
         }
         let is_here = local.state.allows(access);
-        let nests = || self.pins.pinned.iter().any(|other| other.holder == holder && other.pin != pin);
+        let nests =
+            || has_others || self.pins.pinned.iter().any(|other| other.holder == holder && other.pin != pin);
         let hold = if !is_here {
             Hold::Coming
         } else if self.has_demands(page) && !nests() {

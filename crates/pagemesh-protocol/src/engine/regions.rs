@@ -160,6 +160,15 @@ impl Agreements {
         self.proposed.retain(|(other, ..)| *other != region);
     }
 
+    /// The region is gone, or its number is used again.
+    pub(super) fn put_away(&mut self, region: RegionId) {
+        self.gone.insert(region);
+    }
+
+    pub(super) fn recall(&mut self, region: RegionId) {
+        self.gone.remove(&region);
+    }
+
     /// Whether `region` is gone, so that what is said about it is late.
     pub(super) fn is_gone(&self, region: RegionId) -> bool {
         self.gone.contains(&region)
@@ -377,7 +386,7 @@ impl Engine {
         }
         rounds.resize(rounds.len().max(region.index() + 1), (region, 0));
         rounds[region.index()] = (region, u32::from(round) + 1);
-        self.agreements.gone.remove(&region);
+        self.agreements.recall(region);
         if self.pages.spec(region).is_some() && self.planted(Planted::KeepOldAddress) {
             self.send(from, Message::RegionMapped { region, round, mapped: true }, out);
             return Ok(());
@@ -584,7 +593,7 @@ impl Engine {
         if self.pages.has_opened(region) {
             return Err(RELIED_ON);
         }
-        self.agreements.gone.insert(region);
+        self.agreements.put_away(region);
         self.agreements.forgetting.push(region);
         self.forget_region(region, out);
         out.push(Action::ForgetRegion(region));
