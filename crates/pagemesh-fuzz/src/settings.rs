@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -20,6 +20,7 @@ const NAMES: [&str; 15] = [
     "PAGEMESH_UPDATES",
     "PAGEMESH_PACK",
     "PAGEMESH_TRACK_WRITES",
+    "PAGEMESH_SHARDS",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.

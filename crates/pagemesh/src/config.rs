@@ -11,6 +11,9 @@ const PAGER: &str = "PAGEMESH_PAGER";
 const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
 const PACK: &str = "PAGEMESH_PACK";
 const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
+const SHARDS: &str = "PAGEMESH_SHARDS";
+/// Shards that a node has where nothing is said, at most; it has one for two processors.
+const SHARDS_UNASKED: usize = 8;
 /// Whether the kernel is to note writes.
 const TRACK_WRITES: &str = "PAGEMESH_TRACK_WRITES";
 
@@ -64,6 +67,7 @@ pub struct Config {
     pub(crate) updates: bool,
     pub(crate) reads_ahead: bool,
     pub(crate) track_writes: Option<bool>,
+    pub(crate) shards: Option<u16>,
 }
 
 impl Config {
@@ -99,6 +103,7 @@ impl Config {
             updates: true,
             reads_ahead: true,
             track_writes: None,
+            shards: None,
         }
     }
 
@@ -110,8 +115,8 @@ impl Config {
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
     /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
-    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_TRACK_WRITES`, `PAGEMESH_PAGER` and
-    /// `PAGEMESH_TRANSPORT` may be.
+    /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_TRACK_WRITES`, `PAGEMESH_SHARDS`,
+    /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
     /// # Errors
     /// When a variable is missing or holds something else than it should; the error names it.
@@ -146,7 +151,7 @@ impl Config {
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
     /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES` and `PAGEMESH_SERVICE_NICE`, where they are set;
-    /// `PAGEMESH_TRACK_WRITES`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
+    /// `PAGEMESH_TRACK_WRITES`, `PAGEMESH_SHARDS`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
     /// When a variable holds something else than it should; the error names it.
@@ -233,6 +238,7 @@ impl Config {
             }
         };
         track_writes_setting(get(TRACK_WRITES).as_deref())?;
+        shards_setting(get(SHARDS).as_deref())?;
         pager_setting(get(PAGER))?;
         transport_setting(get(TRANSPORT).as_deref())?;
         Ok(config)
@@ -252,6 +258,18 @@ impl Config {
     /// When it holds something else than `on` or `off`.
     pub fn track_writes_from_env() -> Result<bool, ConfigError> {
         track_writes_setting(variable(TRACK_WRITES).as_deref())
+    }
+
+    /// What `PAGEMESH_SHARDS` says; where it is not set, or is `auto`, half as many as this process has processors, at least one and at most 8.
+    ///
+    /// # Errors
+    /// When it holds something else than `auto` or a number from 1 to 64.
+    pub fn shards_from_env() -> Result<u16, ConfigError> {
+        let asked = shards_setting(variable(SHARDS).as_deref())?;
+        Ok(asked.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            (processors / 2).clamp(1, SHARDS_UNASKED) as u16
+        }))
     }
 
     /// What `PAGEMESH_TRANSPORT` asks for; [`Transport::Auto`] where it is not set.
@@ -369,6 +387,19 @@ impl Config {
         self
     }
 
+    /// Into how many shards this node divides the pages of its write-invalidate and migration regions, 1 to 64: threads that fault on pages of different
+    /// shards do not wait for each other. Each has runs of 2 MiB and tables of its own for every such region. Nodes of one mesh may differ. Without this `PAGEMESH_SHARDS` decides, and
+    /// without that the number of processors ([`shards_from_env`](Config::shards_from_env)).
+    ///
+    /// # Panics
+    /// When it is none, or more than 64.
+    #[must_use]
+    pub fn shards(mut self, shards: u16) -> Config {
+        assert!((1..=limits::ENGINES).contains(&shards.into()), "{shards} shards; there can be 1 to 64");
+        self.shards = Some(shards);
+        self
+    }
+
     /// Whether the kernel is to note which pages of release regions are written, where it can (Linux 6.7, `sigbus` pager): the first
     /// write to a page that is here costs no fault then, and every copy of another home's page has a twin, which doubles the memory of copies that are
     /// only read. Without this `PAGEMESH_TRACK_WRITES` decides, and without that it is.
@@ -415,6 +446,20 @@ fn track_writes_setting(value: Option<&str>) -> Result<bool, ConfigError> {
         Some("off") => Ok(false),
         Some(found) => {
             Err(ConfigError::Invalid { name: TRACK_WRITES, found: found.to_owned(), wanted: "on or off" })
+        }
+    }
+}
+
+fn shards_setting(value: Option<&str>) -> Result<Option<u16>, ConfigError> {
+    let wanted = "a number of shards from 1 to 64, or auto";
+    match value.map(str::trim) {
+        None | Some("auto") => Ok(None),
+        Some(found) => {
+            let shards = number(SHARDS, found, wanted)?;
+            if !(1..=limits::ENGINES).contains(&usize::from(shards)) {
+                return Err(ConfigError::Invalid { name: SHARDS, found: found.to_owned(), wanted });
+            }
+            Ok(Some(shards))
         }
     }
 }
@@ -514,6 +559,17 @@ mod tests {
         assert_eq!(asked("tcp"), Ok(Transport::Tcp));
         assert_eq!(asked(" ring"), Ok(Transport::Ring));
         assert!(asked("rdma").unwrap_err().to_string().contains("auto, tcp or ring"));
+    }
+
+    #[test]
+    fn shards_are_a_number_or_left_to_the_node() {
+        assert_eq!(shards_setting(None), Ok(None));
+        assert_eq!(shards_setting(Some("auto")), Ok(None));
+        assert_eq!(shards_setting(Some(" 4 ")), Ok(Some(4)));
+        for wrong in ["", "0", "65", "-1", "many"] {
+            let error = shards_setting(Some(wrong)).unwrap_err();
+            assert!(error.to_string().contains("from 1 to 64"), "{error}");
+        }
     }
 
     #[test]

@@ -44,6 +44,16 @@ impl Request {
         let page = self.first.page.checked_add_signed(self.stride * i64::from(step))?;
         (page < pages).then_some(PageAddress::new(self.first.region, page))
     }
+
+    /// Its first page, where the rest of it begins that another shard is to ask for.
+    pub(super) fn first(&self) -> PageAddress {
+        self.first
+    }
+
+    /// What is left of it after `steps` steps; the page of the next is `next`.
+    pub(super) fn after(self, steps: u32, next: PageAddress) -> Request {
+        Request { first: next, count: self.count - steps, ..self }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +76,22 @@ struct Way {
 }
 
 impl Way {
+    /// One that was last followed at miss number `followed`, and leads to `next`.
+    fn new(next: PageAddress, stride: i64, followed: u64) -> Way {
+        Way {
+            region: next.region,
+            base: next.page,
+            stride,
+            misses: 0,
+            asked: 0,
+            expected: 0,
+            arrived: 0,
+            used: 0,
+            taken: 0,
+            followed,
+        }
+    }
+
     fn step(&self, page: PageAddress) -> Option<u32> {
         if page.region != self.region {
             return None;
@@ -140,21 +166,31 @@ impl Ahead {
             *way = Way { base, stride, misses: 1, ..*way };
             return Some(index);
         }
-        let followed = |index: &usize| self.ways[*index].map_or(0, |way| way.followed);
-        let oldest = (0..WAYS).min_by_key(followed)?;
-        self.ways[oldest] = Some(Way {
-            region: page.region,
-            base: page.page.wrapping_add(1),
-            stride: 1,
-            misses: 0,
-            asked: 0,
-            expected: 0,
-            arrived: 0,
-            used: 0,
-            taken: 0,
-            followed: self.misses,
-        });
+        let next = PageAddress::new(page.region, page.page.wrapping_add(1));
+        self.replace_oldest(Way::new(next, 1, self.misses));
         None
+    }
+
+    /// The rest of a request that another shard made: its way leads on here, and has proved itself.
+    pub(super) fn take_over(&mut self, rest: Request) -> Request {
+        let Request { first, stride, .. } = rest;
+        let leads_there = |way: &Way| {
+            let next = way.base.checked_add_signed(way.stride * i64::from(way.asked));
+            way.region == first.region && way.stride == stride && next == Some(first.page)
+        };
+        let known = (0..WAYS).find(|index| self.ways[*index].as_ref().is_some_and(leads_there));
+        let way = known.unwrap_or_else(|| {
+            let way = Way::new(first, stride, self.misses);
+            self.replace_oldest(Way { misses: MISSES_MOST, used: PROVEN, ..way })
+        });
+        Request { way, ..rest }
+    }
+
+    fn replace_oldest(&mut self, new: Way) -> usize {
+        let followed = |index: &usize| self.ways[*index].map_or(0, |way| way.followed);
+        let oldest = (0..WAYS).min_by_key(followed).expect("there are ways");
+        self.ways[oldest] = Some(new);
+        oldest
     }
 
     /// `steps` of what was to be asked for were passed; of those in `expected` the bytes will come.
@@ -278,6 +314,28 @@ mod tests {
         assert_eq!(last[2], [PAGES - 1]);
         let first: Vec<Vec<u64>> = [4, 2, 0].into_iter().map(|at| miss(&mut ahead, at)).collect();
         assert_eq!(first[2], []);
+    }
+
+    #[test]
+    fn a_way_leads_on_where_another_shard_decides() {
+        let (mut here, mut there) = (Ahead::default(), Ahead::default());
+        (100..102).for_each(|at| drop(miss(&mut here, at)));
+        let request = here.missed(page(102)).unwrap();
+        // The pages from 110 on are another's.
+        here.asked(&request, 7, 0x7f);
+        let rest = request.after(7, page(110));
+        here.asked(&request, rest.count, 0);
+        let rest = there.take_over(rest);
+        assert_eq!((rest.first(), rest.count), (page(110), 9));
+        there.asked(&rest, 9, 0x1ff);
+        assert!(here.arrives(page(109)) && !here.arrives(page(110)));
+        assert!(there.arrives(page(110)) && there.arrives(page(118)) && !there.arrives(page(119)));
+        let further = here.missed(page(109)).and_then(|request| request.page(0, PAGES));
+        assert!(
+            further.is_none_or(|next| next == page(119)),
+            "what was asked for there is not asked for again"
+        );
+        assert!(!miss(&mut there, 110).is_empty(), "the first miss there goes on at once");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Atomic operations on words of shared memory, done where the page is.
 
 use super::shard::Shard;
-use super::{CallFailure, ROOM_BYTES, Runtime, lock};
+use super::{CallFailure, ROOM_BYTES, Runtime};
 use crate::stats::count;
 use pagemesh_memory::{PAGE_BYTES, ServiceView};
 use pagemesh_protocol::{
@@ -23,9 +23,9 @@ impl Runtime {
         if self.is_inherited() {
             return Err(CallFailure::Closed);
         }
-        let protocol = lock(&self.shard).engine.region(page.region).map(|spec| spec.protocol);
+        let protocol = self.shards.of(page).engine.region(page.region).map(|spec| spec.protocol);
         let is_release = protocol == Some(Protocol::Release);
-        let begun = if is_release { self.event(start) } else { self.quiet_event(start) };
+        let begun = if is_release { self.event(start) } else { self.page_event(page, start) };
         begun.ok_or(CallFailure::Closed)?;
         let outcome = if call.is_over() {
             count(&self.counters.atomics_here);
@@ -35,7 +35,12 @@ impl Runtime {
             call.take_result()
         } else {
             // The home knows whether it has begun.
-            self.event(|engine, out| engine.on_atomic_give_up(ticket, out));
+            let give_up = |engine: &mut Engine, out: &mut Actions| engine.on_atomic_give_up(ticket, out);
+            if is_release {
+                self.event(give_up);
+            } else {
+                self.page_event(page, give_up);
+            }
             let answered = self.finish_call(&call, Instant::now() + timeout, timeout);
             answered.map_err(|failure| match failure {
                 CallFailure::Failed(Failure::Withdrawn) => {

@@ -231,17 +231,17 @@ impl Runtime {
 
     /// A thread holds `object` from now on, which it got by a call.
     pub(super) fn hold_begins(&self, object: SyncObject, access: Access, ticket: Ticket) {
-        lock(&self.shard).holds.begin(object, access, ticket);
+        self.shards.first().holds.begin(object, access, ticket);
     }
 
     /// It was given back, and the engine knows.
     pub(super) fn hold_ends(&self, object: SyncObject, ticket: Ticket) {
-        lock(&self.shard).holds.end(object, ticket);
+        self.shards.first().holds.end(object, ticket);
     }
 
     /// Its thread waits for a signal from now on.
     pub(super) fn hold_is_lent(&self, object: SyncObject, ticket: Ticket) {
-        lock(&self.shard).holds.lend(object, ticket);
+        self.shards.first().holds.lend(object, ticket);
     }
 
     /// What a failed wait for `object` says: who was in its way, if its time ran out.
@@ -269,7 +269,7 @@ impl Runtime {
         self.switch.wait_room(super::ROOM_BYTES, Instant::now() + within);
         let question = self.questions.next.fetch_add(1, Ordering::Relaxed);
         let (view, peers) = {
-            let shard = lock(&self.shard);
+            let shard = self.shards.first();
             if shard.is_closed() {
                 return Vec::new();
             }
@@ -295,7 +295,7 @@ impl Runtime {
     fn holds_here(&self, object: SyncObject) -> NodeHold {
         let held = match object {
             SyncObject::Range(range) => lock(&self.ranges).hold_of(range),
-            _ => lock(&self.shard).holds.of(object),
+            _ => self.shards.first().holds.of(object),
         };
         let since_ms = held.map_or(0, |(_, since_ms)| coarse_ms().saturating_sub(since_ms));
         NodeHold {
@@ -313,7 +313,7 @@ impl Runtime {
             Message::HoldQuery { object, question } => {
                 let NodeHold { held: hold, held_for, waiting, .. } = self.holds_here(object);
                 let since_ms = held_for.as_millis() as u64;
-                let view = lock(&self.shard).engine.view();
+                let view = self.shards.first().engine.view();
                 let reply = Message::HoldReply { question, hold, waiting, since_ms };
                 shard::enqueue(&self.switch, view, from, &reply);
                 self.switch.flush();
@@ -338,7 +338,7 @@ impl Runtime {
         if self.is_inherited() {
             return None;
         }
-        let mut shard = lock(&self.shard);
+        let mut shard = self.shards.first();
         let ticket = shard.holds.next_retake()?;
         if shard.is_closed() || !take(&mut shard.engine, ticket) {
             return None;
@@ -357,7 +357,7 @@ impl Runtime {
         if self.is_inherited() {
             return false;
         }
-        let mut shard = lock(&self.shard);
+        let mut shard = self.shards.first();
         let kept = !shard.is_closed() && keep(&mut shard.engine);
         if kept {
             shard.holds.end(object, ticket);

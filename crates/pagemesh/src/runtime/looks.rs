@@ -1,7 +1,7 @@
 //! Looks for written pages, in release regions whose kernel notes them: before whatever may be a release.
 
 use super::shard::{Load, Shard};
-use super::{ROOM_BYTES, Runtime, lock};
+use super::{ROOM_BYTES, Runtime};
 use pagemesh_memory::PageRange;
 use pagemesh_protocol::{Engine, NodeId, PageAddress, RegionId, limits};
 use std::sync::MutexGuard;
@@ -56,7 +56,7 @@ impl Runtime {
     /// The shard, after a look; for an event that may be a release. `None` after the end.
     pub(super) fn look_and_lock(&self) -> Option<MutexGuard<'_, Shard>> {
         for part in 0.. {
-            let mut shard = lock(&self.shard);
+            let mut shard = self.shards.first();
             if shard.is_closed() {
                 return None;
             }

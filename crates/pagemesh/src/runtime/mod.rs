@@ -21,6 +21,7 @@ mod pins;
 mod receive;
 mod rings;
 mod shard;
+mod shards;
 mod system_calls;
 mod together;
 mod trace;
@@ -44,13 +45,14 @@ use pagemesh_memory::{
 };
 use pagemesh_net::{JoinOptions, LinkKind, Switch};
 use pagemesh_protocol::{
-    Access, Actions, BarrierId, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
+    Access, Actions, BarrierId, Division, Engine, EngineConfig, Failure, LockId, Message, NodeSet, Outcome,
     PageAddress, Placement, RegionId, RegionSpec, SyncObject, Ticket, limits,
 };
 use receive::{Cold, Receiving};
-use shard::{Load, Shard};
+use shard::{Besides, Load, Shard};
+use shards::{Along, Shards};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -93,7 +95,7 @@ pub(crate) struct Runtime {
     /// What the link to each node is.
     links: Vec<Option<LinkKind>>,
     switch: Switch,
-    shard: Mutex<Shard>,
+    shards: Shards,
     calls: Calls,
     counters: Counters,
     tracing: Tracing,
@@ -110,8 +112,8 @@ pub(crate) struct Runtime {
     forgotten: Mutex<Vec<(RegionId, Option<Arc<Mapping>>)>>,
     /// Regions that stay open here until others are gone, each after the one that it stays for.
     companions: Mutex<Vec<(RegionId, RegionId)>>,
-    /// Demands wait until threads have touched the pages that they were given.
-    postponed: AtomicBool,
+    /// In which shards demands wait until threads have touched the pages that they were given, a bit for each.
+    postponed: AtomicU64,
     pinning: pins::Pinning,
     ranges: Mutex<entry::Ranges>,
     broadcast: broadcast::Broadcast,
@@ -149,6 +151,7 @@ impl Runtime {
         let asked = config.pager.map_or_else(Config::pager_from_env, |pager| Ok(Some(pager)))?;
         let pager = pagemesh_memory::choose(asked)?;
         let tracks_writes = config.track_writes.map_or_else(Config::track_writes_from_env, Ok)?;
+        let shards = config.shards.map_or_else(Config::shards_from_env, Ok)?;
         let transport = config.transport.map_or_else(Config::transport_from_env, Ok)?;
         let joined = pagemesh_net::join(JoinOptions {
             node: config.node,
@@ -176,12 +179,13 @@ impl Runtime {
         let kept = switch.descriptors().filter_map(KeptFromChildren::new).collect();
         let node = NodeId::new(config.node);
         let bounds = EngineConfig::new(node, config.nodes);
-        let engine = Engine::new(EngineConfig {
+        let bounds = EngineConfig {
             lend_after: config.lend_after,
             foresees: config.foresight,
             updates: config.updates,
             ..bounds
-        });
+        };
+        let division = Division::among(shards);
         let runtime = Arc::new_cyclic(|this| Runtime {
             process: std::process::id(),
             generation: process_generation(),
@@ -195,7 +199,10 @@ impl Runtime {
             pager,
             links: joined.kinds,
             switch,
-            shard: Mutex::new(Shard::new(engine, this.clone())),
+            shards: Shards::new(division, |place| {
+                let engine = Engine::part(bounds, place as u16, division.engines());
+                Shard::new(place, engine, this.clone())
+            }),
             calls: Calls::new(limits::TICKETS),
             counters: Counters::default(),
             tracing: Tracing::default(),
@@ -208,8 +215,8 @@ impl Runtime {
             retired: Mutex::default(),
             forgotten: Mutex::default(),
             companions: Mutex::default(),
-            postponed: AtomicBool::new(false),
-            pinning: pins::Pinning::new(config.pin_deadline),
+            postponed: AtomicU64::new(0),
+            pinning: pins::Pinning::new(config.pin_deadline, division.engines()),
             ranges: Mutex::default(),
             broadcast: broadcast::Broadcast::default(),
             questions: holds::Questions::default(),
@@ -254,7 +261,7 @@ impl Runtime {
         if self.is_inherited() {
             return PageState::Invalid;
         }
-        lock(&self.shard).engine.page_state(page)
+        self.shards.of(page).engine.page_state(page)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -303,8 +310,42 @@ impl Runtime {
         if self.is_inherited() {
             return None;
         }
-        let mut shard = lock(&self.shard);
+        let mut shard = self.shards.first();
         (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
+    }
+
+    /// The same for an event that is about a page, or several of one shard.
+    fn page_event<R>(
+        &self,
+        page: PageAddress,
+        event: impl FnOnce(&mut Engine, &mut Actions) -> R,
+    ) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = self.shards.of(page);
+        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
+    }
+
+    /// The same for an event of the shard at `place`.
+    fn place_event<R>(&self, place: usize, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = self.shards.at(place);
+        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
+    }
+
+    /// Gives an event to all shards but the first, which by rule comes after them.
+    fn part_event(&self, event: impl Fn(&mut Engine, &mut Actions)) {
+        if self.is_inherited() {
+            return;
+        }
+        for mut shard in self.shards.others() {
+            if !shard.is_closed() {
+                shard.run(self, Load::Nothing, &event);
+            }
+        }
     }
 
     /// Starts a call and waits for its outcome.
@@ -316,13 +357,14 @@ impl Runtime {
         self.call_by(timeout, |ticket| self.event(|engine, out| start(engine, ticket, out)))
     }
 
-    /// The same for a call that is no release.
-    fn quiet_call(
+    /// The same for a call about a page that is no release.
+    fn page_call(
         &self,
+        page: PageAddress,
         timeout: Duration,
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
-        self.call_by(timeout, |ticket| self.quiet_event(|engine, out| start(engine, ticket, out)))
+        self.call_by(timeout, |ticket| self.page_event(page, |engine, out| start(engine, ticket, out)))
     }
 
     /// `begin` gives the engine a call's first event, unless all is over.
@@ -349,11 +391,13 @@ impl Runtime {
             return call.take_result();
         }
         // A result that came meanwhile is as good as one in time.
-        self.event(|engine, out| {
+        let give_up = |engine: &mut Engine, out: &mut Actions| {
             if !call.is_over() {
                 engine.on_cancel(call.ticket(), out);
             }
-        });
+        };
+        self.part_event(give_up);
+        self.event(give_up);
         self.switch.flush();
         if call.is_over() {
             return call.take_result();
@@ -411,7 +455,7 @@ impl Runtime {
         self.tracing.mark(Stage::Decide);
         let got = self.finish_call(&call, deadline, timeout);
         self.tracing.mark(Stage::Rearm);
-        self.quiet_event(|engine, out| engine.on_resumed(ticket, out));
+        self.page_event(page, |engine, out| engine.on_resumed(ticket, out));
         self.tracing.mark(Stage::Resume);
         got.map(|_| ())
     }
@@ -421,14 +465,21 @@ impl Runtime {
         if self.is_inherited() {
             return None;
         }
-        let mut shard = lock(&self.shard);
+        let mut shard = self.shards.of(page);
         if shard.is_closed() {
             return None;
         }
-        let missed = shard.fault(self, ticket, page, access);
+        let besides = shard.fault(self, ticket, page, access);
         drop(shard);
-        if let Some(missed) = missed {
-            self.ask_for_unit(missed);
+        match besides {
+            Some(Besides::Unit(missed)) => self.ask_for_unit(missed),
+            Some(Besides::Ahead(rest)) => {
+                let mut shard = self.shards.of(rest.first());
+                if !shard.is_closed() {
+                    shard.go_on_ahead(self, rest);
+                }
+            }
+            None => {}
         }
         Some(())
     }
@@ -436,15 +487,23 @@ impl Runtime {
     /// `pages` are asked for by name: they are mapped as soon as they are here.
     fn ask_for(&self, pages: impl Iterator<Item = PageAddress>) {
         if self.reads_ahead {
-            let mut shard = lock(&self.shard);
-            pages.for_each(|page| shard.forget_ahead(page));
+            let mut shards = Along::new(&self.shards);
+            pages.for_each(|page| shards.at(page).forget_ahead(page));
         }
     }
 
-    /// Others want a page that threads of this node are about to touch: the service thread sees to it a little later.
-    fn postpone(&self) {
-        self.postponed.store(true, Ordering::SeqCst);
+    /// Others want a page of the shard at `place` that threads of this node are about to touch: the service thread sees to it a
+    /// little later.
+    fn postpone(&self, place: usize) {
+        self.postponed.fetch_or(1 << place, Ordering::SeqCst);
         self.switch.wake_service();
+    }
+
+    /// Threads have had their chance to touch the pages that they were given.
+    fn end_postponing(&self, places: u64) {
+        for place in (0..self.shards.count()).filter(|place| places >> place & 1 != 0) {
+            self.place_event(place, Engine::on_postponed);
+        }
     }
 
     /// Gets the right to `access` all of `pages`, with many requests under way at a time. Stops at the first that cannot be had.
@@ -462,12 +521,14 @@ impl Runtime {
             }
             let Some((first, _)) = waiting.first() else { return Ok(()) };
             self.ask_for(waiting.iter().map(|(page, _)| *page));
-            self.quiet_event(|engine, out| {
-                for (page, call) in &waiting {
-                    engine.on_prefetch(call.ticket(), *page, access, out);
-                }
-            })
-            .ok_or((*first, CallFailure::Closed))?;
+            for together in waiting.chunk_by(|one, next| self.is_of_one_shard(one.0, next.0)) {
+                self.page_event(together[0].0, |engine, out| {
+                    for (page, call) in together {
+                        engine.on_prefetch(call.ticket(), *page, access, out);
+                    }
+                })
+                .ok_or((*first, CallFailure::Closed))?;
+            }
             let asked = waiting.iter().filter(|(_, call)| !call.is_over()).count();
             self.counters.pages_prefetched.fetch_add(asked as u64, Ordering::Relaxed);
             let mut outcome = Ok(());
@@ -480,15 +541,29 @@ impl Runtime {
         }
     }
 
+    fn is_of_one_shard(&self, one: PageAddress, other: PageAddress) -> bool {
+        self.shards.place_of(one) == self.shards.place_of(other)
+    }
+
     /// Gives copies back to their homes, as far as nobody needs them.
     pub(crate) fn evict(&self, mut pages: impl Iterator<Item = PageAddress>) {
         let mut next = pages.next();
         while let Some(first) = next {
             self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
-            let some = std::iter::once(first).chain(pages.by_ref().take(AT_A_TIME - 1));
-            self.quiet_event(|engine, out| some.for_each(|page| engine.on_evict(page, out)));
+            next = None;
+            let mut left = AT_A_TIME;
+            self.page_event(first, |engine, out| {
+                engine.on_evict(first, out);
+                for page in pages.by_ref() {
+                    left -= 1;
+                    if left == 0 || !self.is_of_one_shard(first, page) {
+                        next = Some(page);
+                        break;
+                    }
+                    engine.on_evict(page, out);
+                }
+            });
             self.switch.flush();
-            next = pages.next();
         }
     }
 
@@ -506,17 +581,21 @@ impl Runtime {
 
     /// The home of a page, asked for where it is not known.
     pub(crate) fn home(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
-        self.quiet_call(self.fault_timeout, |engine, ticket, out| engine.on_home_query(ticket, page, out))
+        self.page_call(page, self.fault_timeout, |engine, ticket, out| {
+            engine.on_home_query(ticket, page, out);
+        })
     }
 
     /// The node that a request for `page` goes to: its home, as far as that is known here, else its anchor.
     pub(crate) fn asked_node(&self, page: PageAddress) -> NodeId {
-        let known = lock(&self.shard).engine.home(page);
+        let known = self.shards.of(page).engine.home(page);
         known.unwrap_or_else(|| Placement::anchor(page.page, self.nodes))
     }
 
     pub(crate) fn owner(&self, page: PageAddress) -> Result<Outcome, CallFailure> {
-        self.quiet_call(self.fault_timeout, |engine, ticket, out| engine.on_owner_query(ticket, page, out))
+        self.page_call(page, self.fault_timeout, |engine, ticket, out| {
+            engine.on_owner_query(ticket, page, out);
+        })
     }
 
     /// Waits for the lock, by default as long as is configured.
@@ -616,7 +695,7 @@ impl Runtime {
         let closed = || RegionError::Closed { name: name.to_owned() };
         match outcome {
             Ok(Outcome::Region { region, spec }) => {
-                let mapping = lock(&self.shard).mapping(region).ok_or_else(closed)?;
+                let mapping = self.shards.first().mapping(region).ok_or_else(closed)?;
                 Ok(Region::opened(self.clone(), mapping, region, spec))
             }
             Ok(_) => unreachable!("a region is opened by being given one"),
@@ -628,7 +707,7 @@ impl Runtime {
     /// thread afterwards and opens the region does not meet it because of this node. When it does not answer, it is slow or about to
     /// be lost, and there is nobody to tell.
     pub(crate) fn close_region(&self, region: RegionId) {
-        if self.is_inherited() || lock(&self.shard).is_closed() {
+        if self.is_inherited() || self.shards.first().is_closed() {
             return;
         }
         let closed =
@@ -723,13 +802,15 @@ impl Runtime {
             return;
         }
         let mappings = {
-            let mut shard = lock(&self.shard);
+            let mut shard = self.shards.first();
             if shard.is_closed() {
                 return;
             }
             // What others can use; then the goodbye.
             shard.look(self, u64::MAX);
             shard.run(self, Load::Nothing, Engine::on_farewell);
+            // Not the last that have them.
+            self.shards.others().for_each(|mut other| drop(other.close()));
             for peer in shard.engine.live().without(self.node).iter() {
                 shard::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);
             }

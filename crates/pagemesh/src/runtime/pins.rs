@@ -4,10 +4,11 @@
 //! watches it: it sleeps no longer than until the next deadline.
 
 use super::failure::CallFailure;
+use super::shards::Along;
 use super::{Runtime, lock};
 use crate::stats::count;
 use pagemesh_memory::PageRange;
-use pagemesh_protocol::{Access, PageAddress, PinHolder, PinId, PinWait, RegionId};
+use pagemesh_protocol::{Access, Failure, PageAddress, PinHolder, PinId, PinWait, RegionId, limits};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,9 @@ const MARKS: usize = 4 * PARTS as usize;
 
 /// System calls of one node that can have their buffers pinned at a time; further ones go without.
 const SYSTEM_CALLS: usize = 1024;
+
+/// What an engine says that has as many pins as there may be.
+const TOO_MANY: &str = "more pages are pinned than one node may have pinned at a time";
 
 /// Waits that began at about the same time.
 #[derive(Clone, Copy, Debug)]
@@ -90,19 +94,28 @@ struct CallRecord {
 #[derive(Debug)]
 pub(super) struct Pinning {
     newest: AtomicU64,
-    deadlines: Mutex<Deadlines>,
+    after: Duration,
+    /// Of each shard, which numbers its waits for itself.
+    deadlines: Mutex<Box<[Deadlines]>>,
+    /// Where there are several shards: pins that have not ended, with how many pages they have. The engine of one page knows only pins of its own
+    /// pages.
+    open: Mutex<Vec<(PinHolder, PinId, u64)>>,
     records: Mutex<Vec<Record>>,
     /// Those of system calls that the preload library has under way, for which nothing may be allocated.
     calls: Mutex<Vec<CallRecord>>,
 }
 
 impl Pinning {
-    /// Others wait `deadline` for a pin to end.
-    pub(super) fn new(deadline: Duration) -> Pinning {
-        let deadlines = Deadlines { after: deadline, marks: VecDeque::with_capacity(MARKS) };
+    /// Others wait `deadline` for a pin to end, in a node of so many shards.
+    pub(super) fn new(deadline: Duration, shards: u16) -> Pinning {
+        let deadlines =
+            (0..shards).map(|_| Deadlines { after: deadline, marks: VecDeque::with_capacity(MARKS) });
+        let open = if shards > 1 { limits::PINS } else { 0 };
         Pinning {
             newest: AtomicU64::new(0),
-            deadlines: Mutex::new(deadlines),
+            after: deadline,
+            deadlines: Mutex::new(deadlines.collect()),
+            open: Mutex::new(Vec::with_capacity(open)),
             records: Mutex::default(),
             calls: Mutex::new(Vec::with_capacity(SYSTEM_CALLS)),
         }
@@ -110,6 +123,30 @@ impl Pinning {
 }
 
 impl Pinning {
+    /// A thread begins to pin so many pages. Tells whether it has other pins, as far as that is noted here.
+    fn begin(&self, pin: PinId, holder: PinHolder, pages: u64) -> Result<bool, CallFailure> {
+        let mut open = lock(&self.open);
+        // With one shard its engine sees to all this.
+        if open.capacity() == 0 {
+            return Ok(false);
+        }
+        let others: u64 = open.iter().map(|(.., pages)| *pages).sum();
+        // So nothing is allocated either: each has a page.
+        if others + pages > limits::PINS as u64 || open.len() == open.capacity() {
+            return Err(CallFailure::Failed(Failure::Limit(TOO_MANY)));
+        }
+        let has_others = open.iter().any(|(other, ..)| *other == holder);
+        open.push((holder, pin, pages));
+        Ok(has_others)
+    }
+
+    fn end(&self, pin: PinId) {
+        let mut open = lock(&self.open);
+        if let Some(place) = open.iter().position(|(_, other, _)| *other == pin) {
+            open.swap_remove(place);
+        }
+    }
+
     /// Whether some of the region is pinned by its address, or by a system call.
     pub(super) fn uses(&self, region: RegionId) -> bool {
         lock(&self.records).iter().any(|record| record.region == region)
@@ -125,7 +162,7 @@ fn this_thread() -> PinHolder {
 impl Runtime {
     /// How long another node waits for a pin to end.
     pub(crate) fn pin_deadline(&self) -> Duration {
-        lock(&self.pinning.deadlines).after
+        self.pinning.after
     }
 
     /// Gets the right to `access` all of `pages`, and keeps it until [`unpin`](Runtime::unpin).
@@ -159,7 +196,7 @@ impl Runtime {
         let pin = PinId(self.pinning.newest.fetch_add(1, Ordering::Relaxed));
         let first = PageAddress::new(region, pages.start);
         let got = self.pin_in_order(pin, region, pages.clone(), access);
-        let holds = self.quiet_event(|engine, _| engine.holds(pin)).ok_or((first, CallFailure::Closed))?;
+        let holds = self.is_held(pin).ok_or((first, CallFailure::Closed))?;
         if got.is_ok() && holds {
             self.map_anew(pin, region, pages, access)?;
             count(&self.counters.pins);
@@ -178,8 +215,8 @@ impl Runtime {
     ) -> Result<(), (PageAddress, CallFailure)> {
         let all = || pages.clone().map(|page| PageAddress::new(region, page));
         let absent: Vec<PageAddress> = {
-            let shard = lock(&self.shard);
-            all().filter(|page| !shard.engine.page_state(*page).allows(access)).collect()
+            let mut shards = Along::new(&self.shards);
+            all().filter(|page| !shards.at(*page).engine.page_state(*page).allows(access)).collect()
         };
         // A single page is got by its pin just as well.
         if absent.len() > 1 { self.acquire_many(absent.into_iter(), access) } else { Ok(()) }
@@ -194,9 +231,16 @@ impl Runtime {
         access: Access,
     ) -> Result<(), (PageAddress, CallFailure)> {
         let name = (pin, this_thread());
+        let first = PageAddress::new(region, pages.start);
+        let has_others =
+            self.pinning.begin(pin, name.1, pages.end - pages.start).map_err(|failed| (first, failed))?;
         for page in pages.map(|page| PageAddress::new(region, page)) {
-            self.quiet_call(self.fault_timeout, |engine, ticket, out| {
-                engine.on_pin(ticket, name, page, access, out);
+            self.page_call(page, self.fault_timeout, |engine, ticket, out| {
+                if has_others {
+                    engine.on_pin_further(ticket, name, page, access, out);
+                } else {
+                    engine.on_pin(ticket, name, page, access, out);
+                }
             })
             .map_err(|failed| (page, failed))?;
         }
@@ -212,7 +256,7 @@ impl Runtime {
         access: Access,
     ) -> Result<(), (PageAddress, CallFailure)> {
         let at = |page| PageAddress::new(region, page);
-        let mapping = lock(&self.shard).mapping(region).ok_or((at(pages.start), CallFailure::Closed))?;
+        let mapping = self.shards.first().mapping(region).ok_or((at(pages.start), CallFailure::Closed))?;
         let wanted = match access {
             Access::Read => pagemesh_memory::Access::Read,
             Access::Write => pagemesh_memory::Access::Write,
@@ -220,21 +264,29 @@ impl Runtime {
         if mapping.is_accessible(PageRange::new(pages.start, pages.end - pages.start), wanted) {
             return Ok(());
         }
-        let shard = lock(&self.shard);
-        if !shard.engine.holds(pin) {
-            return Ok(());
-        }
-        let refused = pages.clone().find(|page| mapping.pager().map(PageRange::one(*page), wanted).is_err());
-        drop(shard);
+        let mut shards = Along::new(&self.shards);
+        // What the engine of a page no longer holds for the pin may have gone.
+        let mut refuses = |page: &u64| {
+            let is_held = shards.at(at(*page)).engine.holds(pin);
+            is_held && mapping.pager().map(PageRange::one(*page), wanted).is_err()
+        };
+        let refused = pages.clone().find(|page| refuses(page));
+        drop(shards);
         let Some(page) = refused else { return Ok(()) };
         self.end_pin(pin).map_err(|closed| (at(page), closed))?;
         Err((at(page), CallFailure::Mapping))
     }
 
     fn end_pin(&self, pin: PinId) -> Result<Option<PageAddress>, CallFailure> {
-        let taken = self.quiet_event(|engine, out| engine.on_unpin(pin, out));
+        self.pinning.end(pin);
+        let mut taken = None;
+        for place in 0..self.shards.count() {
+            let first = self.place_event(place, |engine, out| engine.on_unpin(pin, out));
+            let first = first.ok_or(CallFailure::Closed)?;
+            taken = taken.into_iter().chain(first).min();
+        }
         self.switch.flush();
-        taken.ok_or(CallFailure::Closed)
+        Ok(taken)
     }
 
     /// Ends a pin; tells which page a deadline had taken from it. Fails when this node has left, and in a forked child, which has no
@@ -252,7 +304,16 @@ impl Runtime {
 
     /// Whether all pages of `pin` are still here for it.
     pub(crate) fn holds(&self, pin: PinId) -> bool {
-        self.quiet_event(|engine, _| engine.holds(pin)).unwrap_or(false)
+        self.is_held(pin).unwrap_or(false)
+    }
+
+    /// The same; `None` after the end.
+    fn is_held(&self, pin: PinId) -> Option<bool> {
+        let mut all = true;
+        for place in 0..self.shards.count() {
+            all &= self.place_event(place, |engine, _| engine.holds(pin))?;
+        }
+        Some(all)
     }
 
     /// Remembers a pin by its range of addresses.
@@ -292,31 +353,35 @@ impl Runtime {
         Some(calls.swap_remove(place).pin)
     }
 
-    /// A demand begins to wait for pins: the service thread sees to it that it does not wait too long.
-    pub(super) fn await_unpin(&self, wait: PinWait) {
-        if lock(&self.pinning.deadlines).add(wait, Instant::now()) {
+    /// A demand of the shard at `place` begins to wait for pins: the service thread sees to it that it does not wait too long.
+    pub(super) fn await_unpin(&self, place: usize, wait: PinWait) {
+        if lock(&self.pinning.deadlines)[place].add(wait, Instant::now()) {
             self.switch.wake_service();
         }
     }
 
     /// Lets go of pages that others have waited for too long. Returns the time until this is to be done again.
     pub(super) fn expire_pins(&self) -> Option<Duration> {
-        let (passed, next) = {
-            let mut deadlines = lock(&self.pinning.deadlines);
-            if deadlines.marks.is_empty() {
-                return None;
+        let mut soonest = None;
+        for place in 0..self.shards.count() {
+            let (passed, next) = {
+                let mut deadlines = lock(&self.pinning.deadlines);
+                if deadlines[place].marks.is_empty() {
+                    continue;
+                }
+                deadlines[place].pass(Instant::now())
+            };
+            if let Some(up_to) = passed {
+                self.place_event(place, |engine, out| engine.on_pins_expired(up_to, out));
             }
-            deadlines.pass(Instant::now())
-        };
-        if let Some(up_to) = passed {
-            self.quiet_event(|engine, out| engine.on_pins_expired(up_to, out));
+            soonest = soonest.into_iter().chain(next).min();
         }
-        next
+        soonest
     }
 
     /// The region that holds all of these addresses.
     pub(crate) fn region_at(self: &Arc<Self>, address: usize, bytes: usize) -> Option<crate::Region> {
-        let shard = lock(&self.shard);
+        let shard = self.shards.first();
         let (id, mapping) = shard.mapping_at(address, bytes)?;
         let spec = shard.engine.region(id)?;
         Some(crate::Region::found(self.clone(), mapping, id, spec))

@@ -75,6 +75,29 @@ impl<'a> Receiving<'a> {
     pub(super) fn new(runtime: &'a Runtime) -> Receiving<'a> {
         Receiving { runtime, shard: None }
     }
+
+    /// The shard that handles `message`. What was put off in another is done, and what was written is found before a release. `None`
+    /// after the end.
+    fn shard_for(&mut self, message: &Message) -> Option<MutexGuard<'a, Shard>> {
+        let (runtime, page) = (self.runtime, message.page());
+        let place = page.map_or(0, |page| runtime.shards.place_of(page));
+        let releases = place == 0 && Engine::may_release(message);
+        if let Some(mut held) = self.shard.take() {
+            if held.place() == place && !releases {
+                return Some(held);
+            }
+            held.catch_up(runtime);
+        }
+        if !releases {
+            return Some(page.map_or_else(|| runtime.shards.first(), |page| runtime.shards.of(page)));
+        }
+        let shard = runtime.look_and_lock()?;
+        // Its region may have been mapped meanwhile.
+        let other = page.filter(|page| runtime.shards.place_of(*page) != 0);
+        let Some(page) = other else { return Some(shard) };
+        drop(shard);
+        Some(runtime.shards.of(page))
+    }
 }
 
 impl Receiver for Receiving<'_> {
@@ -90,19 +113,9 @@ impl Receiver for Receiving<'_> {
             self.runtime.switch.wake_service();
             return Ok(());
         }
-        let held = self.shard.take();
-        let mut shard = if Engine::may_release(&message) {
-            if let Some(mut held) = held {
-                held.catch_up(self.runtime);
-            }
-            let Some(shard) = self.runtime.look_and_lock() else { return Ok(()) };
-            shard
-        } else {
-            held.unwrap_or_else(|| lock(&self.runtime.shard))
-        };
-        if shard.is_closed() {
+        let Some(mut shard) = self.shard_for(&message).filter(|shard| !shard.is_closed()) else {
             return Ok(());
-        }
+        };
         if let Message::PageRequest { page, .. } = message
             && shard.engine.directory(page).is_some_and(|entry| entry.busy.is_some())
         {
@@ -163,10 +176,11 @@ pub(super) fn serve(runtime: &Runtime, nice: Option<i32>) {
             let retired = std::mem::take(&mut *lock(&runtime.retired));
             drop(retired);
         }
-        if runtime.postponed.swap(false, Ordering::SeqCst) {
+        let postponed = runtime.postponed.swap(0, Ordering::SeqCst);
+        if postponed != 0 {
             // To wake this thread may have put it in the place of the very thread that is to touch the page.
             std::thread::sleep(FIRST_TOUCH);
-            runtime.quiet_event(Engine::on_postponed);
+            runtime.end_postponing(postponed);
         }
         let again = runtime.free_forgotten().then_some(AWAIT_LAST_USE);
         let until_deadline = runtime.expire_pins();
@@ -184,7 +198,7 @@ pub(super) fn serve(runtime: &Runtime, nice: Option<i32>) {
 
 fn handle(runtime: &Runtime, event: ColdEvent) {
     // This node has left: what the others do now, and whether they said so, is no news.
-    if lock(&runtime.shard).is_closed() {
+    if runtime.shards.first().is_closed() {
         return;
     }
     match event {
@@ -220,7 +234,9 @@ fn lose(runtime: &Runtime, node: NodeId, why: &LinkLoss) {
             tracing::warn!(%node, %why, "a node is lost");
         }
     }
-    runtime.event(|engine, out| engine.on_peer_lost(node, out));
+    let lost = |engine: &mut Engine, out: &mut Actions| engine.on_peer_lost(node, out);
+    runtime.part_event(lost);
+    runtime.event(lost);
     runtime.questions.lose(node);
     lock(&runtime.departures).news.push_back(Departure { node, how });
     runtime.departed.notify_all();

@@ -1,6 +1,6 @@
 //! One engine with the memory that it decides about, and how its actions are performed.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Request};
 use super::failure::CallFailure;
 use super::holds::Holds;
 use super::together::PutOff;
@@ -30,6 +30,15 @@ pub(super) const ACTIONS_OF_ONE_REQUEST: usize = 72;
 /// With more than this waiting to be sent to a node, updates are left out: it need not have them, and is behind.
 const UPDATE_ROOM_BYTES: usize = 8 << 20;
 
+/// What is to be asked for besides a page that a thread waits for, when the shard's lock was given back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Besides {
+    /// The rest of its unit.
+    Unit(UnitMiss),
+    /// What its thread is likely to read next, where another shard decides.
+    Ahead(Request),
+}
+
 /// What came with the message that is being handled.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Load<'a> {
@@ -42,6 +51,8 @@ pub(super) enum Load<'a> {
 }
 
 pub(super) struct Shard {
+    /// Which of the node's shards it is.
+    place: usize,
     pub(super) engine: Engine,
     mappings: Vec<Option<Arc<Mapping>>>,
     actions: Actions,
@@ -65,8 +76,9 @@ pub(super) struct Shard {
 type Mapped = Option<(RegionId, u16, bool)>;
 
 impl Shard {
-    pub(super) fn new(engine: Engine, runtime: Weak<Runtime>) -> Shard {
+    pub(super) fn new(place: usize, engine: Engine, runtime: Weak<Runtime>) -> Shard {
         Shard {
+            place,
             engine,
             mappings: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
@@ -80,6 +92,11 @@ impl Shard {
             holds: Holds::default(),
             runtime,
         }
+    }
+
+    /// Which of the node's shards it is.
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -187,19 +204,19 @@ impl Shard {
     }
 
     /// A thread faulted. With what it needs, what it is likely to read next is asked for, where it goes along a way of pages.
-    /// Returns the pages of its unit that are to be asked for with it, if they are.
+    /// Returns what is to be asked for besides.
     pub(super) fn fault(
         &mut self,
         runtime: &Runtime,
         ticket: Ticket,
         page: PageAddress,
         access: Access,
-    ) -> Option<UnitMiss> {
+    ) -> Option<Besides> {
         let spec = self.engine.region(page.region);
         if let Some(spec) = spec.filter(|spec| spec.unit != Unit::Page) {
             let missed = !self.engine.page_state(page).allows(access);
             self.run(runtime, Load::Nothing, |engine, out| engine.on_fault(ticket, page, access, out));
-            return missed.then(|| UnitMiss::of(&spec, page, access));
+            return missed.then(|| Besides::Unit(UnitMiss::of(&spec, page, access)));
         }
         self.ahead.forget(page);
         let request = match spec {
@@ -210,12 +227,43 @@ impl Shard {
             }
             _ => None,
         };
-        let (mut steps, mut expected) = (0, 0u64);
+        let fault = |engine: &mut Engine, out: &mut Actions| engine.on_fault(ticket, page, access, out);
+        let Some((request, pages)) = request else {
+            self.run(runtime, Load::Nothing, fault);
+            return None;
+        };
+        let steps = self.ask_ahead(runtime, &request, pages, fault);
+        let next = if steps < request.count { request.page(steps, pages) } else { None };
+        let next = next.filter(|next| runtime.shards.place_of(*next) != self.place)?;
+        let rest = request.after(steps, next);
+        self.ahead.asked(&request, rest.count, 0);
+        Some(Besides::Ahead(rest))
+    }
+
+    /// Asks for what another shard would have its thread read next, here.
+    pub(super) fn go_on_ahead(&mut self, runtime: &Runtime, rest: Request) {
+        let Some(spec) = self.engine.region(rest.first().region) else { return };
+        let request = self.ahead.take_over(rest);
+        self.ask_ahead(runtime, &request, spec.pages, |_, _| {});
+    }
+
+    /// After `event`, asks for the pages of `request` that this shard decides about, up to the first that it does not. Returns how many steps
+    /// that were.
+    fn ask_ahead(
+        &mut self,
+        runtime: &Runtime,
+        request: &Request,
+        pages: u64,
+        event: impl FnOnce(&mut Engine, &mut Actions),
+    ) -> u32 {
+        let (mut steps, mut expected, place) = (0, 0u64, self.place);
         self.run(runtime, Load::Nothing, |engine, out| {
-            engine.on_fault(ticket, page, access, out);
-            let Some((request, pages)) = request else { return };
+            event(engine, out);
             while steps < request.count && out.len() + ACTIONS_OF_ONE_REQUEST <= ACTIONS {
                 let Some(next) = request.page(steps, pages) else { break };
+                if runtime.shards.place_of(next) != place {
+                    break;
+                }
                 if !engine.page_state(next).allows(Access::Read) {
                     let Some(ticket) = runtime.calls.detach() else { break };
                     engine.on_prefetch(ticket, next, Access::Read, out);
@@ -224,11 +272,9 @@ impl Shard {
                 steps += 1;
             }
         });
-        if let Some((request, _)) = request {
-            self.ahead.asked(&request, steps, expected);
-            runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
-        }
-        None
+        self.ahead.asked(request, steps, expected);
+        runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
+        steps
     }
 
     /// `page` is to be mapped as soon as it is here.
@@ -268,15 +314,21 @@ impl Shard {
                 Action::TakePiece { round, offset } => runtime.broadcast.keep(round, offset, load),
                 Action::MapRegion { region, round, spec } => {
                     debug_assert!(mapped.is_none(), "one event proposes one region");
-                    mapped = Some((region, round, self.map_region(region, &spec)));
+                    let is_mapped = self.map_region(region, &spec);
+                    if is_mapped {
+                        self.tell_of_region(runtime, region, spec);
+                    }
+                    mapped = Some((region, round, is_mapped));
                 }
                 Action::UnmapRegion(region) => {
+                    tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
                     self.twins.forget_area(region);
                     let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
                     lock(&runtime.retired).extend(mapping);
                 }
                 Action::ForgetRegion(region) => {
+                    tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
                     self.twins.forget_region(region);
                     let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
@@ -287,8 +339,8 @@ impl Shard {
                     let mut departures = lock(&runtime.departures);
                     departures.said_goodbye = departures.said_goodbye.with(node);
                 }
-                Action::Postpone => runtime.postpone(),
-                Action::AwaitUnpin(wait) => runtime.await_unpin(wait),
+                Action::Postpone => runtime.postpone(self.place),
+                Action::AwaitUnpin(wait) => runtime.await_unpin(self.place, wait),
                 Action::ApplyMarked(page)
                 | Action::FillAround(page)
                 | Action::Adopt(page)
@@ -512,6 +564,25 @@ impl Shard {
         }
     }
 
+    fn set_mapping(&mut self, region: RegionId, mapping: Arc<Mapping>) {
+        if self.mappings.len() <= region.index() {
+            self.mappings.resize_with(region.index() + 1, || None);
+        }
+        self.mappings[region.index()] = Some(mapping);
+    }
+
+    /// A region was mapped by this shard, the first: those that decide about some of its pages learn of it before any node can ask for one.
+    fn tell_of_region(&self, runtime: &Runtime, region: RegionId, spec: RegionSpec) {
+        let is_divided = runtime.shards.divides(spec.protocol);
+        if let Some(mapping) = self.mapping(region).filter(|_| is_divided) {
+            for mut shard in runtime.shards.others() {
+                shard.set_mapping(region, mapping.clone());
+                shard.engine.on_region_told(region, spec);
+            }
+        }
+        runtime.shards.set_divided(region, is_divided);
+    }
+
     fn map_region(&mut self, region: RegionId, spec: &RegionSpec) -> bool {
         let Some(runtime) = self.runtime.upgrade() else { return false };
         if spec.protocol == Protocol::Release && !self.twins.prepare() {
@@ -528,10 +599,7 @@ impl Shard {
                 if !mapping.tracks_writes() {
                     self.twins.forget_area(region);
                 }
-                if self.mappings.len() <= region.index() {
-                    self.mappings.resize_with(region.index() + 1, || None);
-                }
-                self.mappings[region.index()] = Some(Arc::new(mapping));
+                self.set_mapping(region, Arc::new(mapping));
                 true
             }
             Err(error @ MappingError::AddressTaken { .. }) => {
@@ -543,6 +611,16 @@ impl Shard {
                 false
             }
         }
+    }
+}
+
+/// A region goes: the shards other than the first let it go before that one does.
+fn tell_of_end(runtime: &Runtime, region: RegionId) {
+    for mut shard in runtime.shards.others() {
+        shard.ahead.forget_region(region);
+        shard.run(runtime, Load::Nothing, |engine, out| engine.on_region_ended(region, out));
+        // Never the last that has it.
+        shard.mappings.get_mut(region.index()).and_then(Option::take);
     }
 }
 

@@ -60,12 +60,19 @@ impl Runtime {
             *slot = Some((page, self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?));
         }
         self.ask_for(waiting.iter().flatten().map(|(page, _)| *page));
-        self.event(|engine, out| {
-            for (page, call) in waiting.iter().flatten() {
-                engine.on_prefetch(call.ticket(), *page, access, out);
-            }
-        })
-        .ok_or(CallFailure::Closed)?;
+        let is_together = |one: &Option<(PageAddress, Call<'_>)>, next: &Option<(PageAddress, Call<'_>)>| {
+            let pages = one.as_ref().zip(next.as_ref());
+            pages.is_some_and(|((one, _), (next, _))| self.is_of_one_shard(*one, *next))
+        };
+        for together in waiting.chunk_by(is_together) {
+            let Some((first, _)) = &together[0] else { break };
+            self.page_event(*first, |engine, out| {
+                for (page, call) in together.iter().flatten() {
+                    engine.on_prefetch(call.ticket(), *page, access, out);
+                }
+            })
+            .ok_or(CallFailure::Closed)?;
+        }
         let mut outcome = Ok(());
         for (_, call) in waiting.iter().flatten() {
             outcome = outcome.and(self.finish_call(call, deadline, timeout).map(|_| ()));

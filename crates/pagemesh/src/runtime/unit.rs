@@ -4,8 +4,8 @@
 //! thread that touches one before it is here waits for the request that is under way. So a unit is no promise: where calls run short, or a page
 //! is taken away again at once, its pages are missed one by one, as those of any region are.
 
+use super::Runtime;
 use super::shard::{ACTIONS, ACTIONS_OF_ONE_REQUEST, Load};
-use super::{Runtime, lock};
 use pagemesh_protocol::{Access, PageAddress, Protocol, RegionId, RegionSpec};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -51,7 +51,8 @@ impl Runtime {
 
     /// Takes some of `pages` and asks for them. False when no more can be asked for now.
     fn ask_for_some(&self, region: RegionId, pages: &mut Range<u64>, access: Access) -> bool {
-        let mut shard = lock(&self.shard);
+        // A unit is of one shard.
+        let mut shard = self.shards.of(PageAddress::new(region, pages.start));
         if shard.is_closed() {
             return false;
         }
