@@ -26,6 +26,25 @@ impl Subject {
         self.act(|engine, out| engine.on_pin(ticket(pin), name, PAGE, access, out))
     }
 
+    fn ends_pin(&mut self, pin: u16) -> Vec<Action> {
+        self.act(|engine, out| {
+            engine.on_unpin(PinId(pin as u64), out);
+        })
+    }
+
+    /// Which page is to be compared with its twin.
+    fn to_compare(&self) -> Option<PageAddress> {
+        self.engine.next_to_compare(PageAddress::new(REGION, 0))
+    }
+
+    /// Gives back a lock that is wanted, and has compared the page with its twin before: they were equal.
+    fn releases_unwritten(&mut self, slot: u16) -> Vec<Action> {
+        self.holds_for_home(slot, lock(), OTHER);
+        assert_eq!(self.to_compare(), Some(PAGE));
+        self.engine.on_unwritten(PAGE);
+        self.releases(slot, lock())
+    }
+
     /// The page that went before the pin ended; the end itself asks for nothing.
     fn unpins(&mut self, pin: u16) -> Option<PageAddress> {
         let mut taken = None;
@@ -136,7 +155,8 @@ fn a_notice_takes_a_pinned_page_and_what_was_written_goes_first() {
     subject.pins(1, Write);
     assert_eq!(
         subject.gets_lock_with_notice(5, OTHER, WRITER, PAGE)[1..],
-        [send_diff(1, true), Action::DropTwin(PAGE), Action::Unmap(PAGE), done(5)]
+        [Action::Protect(PAGE), send_diff(1, false), Action::Unmap(PAGE), done(5)],
+        "a diff that was made before would lack what is stored meanwhile"
     );
     assert!(!subject.holds(1));
     // The page comes back, to be written anew: that is not what was pinned.
@@ -180,14 +200,22 @@ fn a_home_goes_on_writing_and_answers_meanwhile() {
     let writer = node(HOME);
     for interval in 1..4 {
         // Only a page that others have copies of is told of.
-        assert_eq!(subject.hears(WRITER, request(interval as u32, Read)).len(), 1, "nobody waits for a pin");
+        let answer = send_page(WRITER, data(interval as u32, Read));
+        let (mut answered, mut told) = (vec![answer], Vec::new());
+        if interval > 1 {
+            // What the copy is like is kept before it is sent.
+            answered.insert(0, Action::TwinWhileWritten(PAGE));
+            told.push(Action::DropTwin(PAGE));
+        }
+        assert_eq!(subject.hears(WRITER, request(interval as u32, Read)), answered, "nobody waits for a pin");
+        told.extend([
+            send(OTHER, Message::Wrote { writer, interval, first: PAGE, count: 1 }),
+            send(OTHER, Message::Told { writer, interval }),
+            send(OTHER, Message::BarrierArrive { barrier, ticket: ticket(9), participants: 2 }),
+        ]);
         assert_eq!(
             subject.arrives(9, barrier, 2),
-            [
-                send(OTHER, Message::Wrote { writer, interval, first: PAGE, count: 1 }),
-                send(OTHER, Message::Told { writer, interval }),
-                send(OTHER, Message::BarrierArrive { barrier, ticket: ticket(9), participants: 2 }),
-            ],
+            told,
             "the page may be written at any time, so every release tells those who read it"
         );
         assert_eq!(
@@ -195,10 +223,102 @@ fn a_home_goes_on_writing_and_answers_meanwhile() {
             [done(9)]
         );
     }
-    assert_eq!(subject.hears(OTHER, request(4, Write)), [send_page(OTHER, data(4, Write))]);
+    let answered = [Action::TwinWhileWritten(PAGE), send_page(OTHER, data(4, Write))];
+    assert_eq!(subject.hears(OTHER, request(4, Write)), answered);
     assert!(subject.holds(1));
-    assert_eq!(subject.unpins(1), None);
+    assert_eq!(subject.ends_pin(1), [Action::DropTwin(PAGE)], "it counts as written from now on");
     assert_eq!(subject.arrives(9, barrier, 2)[0], Action::Protect(PAGE));
+}
+
+/// A thread that releases again and again while it has a pin would otherwise take the page from its readers each time.
+#[test]
+fn a_pinned_page_that_was_not_written_is_not_told_of() {
+    let mut subject = reader();
+    assert_eq!(subject.to_compare(), None);
+    subject.pins(1, Write);
+    let nothing_new = [send(OTHER, returned(lock(), 5))];
+    for _ in 0..3 {
+        assert_eq!(subject.releases_unwritten(5), nothing_new);
+        assert_eq!(subject.state(), PageState::Modified);
+    }
+    // Written now: the caller finds a difference, and says nothing.
+    let mut expected = vec![send_diff(1, true)];
+    expected.extend(told_and_given_back(5, 1));
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER), expected);
+    assert_eq!(subject.releases_unwritten(5), nothing_new);
+    // With the pin the comparisons are over, and what was written since the last is sent.
+    assert_eq!((subject.unpins(1), subject.to_compare()), (None, None));
+    let mut expected = vec![Action::Protect(PAGE), send_diff(2, false)];
+    expected.extend(told_and_given_back(5, 2));
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER), expected);
+}
+
+#[test]
+fn what_was_found_before_one_event_says_nothing_about_the_next() {
+    let mut subject = reader();
+    subject.pins(1, Write);
+    subject.engine.on_unwritten(PAGE);
+    subject.hears(OTHER, Message::Knows { writer: node(WRITER), interval: 0 });
+    assert_eq!(subject.gives_to_home(5, lock(), OTHER)[0], send_diff(1, true));
+}
+
+#[test]
+fn a_notice_takes_a_pinned_page_whether_it_was_written_or_not() {
+    let mut subject = reader();
+    subject.pins(1, Write);
+    subject.acquires(5, lock());
+    let writer = node(WRITER);
+    subject.hears(OTHER, Message::Wrote { writer, interval: 1, first: PAGE, count: 1 });
+    subject.hears(OTHER, Message::Told { writer, interval: 1 });
+    // It may have been written since the look.
+    subject.engine.on_unwritten(PAGE);
+    let granted = Message::LockGrant { lock: lock(), ticket: ticket(5), died: None };
+    let taken = [Action::Protect(PAGE), send_diff(1, false), Action::Unmap(PAGE), done(5)];
+    assert_eq!(subject.hears(OTHER, granted), taken);
+    assert_eq!(subject.unpins(1), Some(PAGE));
+}
+
+#[test]
+fn a_home_compares_a_pinned_page_with_what_others_got() {
+    let mut subject = subject(HOME);
+    subject.pins(1, Write);
+    assert_eq!(subject.to_compare(), None, "nobody has a copy");
+    subject.hears(WRITER, request(0, Read));
+    subject.arrives_at_barrier(10, OTHER);
+    assert_eq!(subject.to_compare(), None, "all copies are told of");
+    // The first who gets one has it made, and the next one not anew: both have to hear of what is written after the first.
+    subject.hears(WRITER, request(1, Read));
+    assert_eq!(subject.hears(OTHER, request(2, Read)), [send_page(OTHER, data(2, Read))]);
+    for slot in 11..14 {
+        assert_eq!(subject.to_compare(), Some(PAGE));
+        subject.engine.on_unwritten(PAGE);
+        assert_eq!(subject.arrives_at_barrier(slot, OTHER).len(), 1, "nobody is told");
+    }
+    let wrote = Message::Wrote { writer: node(HOME), interval: 2, first: PAGE, count: 1 };
+    assert_eq!(subject.arrives_at_barrier(14, OTHER)[..2], [Action::DropTwin(PAGE), send(OTHER, wrote)]);
+    assert_eq!(subject.to_compare(), None);
+}
+
+#[test]
+fn what_was_written_to_a_lent_page_is_told_though_its_twin_is_of_later() {
+    let mut subject = reader();
+    subject.pins(1, Write);
+    subject.arrives_at_barrier(8, OTHER);
+    let adopted = subject.hears(HOME, Message::Lend { page: PAGE, interval: 1 });
+    assert_eq!(adopted[0], Action::Adopt(PAGE));
+    subject.arrives_at_barrier(9, OTHER);
+    let fetched = subject.hears(HOME, common::fetch(7, Read, WRITER));
+    assert_eq!(fetched, [Action::TwinWhileWritten(PAGE), send_page(WRITER, data(7, Read))]);
+    // Somebody wrote here before the page goes back, and nobody after that.
+    let back = send_page(HOME, Message::Return { page: PAGE, interval: 2 });
+    let given = [Action::DropTwin(PAGE), Action::TwinWhileWritten(PAGE), back];
+    assert_eq!(subject.hears(HOME, Message::CallIn { page: PAGE }), given);
+    assert_eq!(subject.to_compare(), Some(PAGE));
+    subject.engine.on_unwritten(PAGE);
+    let diff = Message::Diff { page: PAGE, interval: 3, last: true };
+    let wrote = Message::Wrote { writer: node(THIS), interval: 3, first: PAGE, count: 1 };
+    assert_eq!(subject.arrives_at_barrier(10, OTHER)[..2], [send(HOME, diff), send(OTHER, wrote)]);
+    assert_eq!(subject.unpins(1), None);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 mod cluster;
 
 use cluster::{Node, everywhere, play, run, start_with};
-use pagemesh::{Mesh, Placement, Protocol, RegionOptions, SharedSlice};
+use pagemesh::{Access, Mesh, Placement, Protocol, RegionOptions, SharedSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const NODES: usize = 4;
 
@@ -136,6 +137,63 @@ fn an_acquire_by_one_thread_loses_nothing_of_another() {
     everywhere(|| {
         run(TEST, NODES);
         run_with_foresight(TEST);
+    });
+}
+
+/// As before, while a third thread has the page pinned for writing most of the time. A pinned page stays writable until an acquire takes it;
+/// whoever stores to it at that moment finds its store in the page that comes back.
+#[test]
+fn an_acquire_that_takes_a_pinned_page_loses_nothing_of_another() {
+    const TEST: &str = "an_acquire_that_takes_a_pinned_page_loses_nothing_of_another";
+    const ROUNDS: u64 = 200;
+    play(TEST, |mesh| {
+        let (me, over) = (mesh.node().index(), AtomicBool::new(false));
+        let options = options(4096, Placement::Single(pagemesh::NodeId::new(1)));
+        let region = mesh.region("pinned", options).unwrap();
+        let page: SharedSlice<u64> = region.slice(0, 512).unwrap();
+        std::thread::scope(|scope| {
+            let (mesh, page, region, over) = (&mesh, &page, &region, &over);
+            let writer = scope.spawn(move || {
+                let mut value = 0;
+                while !over.load(Ordering::Relaxed) {
+                    value += 1;
+                    page.set(8 + me, value).unwrap();
+                    assert_eq!(page.get(8 + me), Ok(value), "a store was lost");
+                }
+                value
+            });
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let pin = region.pin(0..8, Access::Write).unwrap();
+                    while pin.is_held() && !over.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    // It says when the page went; that is what is wanted here.
+                    let _ = pin.release();
+                }
+            });
+            for round in 1..=ROUNDS {
+                page.set(me, round).unwrap();
+                mesh.barrier(1).wait().unwrap();
+                assert_eq!(page.get(1 - me), Ok(round));
+                mesh.barrier(1).wait().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+            let value = writer.join().unwrap();
+            page.set(16 + me, value).unwrap();
+        });
+        mesh.barrier(1).wait().unwrap();
+        for node in 0..2 {
+            assert_eq!(page.get(8 + node), page.get(16 + node), "what node {node} wrote last");
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
+        // Where the kernel notes writes, and where it does not.
+        for node in start_with(TEST, 2, &[("PAGEMESH_TRACK_WRITES", "off")]) {
+            node.rest();
+        }
     });
 }
 

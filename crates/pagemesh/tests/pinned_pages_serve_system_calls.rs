@@ -5,13 +5,16 @@
 
 mod cluster;
 
-use cluster::{Node, everywhere, play, run, start_with};
+use cluster::{Node, PATIENCE, everywhere, play, run, start_with};
 use pagemesh::pager::PagerKind;
-use pagemesh::{Access, AccessError, Config, Mesh, NodeId, PageState, PinError, Protocol, RegionOptions};
+use pagemesh::{
+    Access, AccessError, AtomicU64, Config, Mesh, NodeId, PageState, PinError, Placement, Protocol,
+    RegionOptions,
+};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// More than one batch of a prefetch, and neither a whole number of pages nor at the start of one.
 const BYTES: usize = 90 * 4096 + 1234;
@@ -150,6 +153,63 @@ fn a_release_passes_by_pins_and_an_acquire_may_take_them() {
     });
     everywhere(|| {
         run(TEST, 3);
+    });
+}
+
+/// Each try to change a word of a release region is a release. A thread that tries again and again while it has a page pinned for writing would
+/// take the page from all its readers each time, if the page counted as written each time.
+#[test]
+fn a_thread_that_spins_beside_a_pin_tells_only_of_what_was_written() {
+    const TEST: &str = "a_thread_that_spins_beside_a_pin_tells_only_of_what_was_written";
+    const TRIES: u64 = 50;
+    play(TEST, |mesh| {
+        let options = RegionOptions::new(2 * 4096).protocol(Protocol::Release);
+        let at_node_1 = Placement::Single(NodeId::new(1));
+        let region = mesh.region("spun", options.placement(at_node_1)).unwrap();
+        // The home writes its page in place, and the other node through a twin: with each as the one who spins.
+        for spinner in 0..2 {
+            mesh.barrier(1).wait().unwrap();
+            let page = region.slice::<u8>(0, 4096).unwrap();
+            let word = AtomicU64::new(&region, 4096 + 8 * spinner).unwrap();
+            let me = mesh.node().index();
+            let place = 64 * (spinner + 1);
+            assert_eq!(page.get(place), Ok(0));
+            mesh.barrier(1).wait().unwrap();
+            if me == spinner {
+                let mut file = file(&[7, 8]);
+                let pin = region.pin(0..4096, Access::Write).unwrap();
+                // Whoever had a copy before is told once.
+                assert_eq!(word.fetch_add(1), Ok(0));
+                let (diffs, looks) = (mesh.stats().diffs_sent, mesh.stats().looks);
+                for tries in 1..TRIES {
+                    assert_eq!(word.fetch_add(1), Ok(tries));
+                }
+                assert_eq!(mesh.stats().diffs_sent, diffs, "looks: {}", mesh.stats().looks - looks);
+                for place in [place, place + 1] {
+                    let before = file.stream_position().unwrap();
+                    assert_eq!(read_in(&file, pin.io_pointer().wrapping_add(place), 1).unwrap(), 1);
+                    file.seek(io::SeekFrom::Start(before + 1)).unwrap();
+                    word.fetch_add(1).unwrap();
+                }
+                // The home sends itself nothing.
+                assert_eq!(mesh.stats().diffs_sent, diffs + 2 * (1 - spinner as u64));
+                pin.release().unwrap();
+            } else {
+                // Sees each byte once it was told of it, while the pin is held.
+                let deadline = Instant::now() + PATIENCE;
+                while word.load().unwrap() < TRIES + 2 {
+                    assert!(Instant::now() < deadline, "the other node stopped trying");
+                    std::thread::yield_now();
+                }
+                assert_eq!((page.get(place), page.get(place + 1)), (Ok(7), Ok(8)));
+            }
+            mesh.barrier(1).wait().unwrap();
+        }
+        assert_eq!(mesh.stats().pins_taken, 0);
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
     });
 }
 

@@ -307,6 +307,7 @@ impl Engine {
         if !self.is_alone_with(page) && !self.planted(Planted::AtomicUntold) {
             self.release.notices.close(&[page]);
             self.forget_copies(page);
+            self.drop_shadow(page, out);
         }
         if request.node == self.config.node {
             self.drop_written(out);

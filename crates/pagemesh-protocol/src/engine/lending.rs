@@ -434,7 +434,10 @@ impl Engine {
     pub(super) fn note_copy_of_owned(&mut self, page: PageAddress, out: &mut Actions) {
         let local = self.pages.local(page).expect("it is kept here");
         if local.state == PageState::Modified && self.release.lending.owns_alone(page) {
-            if self.is_in_use(page) || self.is_written_on(page) || self.release.is_dirty(page) {
+            if self.is_in_use(page) || self.release.is_dirty(page) {
+                self.release.note_dirty(page);
+            } else if self.is_written_on(page) {
+                self.keep_shadow(page, out);
                 self.release.note_dirty(page);
             } else {
                 out.push(Action::Protect(page));
@@ -446,13 +449,17 @@ impl Engine {
 
     /// This node keeps `page` no longer: its bytes go home. A copy that is here stays, as one among others.
     pub(super) fn give_back(&mut self, page: PageAddress, out: &mut Actions) {
-        self.release.lending.owned.remove(&page);
+        let told = self.release.lending.owned.remove(&page) == Some(true);
         self.release.updates.forget_readers(page);
         let local = self.pages.local(page).expect("it was kept here");
         if self.is_written_on(page) {
-            // The kernel may be writing: what it writes from now on is in the next diff.
+            // The kernel may be writing: what it writes from now on is in the next diff. What it has written goes home, and is still to be told.
+            self.drop_shadow(page, out);
             out.push(Action::TwinWhileWritten(page));
             self.release.note_dirty(page);
+            if !told {
+                self.release.lending.owed.push(page);
+            }
         } else {
             if local.state == PageState::Modified {
                 out.push(Action::Protect(page));

@@ -49,6 +49,7 @@ mod tales;
 mod tickets;
 mod tokens;
 mod tracking;
+mod unwritten;
 mod updates;
 mod uses;
 #[cfg(feature = "verification")]
@@ -488,6 +489,7 @@ impl Engine {
                 Ok(())
             }
             Err(what) => {
+                self.release.forget_look();
                 debug_assert_eq!(out.len(), before, "a refused message left actions behind");
                 Err(Violation { from, what, message: *message })
             }
@@ -717,7 +719,7 @@ impl Engine {
                 panic!("node {node} broke its own protocol: {what}; its message was {message:?}");
             }
         }
-        self.release.looked = false;
+        self.release.forget_look();
     }
 
     fn send(&mut self, to: NodeId, message: Message, out: &mut Actions) {

@@ -12,8 +12,8 @@
 //! A transaction of this home that wants this node's copy waits as the Fetch would that another home would send.
 //!
 //! In a release region nobody takes copies: they go when a thread of their own node acquires, which does not wait. A pin that is in the
-//! way is taken then. A page that is pinned for writing stays writable over a release: its diff goes, and its twin is brought up to
-//! what was sent.
+//! way is taken then: the page is protected first, then its diff goes, then the page. A page that is pinned for writing stays writable over a
+//! release: its diff goes, and its twin is brought up to what was sent; and where nothing was written, nothing is said (`unwritten.rs`).
 //!
 //! Pins nest: the same page may be pinned many times, and goes when the last pin that is in its way has ended. It goes in that
 //! very step. A pin that comes after a demand waits behind it, so that pins which overlap cannot hold a page for ever; unless
@@ -111,6 +111,17 @@ impl Pins {
     /// Whether a pin is in the way of taking from this node what `access` by another needs.
     pub(super) fn block(&self, page: PageAddress, access: Access) -> bool {
         self.on(page).iter().any(|pinned| pinned.hold == Hold::Held && pinned.excludes(access))
+    }
+
+    /// The pages from `from` on that are pinned, in order; some may come more than once.
+    pub(super) fn pages_from(&self, from: PageAddress) -> impl Iterator<Item = PageAddress> + '_ {
+        let start = self.pinned.partition_point(|pinned| pinned.page < from);
+        self.pinned[start..].iter().map(|pinned| pinned.page)
+    }
+
+    /// The pages of `pin`.
+    pub(super) fn pages_of(&self, pin: PinId) -> impl Iterator<Item = PageAddress> + '_ {
+        self.pinned.iter().filter(move |pinned| pinned.pin == pin).map(|pinned| pinned.page)
     }
 
     fn on(&self, page: PageAddress) -> &[Pinned] {
@@ -242,12 +253,16 @@ impl Engine {
 
     pub(super) fn unpin(&mut self, pin: PinId, out: &mut Actions) -> Option<PageAddress> {
         let mut taken = None;
+        let shadowed = self.shadows_of(pin);
         self.pins.pinned.retain(|pinned| {
             if pinned.pin == pin && pinned.hold == Hold::Taken {
                 taken = taken.or(Some(pinned.page));
             }
             pinned.pin != pin
         });
+        for page in shadowed {
+            self.drop_shadow_of_pin(page, out);
+        }
         self.meet_awaited(out);
         taken
     }

@@ -177,6 +177,10 @@ pub enum Planted {
     ForgetFlushed,
     /// A copy that stays when its page goes back to the home has the twin of an earlier time.
     ReturnWithoutTwin,
+    /// The diff of a page that is pinned for writing is made while it can be written, though the page goes.
+    DiffWhilePinned,
+    /// A release passes over all pages that are pinned for writing.
+    PinnedUntold,
 }
 
 #[cfg(feature = "verification")]
@@ -204,7 +208,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 67] = [
+    pub const ALL: [Planted; 69] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -272,6 +276,8 @@ impl Planted {
         Planted::SpareUnheard,
         Planted::UpdateBeforeDiff,
         Planted::UpdateUncounted,
+        Planted::DiffWhilePinned,
+        Planted::PinnedUntold,
     ];
 }
 

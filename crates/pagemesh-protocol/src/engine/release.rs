@@ -59,6 +59,7 @@ use super::lending::{Lending, Passage};
 use super::notices::{Notices, Tale};
 use super::pages::{DirectoryEntry, DirectoryState, LocalPage};
 use super::planted::{Planted, swap_twin};
+use super::sorted::SortedMap;
 use super::updates::Updates;
 use super::{Engine, EngineConfig, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
@@ -134,6 +135,10 @@ pub(super) struct Release {
     pub(super) tales: Vec<Tale>,
     /// The caller has looked for written pages before the event that is under way.
     pub(super) looked: bool,
+    /// Pages that are pinned for writing and were found to be as their twins are, before the event that is under way; in order.
+    pub(super) unwritten: Vec<PageAddress>,
+    /// Pages that are written in place and pinned for writing, and have a twin that is what others have who have copies.
+    pub(super) shadows: SortedMap<PageAddress, ()>,
 }
 
 impl Release {
@@ -153,7 +158,15 @@ impl Release {
             updates: Updates::new(config.updates),
             tales: Vec::new(),
             looked: false,
+            unwritten: Vec::with_capacity(config.pins),
+            shadows: SortedMap::with_capacity(config.pins),
         }
+    }
+
+    /// What was found before an event holds for that event alone.
+    pub(super) fn forget_look(&mut self) {
+        self.looked = false;
+        self.unwritten.clear();
     }
 
     /// Page requests that wait for diffs.
@@ -189,6 +202,7 @@ impl Release {
         self.notices.forget_region(region);
         self.updates.forget_region(region);
         self.dirty.retain(|page| !of(*page));
+        self.shadows.retain(|page, ()| !of(page));
         let mut over = self.lending.forget_region(region);
         over.extend(self.waiting.iter().filter(|waiting| of(waiting.page)).copied());
         self.waiting.retain(|waiting| !of(waiting.page));
@@ -368,10 +382,11 @@ impl Engine {
         self.release.twins = 0;
         pages.sort_unstable();
         pages.dedup();
-        pages.retain(|page| !self.is_alone_with(*page));
+        pages.retain(|page| !self.is_alone_with(*page) && !self.pass_over(*page));
+        self.release.kept = self.release.twins;
         let mut owed = std::mem::take(&mut self.release.lending.owed);
         if pages.is_empty() && owed.is_empty() {
-            self.release.spare = std::mem::replace(&mut self.release.dirty, pages);
+            self.release.spare = pages;
             return;
         }
         owed.sort_unstable();
@@ -383,21 +398,44 @@ impl Engine {
         let interval = self.release.notices.close(&told[..told.len() - unsaid]);
         for page in &pages {
             self.forget_copies(*page);
+            self.drop_shadow(*page, out);
             let local = self.pages.local(*page).expect("a page that was written is mapped");
-            let stays = round.is_some() && local.state == PageState::Modified && self.writes_in_place(*page);
-            if self.is_written_on(*page) || stays && self.stays_writable(*page) {
-                self.release.dirty.push(*page);
-                self.release.twins += usize::from(!self.is_home_of(*page));
+            let in_place = self.writes_in_place(*page);
+            let stays = round.is_some() && local.state == PageState::Modified && in_place;
+            if self.is_written_on(*page) && in_place {
+                // It counts as written again when somebody gets a copy.
+            } else if self.is_written_on(*page) {
+                self.keep_dirty(*page);
+                self.release.unwritten.push(*page);
+            } else if stays && self.stays_writable(*page) {
+                self.keep_dirty(*page);
             } else if local.state == PageState::Modified {
                 out.push(Action::Protect(*page));
                 self.pages.set_local(*page, LocalPage { state: PageState::Shared, ..local });
             }
         }
         self.release.kept = self.release.twins;
+        // What has just been told need not be told again in this event.
+        self.release.unwritten.sort_unstable();
         self.send_updates(&told, interval, round.unwrap_or(false), out);
         pages.clear();
         self.release.spare = pages;
         self.send_diffs(&mut told, &owed, interval, out);
+    }
+
+    /// Whether a release passes over `page`, which counts as written in the next interval too.
+    fn pass_over(&mut self, page: PageAddress) -> bool {
+        let passes = self.is_unwritten(page);
+        if passes {
+            self.keep_dirty(page);
+        }
+        passes
+    }
+
+    /// `page`, which was written in the interval that ends, counts as written in the next.
+    fn keep_dirty(&mut self, page: PageAddress) {
+        self.release.dirty.push(page);
+        self.release.twins += usize::from(!self.is_home_of(page));
     }
 
     /// Whether the kernel may be writing `page` for a system call, so that it stays as it is over a release.
@@ -464,6 +502,14 @@ impl Engine {
             })
             .collect();
         self.spare_updated(&mut held, out);
+        if !self.planted(Planted::DiffWhilePinned) {
+            // The last diff of what goes is made when nobody can write it any more, the kernel neither.
+            for (writer, interval, page) in &held {
+                if self.goes_with(*page, (*writer, *interval)) {
+                    self.pins.take(*page, Access::Write);
+                }
+            }
+        }
         let is_dirty = |page| self.page_state(page) == PageState::Modified && !self.writes_in_place(page);
         if held.iter().any(|(_, _, page)| is_dirty(*page)) && !self.planted(Planted::DropUnreleased) {
             // What threads of this node wrote and have not released must not go with the copy.
@@ -471,7 +517,7 @@ impl Engine {
         }
         let (mut dropped, mut written_until_now) = (Vec::new(), Vec::new());
         for (writer, interval, page) in held {
-            if !self.is_home_of(page) || self.release.flushed[writer.index()] < interval {
+            if self.goes_with(page, (writer, interval)) {
                 if self.page_state(page) != PageState::Invalid {
                     dropped.push(page);
                 }
@@ -487,6 +533,18 @@ impl Engine {
         }
         if !dropped.is_empty() {
             self.fetch_again(&dropped, out);
+        }
+    }
+
+    /// Whether the copy of `page` goes with the notice that `writer` wrote it: a home keeps what its diffs have reached.
+    fn goes_with(&self, page: PageAddress, (writer, interval): (NodeId, u64)) -> bool {
+        !self.is_home_of(page) || self.release.flushed[writer.index()] < interval
+    }
+
+    /// With a fault that loses it: what was written to `page` is of no interest any more.
+    fn forget_unreleased(&mut self, page: PageAddress, out: &mut Actions) {
+        if self.release.forget_dirty(page) && !self.is_tracked(page) {
+            out.push(Action::DropTwin(page));
         }
     }
 
@@ -509,16 +567,10 @@ impl Engine {
             pending.noticed = pending.noticed.and(writer, by_itself);
         }
         self.pins.take(page, Access::Write);
-        if local.state == PageState::Modified
-            && !self.writes_in_place(page)
-            && let Some(place) = self.release.dirty.iter().position(|dirty| *dirty == page)
-        {
-            // Only a page that was pinned for writing is still being written here; its diff has gone.
-            self.release.dirty.swap_remove(place);
-            self.release.twins -= 1;
-            if !self.is_tracked(page) {
-                out.push(Action::DropTwin(page));
-            }
+        self.drop_shadow(page, out);
+        let loses = self.planted(Planted::DropUnreleased) || self.planted(Planted::DiffWhilePinned);
+        if loses && local.state == PageState::Modified && !self.writes_in_place(page) {
+            self.forget_unreleased(page, out);
         }
         if local.state == PageState::Invalid {
             return false;
@@ -645,8 +697,11 @@ impl Engine {
         if node != own && local.state == PageState::Modified && self.is_alone_with(page) && !untold {
             if self.release.is_dirty(page) {
                 // It was left writable, and is told of.
-            } else if self.is_in_use(page) || self.is_written_on(page) {
-                // A thread is about to write that asked for it, or the kernel does.
+            } else if self.is_in_use(page) {
+                // A thread is about to write that asked for it.
+                self.release.dirty.push(page);
+            } else if self.is_written_on(page) {
+                self.keep_shadow(page, out);
                 self.release.dirty.push(page);
             } else {
                 out.push(Action::Protect(page));

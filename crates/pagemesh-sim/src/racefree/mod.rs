@@ -10,8 +10,8 @@
 //! Some accesses are those of system calls, on pages that are pinned for them: while a pin holds the kernel may touch the page, and when it
 //! does not any more its end has to say so.
 //!
-//! The kernels of some nodes note which pages are written, so that the first write costs no fault; threads of these nodes go on reading and
-//! writing between any two actions of an event, as on a machine with many processors.
+//! The kernels of some nodes note which pages are written, so that the first write costs no fault; threads of these nodes, and in some seeds
+//! of all nodes, go on reading and writing between any two actions of an event, as on a machine with many processors.
 //!
 //! Messages are delayed and overtake those of other links, threads give up waiting for locks, wait for signals and signal each other,
 //! and nodes die. What
@@ -68,6 +68,8 @@ pub struct RaceFreeReport {
     pub signals: u64,
     /// Pages that were found written without a fault.
     pub found_written: u64,
+    /// Times that a page which is pinned for writing was found not to be written.
+    pub found_unwritten: u64,
     /// Pages to which something was written after that and before they were unmapped.
     pub flushed: u64,
     /// Most runs of pages that an engine held notices of.
@@ -95,6 +97,7 @@ impl RaceFreeReport {
         self.pins_taken += other.pins_taken;
         self.signals += other.signals;
         self.found_written += other.found_written;
+        self.found_unwritten += other.found_unwritten;
         self.flushed += other.flushed;
         self.notices_most = self.notices_most.max(other.notices_most);
     }
@@ -132,6 +135,8 @@ pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFr
         if matches!(seed % 4, 0 | 3) {
             plan.add_tracking(&mut Random::stream(seed, 3));
         }
+        // Some with tracking and some without.
+        plan.busy = matches!(seed % 8, 2 | 5 | 7);
         plan.add_ranges(&mut Random::stream(seed, 6));
         let randoms = (Random::stream(seed, 1), Random::stream(seed, 4));
         World::new(plan, randoms, fault, traced).run()

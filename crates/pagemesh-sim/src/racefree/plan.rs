@@ -40,6 +40,8 @@ pub enum Fault {
     LostFlush,
     /// The twin of a page that others send along stays as it was.
     UpdateBesideTwin,
+    /// Every page that is pinned for writing is taken for one that was not written.
+    BlindLook,
     /// Every engine has this fault.
     Engine(Planted),
 }
@@ -67,7 +69,7 @@ impl fmt::Display for Fault {
 }
 
 /// Those of the simulated machine.
-pub const FAULTS: [Fault; 15] = [
+pub const FAULTS: [Fault; 16] = [
     Fault::LostDiff,
     Fault::MissedNotice,
     Fault::LateTwin,
@@ -83,6 +85,7 @@ pub const FAULTS: [Fault; 15] = [
     Fault::MissedLook,
     Fault::LostFlush,
     Fault::UpdateBesideTwin,
+    Fault::BlindLook,
 ];
 
 /// Who may touch a cell.
@@ -155,6 +158,8 @@ pub(super) struct Plan {
     pub(super) foresees: bool,
     /// Of each node, whether its kernel notes which pages are written.
     pub(super) tracked: Vec<bool>,
+    /// Whether threads and system calls of all nodes go on between two actions of an event, not only those of nodes whose kernel notes writes.
+    pub(super) busy: bool,
     /// Whether pages are sent to who fetches them each time, and of 100 such, how many are left out.
     pub(super) updates: bool,
     pub(super) updates_lost: u32,
@@ -215,6 +220,7 @@ impl Plan {
             lend_after: [0, 1, 1, 2][random.index(4)],
             foresees: random.chance(75),
             tracked: vec![false; nodes as usize],
+            busy: false,
             updates: random.chance(75),
             updates_lost: [0, 0, 20, 70][random.index(4)],
             barrier_fan: if has_trees { small } else { limits::BARRIER_FAN },

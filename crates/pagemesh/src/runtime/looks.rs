@@ -1,4 +1,5 @@
-//! Looks for written pages, in release regions whose kernel notes them: before whatever may be a release.
+//! Looks for written pages in release regions, before whatever may be a release: where the kernel notes them, and where pages are pinned for
+//! writing, of which nobody else tells.
 
 use super::shard::{Load, Shard};
 use super::{ROOM_BYTES, Runtime};
@@ -20,6 +21,7 @@ const PARTS_MOST: u32 = 4096;
 impl Shard {
     /// Tells the engine of pages that were written, at most `most`; true when that was not all.
     pub(super) fn look(&mut self, runtime: &Runtime, most: u64) -> bool {
+        self.compare_pinned();
         let (mut found, mut from) = (0, START);
         while let Some((first, count)) = self.engine.next_to_look_at(from) {
             from = PageAddress::new(first.region, first.page + count);
@@ -49,6 +51,17 @@ impl Shard {
         }
         self.engine.on_looked();
         false
+    }
+
+    /// Tells the engine which pages that are pinned for writing were not written: these are not told of.
+    fn compare_pinned(&mut self) {
+        let mut from = START;
+        while let Some(page) = self.engine.next_to_compare(from) {
+            from = PageAddress::new(page.region, page.page + 1);
+            if self.equals_twin(page) {
+                self.engine.on_unwritten(page);
+            }
+        }
     }
 }
 

@@ -441,6 +441,12 @@ impl Shard {
         self.twins.make(page, mapping.service())
     }
 
+    /// Whether nothing in `page` differs from its twin.
+    pub(super) fn equals_twin(&mut self, page: PageAddress) -> bool {
+        let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
+        self.twins.is_equal(page, mapping.service())
+    }
+
     fn send_diff(
         &mut self,
         runtime: &Runtime,

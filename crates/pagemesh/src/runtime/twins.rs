@@ -119,6 +119,17 @@ impl Twins {
         &out[..length]
     }
 
+    /// Whether `page` is as its twin; one without a twin is not.
+    pub(super) fn is_equal(&mut self, page: PageAddress, service: &ServiceView) -> bool {
+        let Some(Room { pool, scratch, diff: out, .. }) = self.room.as_deref_mut() else { return false };
+        let area = self.areas.get(page.region.index()).and_then(Option::as_ref);
+        let twin = match area {
+            Some(area) => Some(area.bytes(page.page)),
+            None => self.of.get(&page).map(|twin| pool.bytes(twin)),
+        };
+        twin.is_some_and(|twin| service.diff_page_with(page.page, twin, scratch, out) == 0)
+    }
+
     pub(super) fn drop_twin(&mut self, page: PageAddress) {
         if let Some((room, twin)) = self.room.as_mut().zip(self.of.remove(&page)) {
             room.pool.put(twin);

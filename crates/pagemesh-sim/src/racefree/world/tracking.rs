@@ -1,11 +1,12 @@
-//! Nodes whose kernel notes which pages are written: looks before releases, and threads that go on writing while an event is performed.
+//! Looks before releases: where the kernel notes which pages are written, and at pages that are pinned for writing. And threads that go on
+//! writing while an event is performed.
 
 use super::super::plan::Fault;
 use super::super::threads::{Activity, Step};
 use super::{Checked, Load, PageCopy, Rights, World};
 use pagemesh_protocol::{Access, Message, NodeId, PageAddress, RegionId};
 
-/// Of 100 actions of a node that tracks writes, before how many a thread of it goes on.
+/// Of 100 actions of a node whose threads go on meanwhile, before how many a thread of it goes on.
 const INTERLUDES: u32 = 30;
 /// Of 100 accesses to a page that is tracked, how many find that the kernel has taken it out of the page table.
 const SWAPPED: u32 = 2;
@@ -48,12 +49,28 @@ impl World {
                 }
             }
         }
+        self.compare_pinned(node);
         self.nodes[node].engine.on_looked();
+    }
+
+    /// Tells the engine of `node` which pages that are pinned for writing were not written.
+    fn compare_pinned(&mut self, node: usize) {
+        let blind = self.fault == Some(Fault::BlindLook);
+        let mut from = PageAddress::new(RegionId(0), 0);
+        while let Some(page) = self.nodes[node].engine.next_to_compare(from) {
+            from = PageAddress::new(page.region, page.page + 1);
+            let copy = self.copy(node, page);
+            if blind || copy.twin == Some(copy.cells) {
+                self.report.found_unwritten += 1;
+                self.nodes[node].engine.on_unwritten(page);
+            }
+        }
     }
 
     /// A thread of `node` goes on between two actions, on another processor.
     pub(super) fn interlude(&mut self, node: usize) -> Checked {
-        if !self.plan.tracked[node] || !self.interludes.chance(INTERLUDES) {
+        let busy = self.plan.tracked[node] || self.plan.busy;
+        if !busy || !self.interludes.chance(INTERLUDES) {
             return Ok(());
         }
         let free = |(index, thread): &(usize, &super::Thread)| {
@@ -68,6 +85,7 @@ impl World {
         let (cell, access) = match self.threads[index].steps.front() {
             Some(Step::Read(cell)) => (*cell, Access::Read),
             Some(Step::Write(cell)) => (*cell, Access::Write),
+            Some(Step::Kernel(cell, access)) if self.plan.busy => (*cell, *access),
             _ => return Ok(()),
         };
         let (page, place) = self.place(cell);
