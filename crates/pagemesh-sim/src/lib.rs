@@ -17,6 +17,7 @@
 
 mod breach;
 mod config;
+mod engines;
 pub mod entry;
 mod event;
 mod history;
@@ -45,6 +46,7 @@ mod world;
 
 pub use breach::Breach;
 pub use config::{Config, CutPlan, FaultPlan, LossPlan, PausePlan, RegionPlan, Timing};
+pub use engines::{Misdivision, Sharding};
 pub use history::{Deed, Disorder, Entry, History, Location, Reason};
 pub use lockstep::Lockstep;
 pub use pinners::{PinCounts, PinFailed, Pinners, run_pins};

@@ -9,7 +9,7 @@ mod race_free;
 use anyhow::anyhow;
 use campaign::Campaign;
 use clap::Parser;
-use pagemesh_sim::{Failed, Options, Sabotage, TraceMode, run, shrink};
+use pagemesh_sim::{Failed, Options, Sabotage, Sharding, TraceMode, run, shrink};
 use race_free::{RaceFree, parse_fault};
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,6 +44,9 @@ struct Arguments {
     /// Runs programs without data races instead, on regions of the release protocol and others. A seed that fails prints its events.
     #[arg(long, conflicts_with_all = ["jobs", "trace", "shrink"])]
     race_free: bool,
+    /// Nodes divide their pages among up to this many engines, each page with another than its neighbour.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "entry")]
+    shards: u16,
     /// Locks ranges of entry regions instead. A seed that fails prints its events.
     #[arg(long, conflicts_with_all = ["jobs", "trace", "shrink", "race_free"])]
     entry: bool,
@@ -63,7 +66,8 @@ fn main() -> anyhow::Result<ExitCode> {
     if arguments.race_free {
         let fault = arguments.plant.as_deref().map(parse_fault).transpose()?;
         let count = if arguments.seed.is_some() { 1 } else { arguments.seeds };
-        return RaceFree { start: arguments.seed.unwrap_or(arguments.start), count, fault }.run();
+        let (start, shards) = (arguments.seed.unwrap_or(arguments.start), arguments.shards);
+        return RaceFree { start, count, fault, shards }.run();
     }
     if arguments.entry {
         let fault = arguments.plant.as_deref().map(entries::parse_fault).transpose()?;
@@ -79,7 +83,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn run_one(seed: u64, arguments: &Arguments, sabotage: Option<Sabotage>) -> anyhow::Result<ExitCode> {
     let trace = if arguments.trace { TraceMode::Full } else { TraceMode::Off };
-    let options = Options { trace, sabotage, planted: None };
+    let options = Options { trace, sabotage, planted: None, sharding: Sharding::up_to(arguments.shards) };
     let mut out = std::io::stdout().lock();
     match run(seed, options) {
         Ok(report) => {
@@ -102,7 +106,8 @@ fn run_one(seed: u64, arguments: &Arguments, sabotage: Option<Sabotage>) -> anyh
 
 fn run_many(arguments: &Arguments, sabotage: Option<Sabotage>) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let options = Options { trace: TraceMode::Off, sabotage, planted: None };
+    let sharding = Sharding::up_to(arguments.shards);
+    let options = Options { trace: TraceMode::Off, sabotage, planted: None, sharding };
     let (start, count) = (arguments.start, arguments.seeds);
     let (tally, failed) = Campaign { start, count, jobs: arguments.jobs as usize, options }.run()?;
     let mut out = std::io::stdout().lock();
@@ -140,7 +145,11 @@ fn tell_failure(out: &mut impl Write, failed: &Failed, options: Options) -> anyh
         writeln!(out, "{line}")?;
     }
     let plant = options.sabotage.map_or_else(String::new, |sabotage| format!(" --plant {sabotage:?}"));
-    let command = format!("cargo run --release -p pagemesh-sim -- --seed {seed}{plant}");
+    let shards = match options.sharding.engines_most {
+        1 => String::new(),
+        most => format!(" --shards {most}"),
+    };
+    let command = format!("cargo run --release -p pagemesh-sim -- --seed {seed}{plant}{shards}");
     writeln!(out, "again, small: {command} --shrink")?;
     writeln!(out, "again, whole: {command} --trace")?;
     Ok(())

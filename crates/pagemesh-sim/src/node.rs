@@ -1,8 +1,9 @@
 //! One simulated process: its engine, its memory, its waiting calls.
 
+use crate::engines::{Engines, Sharding};
 use crate::event::{Caller, WORDS, Wanted, Words};
 use crate::random::Random;
-use pagemesh_protocol::{Engine, EngineConfig, NodeId, PageAddress, PageState, RegionId, RegionSpec, Ticket};
+use pagemesh_protocol::{EngineConfig, NodeId, PageAddress, PageState, RegionId, RegionSpec, Ticket};
 use std::collections::VecDeque;
 
 /// What the application may do with a page: the protection of the app view.
@@ -69,7 +70,7 @@ pub(crate) struct Proposal {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Engines,
     pub(crate) alive: bool,
     pub(crate) said_goodbye: bool,
     /// Nothing happens in it before this time, microseconds.
@@ -93,10 +94,10 @@ pub(crate) struct Node {
 const GARBAGE: u64 = 0xdead_beef_0bad_f00d;
 
 impl Node {
-    pub(crate) fn new(config: EngineConfig, blocked: Vec<u64>) -> Node {
+    pub(crate) fn new(config: EngineConfig, sharding: Sharding, blocked: Vec<u64>) -> Node {
         Node {
             id: config.node,
-            engine: Engine::new(config),
+            engine: Engines::new(config, sharding),
             alive: true,
             said_goodbye: false,
             paused_until: 0,

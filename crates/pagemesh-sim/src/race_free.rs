@@ -1,7 +1,8 @@
 //! `--race-free`: programs without data races, many seeds or one.
 
 use anyhow::{Context, anyhow};
-use pagemesh_sim::racefree::{Fault, RaceFreeReport, run};
+use pagemesh_sim::Sharding;
+use pagemesh_sim::racefree::{Fault, RaceFreeReport, run_divided};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ pub(crate) struct RaceFree {
     pub(crate) start: u64,
     pub(crate) count: u64,
     pub(crate) fault: Option<Fault>,
+    pub(crate) shards: u16,
 }
 
 /// The fault of this name.
@@ -35,7 +37,7 @@ impl RaceFree {
         let (mut sum, mut told) = (RaceFreeReport::default(), began);
         let mut failed = None;
         for number in 0..self.count {
-            match run(self.start.wrapping_add(number), self.fault) {
+            match run_divided(self.start.wrapping_add(number), self.fault, Sharding::up_to(self.shards)) {
                 Ok(report) => sum.add(&report),
                 Err(failure) => {
                     failed = Some((number, failure));
@@ -56,8 +58,9 @@ impl RaceFree {
             writeln!(out, "{held} seeds from {} held, in {seconds:.1} s; then one failed", self.start)?;
             writeln!(out, "{failure}")?;
             let plant = self.fault.map_or_else(String::new, |fault| format!(" --plant {fault}"));
+            let shards = if self.shards == 1 { String::new() } else { format!(" --shards {}", self.shards) };
             let command = "cargo run --release -p pagemesh-sim -- --race-free --seed";
-            writeln!(out, "again: {command} {}{plant}", failure.seed)?;
+            writeln!(out, "again: {command} {}{plant}{shards}", failure.seed)?;
             return Ok(ExitCode::FAILURE);
         }
         let (count, start) = (self.count, self.start);

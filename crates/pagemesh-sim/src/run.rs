@@ -2,6 +2,7 @@
 
 use crate::breach::Breach;
 use crate::config::Config;
+use crate::engines::Sharding;
 use crate::sabotage::Sabotage;
 use crate::trace::TraceMode;
 use crate::world::{Counts, World};
@@ -18,6 +19,8 @@ pub struct Options {
     pub sabotage: Option<Sabotage>,
     /// A fault to plant in every engine.
     pub planted: Option<Planted>,
+    /// Into how many engines nodes divide their pages.
+    pub sharding: Sharding,
 }
 
 /// A run in which every guarantee held.

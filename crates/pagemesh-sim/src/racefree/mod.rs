@@ -24,6 +24,7 @@ mod world;
 
 pub use plan::{FAULTS, Fault};
 
+use crate::engines::Sharding;
 use crate::random::Random;
 use plan::Plan;
 use std::fmt;
@@ -128,6 +129,18 @@ impl fmt::Display for RaceFreeFailure {
 /// # Errors
 /// When a read finds what it may not, a thread waits for ever, or the engines are not at rest in the end.
 pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
+    run_divided(seed, fault, Sharding::default())
+}
+
+/// As [`run`], where nodes divide the pages of regions that are not of the release protocol among several engines.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_divided(
+    seed: u64,
+    fault: Option<Fault>,
+    sharding: Sharding,
+) -> Result<RaceFreeReport, Box<RaceFreeFailure>> {
     let attempt = |traced| {
         let mut plan = Plan::draw(&mut Random::stream(seed, 0), &mut Random::stream(seed, 8));
         plan.add_atomics(&mut Random::stream(seed, 2));
@@ -139,7 +152,8 @@ pub fn run(seed: u64, fault: Option<Fault>) -> Result<RaceFreeReport, Box<RaceFr
         plan.busy = matches!(seed % 8, 2 | 5 | 7);
         plan.add_ranges(&mut Random::stream(seed, 6));
         let randoms = (Random::stream(seed, 1), Random::stream(seed, 4));
-        World::new(plan, randoms, fault, traced).run()
+        let sharding = sharding.draw(plan.nodes, &mut Random::stream(seed, 12));
+        World::new(plan, randoms, (fault, &sharding), traced).run()
     };
     attempt(false).map_err(|_| {
         // The same again, written down this time.

@@ -9,6 +9,7 @@ mod tracking;
 use super::RaceFreeReport;
 use super::plan::{CELLS, Fault, Plan};
 use super::threads::{Activity, Step, Thread};
+use crate::engines::{Engines, Sharding};
 use crate::random::Random;
 use meeting::Meeting;
 use pagemesh_protocol::{
@@ -59,7 +60,7 @@ struct PageCopy {
 }
 
 pub(super) struct Node {
-    pub(super) engine: Engine,
+    pub(super) engine: Engines,
     pub(super) alive: bool,
     /// By region and page.
     pages: Vec<Vec<PageCopy>>,
@@ -105,13 +106,13 @@ impl World {
     pub(super) fn new(
         plan: Plan,
         (random, interludes): (Random, Random),
-        fault: Option<Fault>,
+        (fault, sharding): (Option<Fault>, &[Sharding]),
         traced: bool,
     ) -> World {
         let count = plan.nodes;
         let node = |number| {
             let bounds = EngineConfig::new(NodeId::new(number), count);
-            let mut engine = Engine::new(EngineConfig {
+            let config = EngineConfig {
                 tickets: 1024,
                 locks: 64,
                 barriers: 8,
@@ -121,7 +122,8 @@ impl World {
                 foresees: plan.foresees,
                 updates: plan.updates,
                 ..bounds
-            });
+            };
+            let mut engine = Engines::new(config, sharding[number as usize]);
             if let Some(Fault::Engine(planted)) = fault {
                 engine.plant(planted);
             }
@@ -257,7 +259,7 @@ impl World {
                 Choice::LeaveMeeting(index) => self.leave_meeting(index)?,
                 Choice::Postponed(node) => {
                     self.nodes[node].postponed = false;
-                    self.quiet_event(node, Engine::on_postponed)?;
+                    self.quiet_event(node, Engines::on_postponed)?;
                 }
             }
             return Ok(true);
@@ -285,7 +287,7 @@ impl World {
     }
 
     /// What may be a release.
-    pub(super) fn event(&mut self, node: usize, event: impl FnOnce(&mut Engine, &mut Actions)) -> Checked {
+    pub(super) fn event(&mut self, node: usize, event: impl FnOnce(&mut Engines, &mut Actions)) -> Checked {
         self.look(node);
         self.quiet_event(node, event)
     }
@@ -294,7 +296,7 @@ impl World {
     pub(super) fn quiet_event(
         &mut self,
         node: usize,
-        event: impl FnOnce(&mut Engine, &mut Actions),
+        event: impl FnOnce(&mut Engines, &mut Actions),
     ) -> Checked {
         let mut out = Actions::new();
         event(&mut self.nodes[node].engine, &mut out);

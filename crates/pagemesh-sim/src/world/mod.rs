@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 const SCHEDULE_STREAM: u64 = 1;
 const NETWORK_STREAM: u64 = 2;
 const SABOTAGE_STREAM: u64 = 3;
+const SHARDING_STREAM: u64 = 12;
 
 /// Ticket slots of a simulated node: more than threads, few enough to be used again soon.
 const TICKETS: usize = 64;
@@ -118,8 +119,10 @@ impl World {
             pins: PINS,
             ..EngineConfig::new(NodeId::new(index), config.nodes)
         };
-        let mut nodes: Vec<Node> =
-            (0..config.nodes).map(|i| Node::new(node(i), config.blocked[i as usize].clone())).collect();
+        let sharding = options.sharding.draw(config.nodes, &mut stream(SHARDING_STREAM));
+        let mut nodes: Vec<Node> = (0..config.nodes)
+            .map(|i| Node::new(node(i), sharding[i as usize], config.blocked[i as usize].clone()))
+            .collect();
         if let Some(fault) = options.planted {
             for node in &mut nodes {
                 node.engine.plant(fault);
