@@ -149,9 +149,9 @@ pub enum RegionError {
         /// How long the call waited.
         after: Duration,
     },
-    /// A slice does not lie inside the region, or not on a multiple of its type's size.
+    /// What was to be used does not lie inside the region, or not at a multiple of its alignment.
     #[error(
-        "region {name:?} has {region_bytes} bytes; {len} items of {item_bytes} bytes at offset {offset} do not lie in it, or not aligned"
+        "region {name:?}: {len} times {item_bytes} bytes at offset {offset} were asked for; it has {region_bytes} bytes, and the offset has to be a multiple of {align}"
     )]
     Slice {
         /// The region.
@@ -164,6 +164,8 @@ pub enum RegionError {
         len: usize,
         /// Bytes of each.
         item_bytes: usize,
+        /// What the offset has to be a multiple of.
+        align: usize,
     },
     /// Threads of this node have some of it pinned or locked.
     #[error(

@@ -78,7 +78,7 @@ pub use runtime::FaultTrace;
 pub use semaphore::Semaphore;
 pub use shared::{
     Atomic, AtomicBool, AtomicI64, AtomicNumber, AtomicU64, AtomicUsize, AtomicValue, LockError, Mutex,
-    MutexGuard, Once, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    MutexGuard, Once, OnceState, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 pub use slice::{Plain, SharedSlice};
 pub use stats::Stats;

@@ -73,7 +73,8 @@ impl Region {
         }
     }
 
-    fn guard(
+    /// Locks `bytes`: whether to wait for others, and how long; [`RangeError::Busy`] when they are not to be waited for.
+    pub(crate) fn guard(
         &self,
         bytes: Range<usize>,
         access: Access,

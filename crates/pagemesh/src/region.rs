@@ -197,20 +197,24 @@ impl Region {
     /// # Errors
     /// When they do not lie in the region, or `offset` is not a multiple of the item's alignment.
     pub fn slice<T: Plain>(&self, offset: usize, len: usize) -> Result<SharedSlice<T>, RegionError> {
-        let fits = len
-            .checked_mul(size_of::<T>())
-            .and_then(|bytes| bytes.checked_add(offset))
-            .is_some_and(|end| end <= self.bytes());
-        if !fits || !offset.is_multiple_of(align_of::<T>()) {
-            return Err(RegionError::Slice {
-                name: self.name().to_owned(),
-                region_bytes: self.bytes(),
-                offset,
-                len,
-                item_bytes: size_of::<T>(),
-            });
-        }
+        self.check_items(offset, len, size_of::<T>(), align_of::<T>())?;
         Ok(SharedSlice::new(self.clone(), offset, len))
+    }
+
+    /// Refuses what does not lie in the region, or not aligned.
+    pub(crate) fn check_items(
+        &self,
+        offset: usize,
+        len: usize,
+        item_bytes: usize,
+        align: usize,
+    ) -> Result<(), RegionError> {
+        let end = len.checked_mul(item_bytes).and_then(|bytes| bytes.checked_add(offset));
+        let region_bytes = self.bytes();
+        if end.is_some_and(|end| end <= region_bytes) && offset.is_multiple_of(align) {
+            return Ok(());
+        }
+        Err(RegionError::Slice { name: self.name().to_owned(), region_bytes, offset, len, item_bytes, align })
     }
 
     /// `bytes` bytes from `offset` on, to be read and written as a file; less when the region ends before.

@@ -9,6 +9,8 @@
 //! small beside the messages for the lock; large data is better kept in a [`SharedSlice`] beside a
 //! [`Lock`](crate::Lock).
 //!
+//! In an entry region, where only locked ranges bring bytes, the value is locked as a range too while its lock is held.
+//!
 //! A node that dies while it holds the lock takes its copy along: what is in the shared memory is then what the holder before had
 //! written, but for a node that died just while it was writing back.
 
@@ -19,11 +21,14 @@ mod rwlock;
 
 pub use atomic::{Atomic, AtomicBool, AtomicI64, AtomicNumber, AtomicU64, AtomicUsize, AtomicValue};
 pub use mutex::{Mutex, MutexGuard};
-pub use once::Once;
+pub use once::{Once, OnceState};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{AccessError, Plain, Region, RegionError, SharedSlice, SyncError};
+use crate::{
+    Access, AccessError, Plain, Protocol, RangeError, RangeGuard, Region, RegionError, SharedSlice, SyncError,
+};
 use std::fmt;
+use std::time::Duration;
 
 /// Locks of values have numbers that no address and no small number is: the address of the value, and this.
 const OF_A_VALUE: u64 = 1 << 63;
@@ -31,9 +36,17 @@ const OF_A_VALUE: u64 = 1 << 63;
 const SOUND: u64 = 0;
 const POISONED: u64 = 1;
 
-/// A value in shared memory and, before it, a word that tells whether it is poisoned.
+/// Whether to wait for others, and how long; by default as long as is configured.
+type Waiting = (bool, Option<Duration>);
+
+/// The locked range of a value. In a box, since few guards have one.
+type Entered = Box<RangeGuard>;
+
+/// A value in shared memory and, before it, a word that tells whether it is poisoned. Together they have the range that has to be locked in an
+/// entry region: the lock of the value says who may use it, that of the range brings it here and publishes it.
 #[derive(Debug)]
 struct Place<T> {
+    offset: usize,
     state: SharedSlice<u64>,
     value: SharedSlice<T>,
 }
@@ -44,8 +57,37 @@ impl<T: Plain> Place<T> {
     const BYTES: usize = Self::HEAD + size_of::<T>();
 
     fn new(region: &Region, offset: usize) -> Result<Place<T>, RegionError> {
-        region.check_not_entry("a value with a lock of its own")?;
-        Ok(Place { state: region.slice(offset, 1)?, value: region.slice(offset + Self::HEAD, 1)? })
+        region.check_items(offset, 1, Self::BYTES, Self::HEAD)?;
+        Ok(Place { offset, state: region.slice(offset, 1)?, value: region.slice(offset + Self::HEAD, 1)? })
+    }
+
+    /// The number of its lock.
+    fn number(&self) -> u64 {
+        OF_A_VALUE | (self.state.region().base() + self.offset) as u64
+    }
+
+    /// Brings what is there up to date, where only locked ranges do that, until the guard goes, which publishes it.
+    fn enter(&self, access: Access, waiting: Waiting) -> Result<Option<Entered>, RangeError> {
+        let region = self.state.region();
+        if region.protocol() != Protocol::Entry {
+            return Ok(None);
+        }
+        region
+            .guard(self.offset..self.offset + Self::BYTES, access, waiting)
+            .map(|range| Some(Box::new(range)))
+    }
+
+    /// Gives back what [`enter`](Place::enter) returned.
+    fn leave(&self, entered: Option<Entered>) -> Result<(), AccessError> {
+        let Some(range) = entered else { return Ok(()) };
+        let (region, page) = (self.state.region().name().to_owned(), (self.offset / 4096) as u64);
+        range.unlock().map_err(|error| match error {
+            // What goes with its master goes with its home.
+            RangeError::Sync(SyncError::PeerLost { node, how, .. }) => {
+                AccessError::PeerLost { region, page, node, how }
+            }
+            _ => AccessError::Closed { region },
+        })
     }
 
     fn read(&self) -> Result<T, AccessError> {
@@ -65,11 +107,6 @@ impl<T: Plain> Place<T> {
     }
 }
 
-/// The number of the lock of what lies at `offset`.
-fn number_of(region: &Region, offset: usize) -> u64 {
-    OF_A_VALUE | (region.base() + offset) as u64
-}
-
 /// Why a value could not be had under its lock.
 #[non_exhaustive]
 pub enum LockError<G> {
@@ -79,6 +116,8 @@ pub enum LockError<G> {
     Sync(SyncError),
     /// The lock could be had, but not the page of the value. The lock is free again.
     Access(AccessError),
+    /// The value is in an entry region, and the lock could be had, but not the range of the value. The lock is free again.
+    Range(RangeError),
 }
 
 impl<G> LockError<G> {
@@ -106,12 +145,19 @@ impl<G> From<AccessError> for LockError<G> {
     }
 }
 
+impl<G> From<RangeError> for LockError<G> {
+    fn from(error: RangeError) -> LockError<G> {
+        LockError::Range(error)
+    }
+}
+
 impl<G> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Poisoned(_) => f.write_str("Poisoned(..)"),
             LockError::Sync(error) => fmt::Debug::fmt(error, f),
             LockError::Access(error) => fmt::Debug::fmt(error, f),
+            LockError::Range(error) => fmt::Debug::fmt(error, f),
         }
     }
 }
@@ -120,10 +166,11 @@ impl<G> fmt::Display for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Poisoned(_) => f.write_str(
-                "a thread panicked, or a node died, while it held the lock; look at the value, and clear the poison to go on",
+                "a thread panicked, or a node died, while it held the lock; look at what it left, then clear the poison to go on, or use call_once_force",
             ),
             LockError::Sync(error) => fmt::Display::fmt(error, f),
             LockError::Access(error) => fmt::Display::fmt(error, f),
+            LockError::Range(error) => fmt::Display::fmt(error, f),
         }
     }
 }

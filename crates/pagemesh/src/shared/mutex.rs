@@ -1,7 +1,7 @@
 //! A value that one thread of all nodes has at a time.
 
-use super::{LockError, Place, number_of};
-use crate::{AccessError, Condvar, Lock, LockGuard, Plain, Region, RegionError};
+use super::{Entered, LockError, Place, Waiting};
+use crate::{Access, AccessError, Condvar, Lock, LockGuard, Plain, RangeError, Region, RegionError};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -54,10 +54,8 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// When it does not lie in the region, or not aligned.
     pub fn new(region: &Region, offset: usize) -> Result<Mutex<T>, RegionError> {
-        Ok(Mutex {
-            lock: region.lock_numbered(number_of(region, offset)),
-            place: Place::new(region, offset)?,
-        })
+        let place = Place::new(region, offset)?;
+        Ok(Mutex { lock: region.lock_numbered(place.number()), place })
     }
 
     /// Waits until no other thread on any node has the value, as long as is configured. The thread that has it must not ask again.
@@ -65,7 +63,7 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        self.entered(self.lock.inherit(None)?)
+        self.entered(self.lock.inherit(None)?, (true, None))
     }
 
     /// As [`lock`](Mutex::lock), at most `timeout`.
@@ -73,7 +71,7 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// As for [`lock`](Mutex::lock).
     pub fn lock_within(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        self.entered(self.lock.inherit(Some(timeout))?)
+        self.entered(self.lock.inherit(Some(timeout))?, (true, Some(timeout)))
     }
 
     /// As [`lock`](Mutex::lock), but does not wait for another holder: `None` when there is one.
@@ -81,10 +79,19 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// As for [`lock`](Mutex::lock).
     pub fn try_lock(&self) -> Result<Option<MutexGuard<'_, T>>, LockError<MutexGuard<'_, T>>> {
-        self.lock.try_inherit()?.map(|guard| self.entered(guard)).transpose()
+        let Some(guard) = self.lock.try_inherit()? else { return Ok(None) };
+        match self.entered(guard, (false, None)) {
+            Err(LockError::Range(RangeError::Busy { .. })) => Ok(None),
+            entered => entered.map(Some),
+        }
     }
 
-    fn entered(&self, guard: LockGuard) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
+    fn entered(
+        &self,
+        guard: LockGuard,
+        waiting: Waiting,
+    ) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
+        let range = self.place.enter(Access::Write, waiting)?;
         if guard.left_by().is_some() {
             self.place.set_poisoned(true)?;
         }
@@ -94,6 +101,7 @@ impl<T: Plain> Mutex<T> {
             value: self.place.read()?,
             changed: false,
             panicking: std::thread::panicking(),
+            range,
             guard: Some(guard),
             of_this_thread: PhantomData,
         };
@@ -111,6 +119,8 @@ pub struct MutexGuard<'a, T: Plain> {
     changed: bool,
     /// The thread was panicking when it got the guard.
     panicking: bool,
+    /// In an entry region. Goes before the lock: what it publishes is for who gets that next.
+    range: Option<Entered>,
     /// `None` when the lock went another way.
     guard: Option<LockGuard>,
     of_this_thread: PhantomData<*const ()>,
@@ -122,7 +132,7 @@ impl<'a, T: Plain> MutexGuard<'a, T> {
     /// # Errors
     /// When the page of the value cannot be had. The value is what it was before, as far as it still is; the mutex is free.
     pub fn unlock(mut guard: MutexGuard<'a, T>) -> Result<(), AccessError> {
-        guard.write_back()
+        guard.publish()
     }
 
     /// The value is as it should be: it is no longer poisoned.
@@ -135,6 +145,12 @@ impl<'a, T: Plain> MutexGuard<'a, T> {
 
     fn write_back(&mut self) -> Result<(), AccessError> {
         if std::mem::take(&mut self.changed) { self.mutex.place.write(self.value) } else { Ok(()) }
+    }
+
+    /// After this the value is the lock's next holder's.
+    fn publish(&mut self) -> Result<(), AccessError> {
+        self.write_back()?;
+        self.mutex.place.leave(self.range.take())
     }
 }
 
@@ -238,15 +254,15 @@ impl Condvar {
         mut guard: MutexGuard<'a, T>,
         timeout: Option<Duration>,
     ) -> Result<(MutexGuard<'a, T>, Option<crate::SyncError>), LockError<MutexGuard<'a, T>>> {
-        guard.write_back()?;
+        guard.publish()?;
         let mutex = guard.mutex;
         let lock = guard.guard.take().expect("a guard that lives holds its lock");
         match self.wait_lock(lock, timeout) {
-            Ok(lock) => Ok((mutex.entered(lock)?, None)),
+            Ok(lock) => Ok((mutex.entered(lock, (true, None))?, None)),
             Err(failed) if failed.timed_out() => {
                 let (error, lock) = failed.into_parts();
                 let lock = lock.ok_or_else(|| error.clone())?;
-                Ok((mutex.entered(lock)?, Some(error)))
+                Ok((mutex.entered(lock, (true, None))?, Some(error)))
             }
             Err(failed) => Err(failed.into_parts().0.into()),
         }

@@ -1,13 +1,14 @@
 //! A value that one writer or many readers of all nodes have at a time.
 
-use super::{LockError, Place, number_of};
-use crate::{Access, AccessError, Plain, ReadWriteGuard, ReadWriteLock, Region, RegionError};
+use super::{Entered, LockError, Place, Waiting};
+use crate::{Access, AccessError, Plain, RangeError, ReadWriteGuard, ReadWriteLock, Region, RegionError};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 /// A value in shared memory that one writer, or any number of readers, of all nodes have at a time, as std's `RwLock`. Every node makes
-/// one of the same region and offset; the value starts as zeros. Readers and writers stand in one line: see [`ReadWriteLock`].
+/// one of the same region and offset; the value starts as zeros. Readers and writers stand in one line: see [`ReadWriteLock`]. In an entry region a
+/// thread that has a guard gets no second one, also for reading.
 ///
 /// ```
 /// use pagemesh::{Config, Mesh, RegionOptions, RwLock};
@@ -37,8 +38,8 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// When it does not lie in the region, or not aligned.
     pub fn new(region: &Region, offset: usize) -> Result<RwLock<T>, RegionError> {
-        let lock = region.read_write_lock_numbered(number_of(region, offset));
-        Ok(RwLock { lock, place: Place::new(region, offset)? })
+        let place = Place::new(region, offset)?;
+        Ok(RwLock { lock: region.read_write_lock_numbered(place.number()), place })
     }
 
     /// Waits until nobody writes and those who came before have had their turn, as long as is configured.
@@ -46,7 +47,7 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
     pub fn read(&self) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
-        self.entered_for_reading(self.lock.acquire(Access::Read, None)?)
+        self.entered_for_reading(self.lock.acquire(Access::Read, None)?, (true, None))
     }
 
     /// As [`read`](RwLock::read), at most `timeout`.
@@ -57,7 +58,7 @@ impl<T: Plain> RwLock<T> {
         &self,
         timeout: Duration,
     ) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
-        self.entered_for_reading(self.lock.acquire(Access::Read, Some(timeout))?)
+        self.entered_for_reading(self.lock.acquire(Access::Read, Some(timeout))?, (true, Some(timeout)))
     }
 
     /// As [`read`](RwLock::read), but does not wait for others: `None` when somebody writes, or waits to write.
@@ -65,16 +66,22 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// As for [`read`](RwLock::read).
     pub fn try_read(&self) -> Result<Option<RwLockReadGuard<T>>, LockError<RwLockReadGuard<T>>> {
-        self.lock.try_acquire(Access::Read)?.map(|guard| self.entered_for_reading(guard)).transpose()
+        let Some(guard) = self.lock.try_acquire(Access::Read)? else { return Ok(None) };
+        match self.entered_for_reading(guard, (false, None)) {
+            Err(LockError::Range(RangeError::Busy { .. })) => Ok(None),
+            entered => entered.map(Some),
+        }
     }
 
     fn entered_for_reading(
         &self,
         guard: ReadWriteGuard,
+        waiting: Waiting,
     ) -> Result<RwLockReadGuard<T>, LockError<RwLockReadGuard<T>>> {
+        let range = self.place.enter(Access::Read, waiting)?;
         let poisoned = guard.left_by().is_some() || self.place.is_poisoned()?;
         let value = self.place.read()?;
-        let guard = RwLockReadGuard { value, _guard: guard, of_this_thread: PhantomData };
+        let guard = RwLockReadGuard { value, _range: range, _guard: guard, of_this_thread: PhantomData };
         if poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
@@ -83,7 +90,7 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// When the lock or the page cannot be had; [`LockError::Poisoned`] has the guard.
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
-        self.entered_for_writing(self.lock.acquire(Access::Write, None)?)
+        self.entered_for_writing(self.lock.acquire(Access::Write, None)?, (true, None))
     }
 
     /// As [`write`](RwLock::write), at most `timeout`.
@@ -94,7 +101,7 @@ impl<T: Plain> RwLock<T> {
         &self,
         timeout: Duration,
     ) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
-        self.entered_for_writing(self.lock.acquire(Access::Write, Some(timeout))?)
+        self.entered_for_writing(self.lock.acquire(Access::Write, Some(timeout))?, (true, Some(timeout)))
     }
 
     /// As [`write`](RwLock::write), but does not wait for others: `None` when somebody has the value.
@@ -102,13 +109,19 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// As for [`write`](RwLock::write).
     pub fn try_write(&self) -> Result<Option<RwLockWriteGuard<'_, T>>, LockError<RwLockWriteGuard<'_, T>>> {
-        self.lock.try_acquire(Access::Write)?.map(|guard| self.entered_for_writing(guard)).transpose()
+        let Some(guard) = self.lock.try_acquire(Access::Write)? else { return Ok(None) };
+        match self.entered_for_writing(guard, (false, None)) {
+            Err(LockError::Range(RangeError::Busy { .. })) => Ok(None),
+            entered => entered.map(Some),
+        }
     }
 
     fn entered_for_writing(
         &self,
         guard: ReadWriteGuard,
+        waiting: Waiting,
     ) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
+        let range = self.place.enter(Access::Write, waiting)?;
         if guard.left_by().is_some() {
             self.place.set_poisoned(true)?;
         }
@@ -118,6 +131,7 @@ impl<T: Plain> RwLock<T> {
             lock: self,
             changed: false,
             panicking: std::thread::panicking(),
+            range,
             _guard: guard,
             of_this_thread: PhantomData,
         };
@@ -130,6 +144,8 @@ impl<T: Plain> RwLock<T> {
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct RwLockReadGuard<T: Plain> {
     value: T,
+    /// In an entry region. Goes before the lock.
+    _range: Option<Entered>,
     _guard: ReadWriteGuard,
     of_this_thread: PhantomData<*const ()>,
 }
@@ -151,6 +167,8 @@ pub struct RwLockWriteGuard<'a, T: Plain> {
     lock: &'a RwLock<T>,
     changed: bool,
     panicking: bool,
+    /// In an entry region. Goes before the lock: what it publishes is for who gets that next.
+    range: Option<Entered>,
     _guard: ReadWriteGuard,
     of_this_thread: PhantomData<*const ()>,
 }
@@ -161,7 +179,8 @@ impl<'a, T: Plain> RwLockWriteGuard<'a, T> {
     /// # Errors
     /// When the page of the value cannot be had. The lock is free.
     pub fn unlock(mut guard: RwLockWriteGuard<'a, T>) -> Result<(), AccessError> {
-        guard.write_back()
+        guard.write_back()?;
+        guard.lock.place.leave(guard.range.take())
     }
 
     /// The value is as it should be: it is no longer poisoned.
