@@ -1,9 +1,9 @@
 //! Reader-writer locks whose owners are threads.
 
 use crate::error::{Answer, Code, Failed};
-use crate::mutexes::ThreadMark;
+use crate::mutexes::{Patience, ThreadMark};
 use crate::state::lock;
-use pagemesh::{Access, Mesh, ReadWriteGuard};
+use pagemesh::{Access, Holders, Mesh, ReadWriteGuard, SyncError};
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ pub(crate) struct RwLocks {
 
 impl RwLocks {
     /// Takes lock `id`. With [`Code::OwnerDied`] it is held all the same.
-    pub(crate) fn take(&self, mesh: &Mesh, id: u64, access: Access, waits: bool) -> Answer<()> {
+    pub(crate) fn take(&self, mesh: &Mesh, id: u64, access: Access, patience: Patience) -> Answer<()> {
         let here = ThreadMark::here();
         let holds = |holders: &Vec<(ThreadMark, _)>| holders.iter().any(|(owner, _)| *owner == here);
         if lock(&self.held).get(&id).is_some_and(holds) {
@@ -24,10 +24,17 @@ impl RwLocks {
         }
         let rwlock = mesh.read_write_lock(id);
         let busy = || Failed::new(Code::Busy, format!("reader-writer lock {id} is held or waited for"));
-        let guard = if waits {
-            rwlock.acquire(access, None)?
-        } else {
-            rwlock.try_acquire(access)?.ok_or_else(busy)?
+        let guard = match patience {
+            Patience::Configured => rwlock.acquire(access, None)?,
+            Patience::None => rwlock.try_acquire(access)?.ok_or_else(busy)?,
+            Patience::AtMost(wait) => match rwlock.try_acquire(access)? {
+                Some(guard) => guard,
+                None if wait.is_zero() => {
+                    let what = format!("reader-writer lock {id}");
+                    return Err(SyncError::TimedOut { what, after: wait, holders: Holders::default() }.into());
+                }
+                None => rwlock.acquire(access, Some(wait))?,
+            },
         };
         let left_by = guard.left_by();
         lock(&self.held).entry(id).or_default().push((here, guard));

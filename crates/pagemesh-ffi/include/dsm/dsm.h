@@ -216,6 +216,8 @@ int dsm_rwlock_rdlock(uint64_t id);
 int dsm_rwlock_wrlock(uint64_t id);
 int dsm_rwlock_tryrdlock(uint64_t id);
 int dsm_rwlock_trywrlock(uint64_t id);
+int dsm_rwlock_timedrdlock(uint64_t id, uint64_t timeout_ns);
+int dsm_rwlock_timedwrlock(uint64_t id, uint64_t timeout_ns);
 
 /* Gives it back, however it was taken. DSM_ERROR_PERMISSION: this thread does not hold it. */
 int dsm_rwlock_unlock(uint64_t id);
@@ -255,6 +257,7 @@ int dsm_range_unlock(void *address, size_t bytes);
 int dsm_sem_init(uint64_t id, unsigned units);
 int dsm_sem_wait(uint64_t id);
 int dsm_sem_trywait(uint64_t id);
+int dsm_sem_timedwait(uint64_t id, uint64_t timeout_ns);
 int dsm_sem_post(uint64_t id);
 
 /*
@@ -272,6 +275,16 @@ int dsm_cond_timedwait(uint64_t cond, uint64_t mutex, uint64_t timeout_ns);
 /* Wake the thread that has waited longest, or all that wait; nobody, if none waits. The lock need not be held. */
 int dsm_cond_signal(uint64_t cond);
 int dsm_cond_broadcast(uint64_t cond);
+
+/*
+ * Calls work() unless some thread on some node has done so under this word of shared memory, a multiple of 8 that was 0 at first (compare
+ * pthread_once(3)); waits while one does. After DSM_SUCCESS all that it did is seen here, as behind a lock. work() returns, and does not call
+ * this for the same word. Nothing else uses the word, nor lock 2^63 + its address of dsm_mutex_lock.
+ *
+ * DSM_ERROR_OWNER_DIED: a node died in it, for all who come; dsm_swap_u64(once, 0, NULL) lets it be done anew. DSM_ERROR_NODE_DOWN: the
+ * word is lost with a node, or the node that keeps the line of those who wait. DSM_ERROR_INVALID: there is no such word, or no function.
+ */
+int dsm_once(uint64_t *once, void (*work)(void));
 
 /*
  * Waits until num_participants threads, of whatever nodes, are at this barrier. It can be used again at once. DSM_ERROR_INVALID: others

@@ -1,4 +1,4 @@
-/* Every call on reader-writer locks, semaphores and condition variables with right and wrong arguments, in a mesh of one, before it
+/* Every call on reader-writer locks, semaphores, condition variables and what is done once, with right and wrong arguments, in a mesh of one, before it
  * and after it. */
 #include "check.h"
 #include <limits.h>
@@ -8,12 +8,22 @@ static int mentions(const char *what) {
     return strstr(dsm_last_error(), what) != NULL;
 }
 
+static uint64_t private_word;
+static int times;
+
+static void count_once(void) {
+    times++;
+}
+
 static void nothing_works_outside(void) {
     CHECK(dsm_rwlock_rdlock(1) == DSM_ERROR_INIT && mentions("dsm_rwlock_rdlock") && mentions("dsm_init"));
     CHECK(dsm_rwlock_wrlock(1) == DSM_ERROR_INIT);
     CHECK(dsm_rwlock_tryrdlock(1) == DSM_ERROR_INIT);
     CHECK(dsm_rwlock_trywrlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_rwlock_timedrdlock(1, 1) == DSM_ERROR_INIT && dsm_rwlock_timedwrlock(1, 1) == DSM_ERROR_INIT);
     CHECK(dsm_rwlock_unlock(1) == DSM_ERROR_INIT);
+    CHECK(dsm_sem_timedwait(1, 1) == DSM_ERROR_INIT);
+    CHECK(dsm_once(&private_word, count_once) == DSM_ERROR_INIT);
     CHECK(dsm_sem_init(1, 1) == DSM_ERROR_INIT);
     CHECK(dsm_sem_wait(1) == DSM_ERROR_INIT);
     CHECK(dsm_sem_trywait(1) == DSM_ERROR_INIT);
@@ -36,6 +46,9 @@ static void *read_too(void *unused) {
 static void *stay_out(void *unused) {
     (void)unused;
     CHECK(dsm_rwlock_tryrdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_trywrlock(5) == DSM_ERROR_BUSY);
+    CHECK(dsm_rwlock_timedrdlock(5, 0) == DSM_ERROR_TIMEOUT && dsm_rwlock_timedwrlock(5, 0) == DSM_ERROR_TIMEOUT);
+    CHECK(dsm_rwlock_timedrdlock(5, 2000000) == DSM_ERROR_TIMEOUT && mentions("held for writing by node 0"));
+    CHECK(dsm_rwlock_timedwrlock(5, 2000000) == DSM_ERROR_TIMEOUT && mentions("held for writing by node 0"));
     CHECK(dsm_rwlock_unlock(5) == DSM_ERROR_PERMISSION);
     return NULL;
 }
@@ -57,6 +70,11 @@ static void rwlocks(void) {
     OK(dsm_rwlock_wrlock(5));
     CHECK(dsm_rwlock_rdlock(5) == DSM_ERROR_BUSY && dsm_rwlock_wrlock(5) == DSM_ERROR_BUSY);
     in_another_thread(stay_out);
+    OK(dsm_rwlock_unlock(5));
+    OK(dsm_rwlock_timedrdlock(5, 0));
+    CHECK(dsm_rwlock_timedwrlock(5, 1000) == DSM_ERROR_BUSY);
+    OK(dsm_rwlock_unlock(5));
+    OK(dsm_rwlock_timedwrlock(5, 0));
     OK(dsm_rwlock_unlock(5));
     OK(dsm_rwlock_trywrlock(UINT64_MAX));
     OK(dsm_rwlock_unlock(UINT64_MAX));
@@ -84,6 +102,10 @@ static void semaphores(void) {
     OK(dsm_sem_wait(1));
     OK(dsm_sem_trywait(1));
     CHECK(dsm_sem_trywait(1) == DSM_ERROR_BUSY);
+    CHECK(dsm_sem_timedwait(1, 0) == DSM_ERROR_TIMEOUT && mentions("semaphore 1"));
+    CHECK(dsm_sem_timedwait(1, 2000000) == DSM_ERROR_TIMEOUT && mentions("waits for a unit"));
+    OK(dsm_sem_post(1));
+    OK(dsm_sem_timedwait(1, 0));
     OK(dsm_sem_post(1));
     OK(dsm_sem_wait(1));
     OK(dsm_sem_init(2, INT_MAX));
@@ -111,6 +133,28 @@ static void conditions(void) {
     CHECK(dsm_mutex_unlock(9) == DSM_ERROR_PERMISSION);
 }
 
+static void once(void) {
+    uint64_t *words = dsm_region("once", 4096, NULL);
+    CHECK(words != NULL);
+    OK(dsm_once(&words[3], count_once));
+    OK(dsm_once(&words[3], count_once));
+    CHECK(times == 1 && words[3] != 0 && words[2] == 0 && words[4] == 0);
+    OK(dsm_swap_u64(&words[3], 0, NULL));
+    OK(dsm_once(&words[3], count_once));
+    OK(dsm_once(&words[511], count_once));
+    CHECK(times == 3);
+    CHECK(dsm_once(NULL, count_once) == DSM_ERROR_INVALID && mentions("dsm_once"));
+    CHECK(dsm_once(&private_word, count_once) == DSM_ERROR_INVALID && mentions("shared memory"));
+    CHECK(dsm_once((uint64_t *)((char *)words + 4), count_once) == DSM_ERROR_INVALID && mentions("multiple of 8"));
+    CHECK(dsm_once(&words[5], NULL) == DSM_ERROR_INVALID && mentions("function"));
+    CHECK(times == 3 && private_word == 0);
+    uint64_t *allocated = dsm_malloc(64);
+    CHECK(allocated != NULL);
+    OK(dsm_once(allocated, count_once));
+    CHECK(times == 4);
+    OK(dsm_free(allocated));
+}
+
 int main(void) {
     dsm_config_t config;
     memset(&config, 0, sizeof config);
@@ -121,6 +165,7 @@ int main(void) {
     rwlocks();
     semaphores();
     conditions();
+    once();
     OK(dsm_finalize());
     nothing_works_outside();
     SAY("done");

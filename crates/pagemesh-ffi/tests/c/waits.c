@@ -11,6 +11,8 @@ struct shared {
     uint64_t other;
     uint64_t inside;
     uint64_t most;
+    uint64_t once;
+    uint64_t filled;
 };
 
 static struct shared *shared;
@@ -60,8 +62,15 @@ static void crowd(void) {
     }
 }
 
+/* All threads of all nodes come to it at the same time, and all see what one of them did. */
+static void fill(void) {
+    shared->filled += 7;
+}
+
 static void *work(void *argument) {
     uint64_t me = *(uint64_t *)argument;
+    OK(dsm_once(&shared->once, fill));
+    CHECK(shared->filled == 7);
     read_and_write(me);
     wait_for_turns(me);
     crowd();
@@ -74,11 +83,18 @@ static void alone(void) {
     CHECK(dsm_sem_trywait(77) == DSM_ERROR_BUSY);
     OK(dsm_sem_post(77));
     OK(dsm_sem_trywait(77));
+    CHECK(dsm_sem_timedwait(77, 2000000) == DSM_ERROR_TIMEOUT);
+    OK(dsm_sem_post(77));
+    OK(dsm_sem_timedwait(77, 1));
     CHECK(dsm_sem_init(9, PLACES + 1) == DSM_ERROR_INVALID);
     CHECK(strstr(dsm_last_error(), "semaphore 9") != NULL);
     OK(dsm_rwlock_tryrdlock(8));
     OK(dsm_rwlock_unlock(8));
     OK(dsm_rwlock_trywrlock(8));
+    OK(dsm_rwlock_unlock(8));
+    OK(dsm_rwlock_timedrdlock(8, 1));
+    OK(dsm_rwlock_unlock(8));
+    OK(dsm_rwlock_timedwrlock(8, 1));
     OK(dsm_rwlock_unlock(8));
     OK(dsm_mutex_lock(LOCK));
     OK(dsm_cond_signal(1));
