@@ -22,6 +22,7 @@ use crate::limits::{REGION_NAME_BYTES, REGION_PAGES};
 use crate::message::Message;
 use crate::placement::{Placement, Protocol};
 use crate::region::{RegionName, RegionSpec, Unit};
+pub use runs::{Run, RunKind};
 
 /// Bytes of every message's fixed part.
 const FIXED_BYTES: usize = 32;
@@ -608,6 +609,7 @@ mod holds;
 mod locks;
 mod objects;
 mod ranges;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod updates;

@@ -40,7 +40,7 @@ pub use ids::{
     Access, BarrierId, ByteRange, ConditionId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId,
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
-pub use layout::DecodeError;
+pub use layout::{DecodeError, Run, RunKind};
 pub use message::{BarrierPlan, MeetingEnd, Message, Payload, SyncObject};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec, Unit};

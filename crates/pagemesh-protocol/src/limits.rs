@@ -62,6 +62,8 @@ pub const STRIPE_PAGES: u64 = 512;
 pub const REGIONS: usize = 256;
 /// Pages of one region: 16 TiB.
 pub const REGION_PAGES: u64 = 1 << 32;
+/// Pages that one message can ask for, or bring: 256 KiB. A longer run would have others wait behind it for long.
+pub const RUN_PAGES: u32 = 64;
 /// Bytes of a region's name.
 pub const REGION_NAME_BYTES: usize = 63;
 /// Locks of one home that are in use: held, waited for, idle at the node that had them last, or left behind by a dead holder. And

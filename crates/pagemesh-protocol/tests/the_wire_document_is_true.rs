@@ -8,7 +8,7 @@ use common::{PAGE, node};
 use pagemesh_protocol::{
     Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, LockId,
     MeetingEnd, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal,
-    RegionSpec, RequestId, RwLockId, SemaphoreId, SyncObject, Ticket, Unit, View,
+    RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, SyncObject, Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -229,6 +229,24 @@ fn each_kind_has_its_number_its_name_and_its_fields() {
         listed.insert(row[1]);
     }
     assert_eq!(listed.len(), rows.len(), "the document lists a kind that does not exist");
+}
+
+#[test]
+fn runs_have_their_numbers_and_the_fields_of_messages() {
+    let rows = table("| run kind | name |");
+    for (row, kind) in rows.iter().zip([RunKind::Requests, RunKind::Data]) {
+        let first = PageAddress::new(RegionId(0x0102), 0x0102_0304);
+        let run = Run { kind, first, request: RequestId(0x0102_0304), access: Access::Write, count: 64 };
+        let bytes = run.encode(View(0x0102_0304));
+        assert_eq!(number(row[0]), bytes[0] as usize, "{}", row[1]);
+        assert_eq!(row[2], "detail, region, name, word, number");
+        assert_eq!((bytes[20..24].to_vec(), bytes[24]), (vec![0; 4], 64), "node and round are not used");
+        assert_eq!(name_in_capitals(run.part(0)), row[5]);
+        // But for kind and number, it is its first part.
+        let part = encoded(run.part(0));
+        assert_eq!(bytes[1..24], part[1..24], "{}", row[1]);
+    }
+    assert_eq!(rows.len(), 2);
 }
 
 #[test]

@@ -215,6 +215,12 @@ impl Engine {
         Ok(pending.filter(|pending| pending.request == request).map(|pending| (local, pending)))
     }
 
+    /// Whether [`Message::Data`] of `page` for `request` would bring bytes that are waited for.
+    pub(super) fn bytes_are_awaited(&self, page: PageAddress, request: RequestId, access: Access) -> bool {
+        let Ok(Some((local, pending))) = self.answered(page, request) else { return false };
+        !pending.claims && pending.access == access && local.state == PageState::Invalid
+    }
+
     /// Ends the pending request of `page`, whose copy is now in `state`.
     pub(super) fn installed(
         &mut self,

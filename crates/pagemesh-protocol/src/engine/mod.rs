@@ -58,7 +58,7 @@ mod write_invalidate;
 
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{
-    Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, Ticket, View,
+    Access, BarrierId, LockId, NodeId, NodeSet, PageAddress, PageState, RegionId, RequestId, Ticket, View,
 };
 use crate::limits;
 use crate::message::Message;
@@ -238,6 +238,18 @@ impl Engine {
     /// The state of this node's copy; `Invalid` for a page that does not exist.
     pub fn page_state(&self, page: PageAddress) -> PageState {
         self.pages.local(page).map_or(PageState::Invalid, |local| local.state)
+    }
+
+    /// Whether the bytes of `page` that answer `request` may be put in the place of the page before the engine is given their
+    /// [`Message::Data`]: it is awaited, nobody here may use the page until then, and what lies there is nobody's copy. Where homes
+    /// merge what many nodes wrote, it never is so.
+    pub fn awaits_bytes(&self, page: PageAddress, request: RequestId, access: Access) -> bool {
+        !self.is_gone(page.region) && self.bytes_are_awaited(page, request, access) && !self.is_release(page)
+    }
+
+    /// Whether a transaction runs on some page of this home: a request may have to wait for its turn then.
+    pub fn has_transactions(&self) -> bool {
+        !self.coherence.transactions.is_empty()
     }
 
     /// This node's directory entry of `page`; `None` when another node is its home.
