@@ -2,7 +2,11 @@
 
 use crate::mapped::MappedRange;
 use crate::recoverable::sites;
-use crate::{PAGE_BYTES, PageBytes, PageRange};
+use crate::{PAGE_BYTES, PageBytes, PageRange, RingFault, SharedRing};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::mem::MaybeUninit;
 
 /// The mapping of a region through which its bytes are served and received: always readable and writable, whatever the app
 /// view allows.
@@ -80,6 +84,63 @@ impl ServiceView {
         let _ = unsafe { sites::copy(to, bytes.as_ptr(), 0, bytes.len()) };
     }
 
+    /// Sends some of the `bytes` bytes from `byte_offset` on through a socket, without blocking and without a signal when the peer is gone;
+    /// says how many.
+    ///
+    /// # Errors
+    /// What `send(2)` says.
+    ///
+    /// # Panics
+    /// When they do not lie in the region.
+    pub fn send(&self, socket: BorrowedFd<'_>, byte_offset: usize, bytes: usize) -> Result<usize, Errno> {
+        let from = self.pointer(byte_offset, bytes);
+        // SAFETY: `pointer` checked the bounds, and the view is mapped as long as `self` lives. Only the kernel reads through the slice, which
+        // is gone after the call; that others may store there meanwhile is as for any copy out.
+        let bytes = unsafe { std::slice::from_raw_parts(from, bytes) };
+        rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+    }
+
+    /// Receives some of the `bytes` bytes from `byte_offset` on from a socket, without blocking; says how many, 0 when the peer has closed it.
+    ///
+    /// # Errors
+    /// What `recv(2)` says. `EFAULT`: the kernel has no memory for them.
+    ///
+    /// # Panics
+    /// When they do not lie in the region.
+    pub fn receive(&self, socket: BorrowedFd<'_>, byte_offset: usize, bytes: usize) -> Result<usize, Errno> {
+        let to = self.pointer(byte_offset, bytes).cast::<MaybeUninit<u8>>();
+        // SAFETY: as in `send`; only the kernel writes through the slice, and nobody holds a reference into the view.
+        let space = unsafe { std::slice::from_raw_parts_mut(to, bytes) };
+        let ((received, _), _) = rustix::net::recv(socket, space, RecvFlags::DONTWAIT)?;
+        Ok(received.len())
+    }
+
+    /// Appends as many of the `bytes` bytes from `byte_offset` on to a ring as there is room for; says how many.
+    ///
+    /// # Errors
+    /// As [`SharedRing::write`].
+    ///
+    /// # Panics
+    /// When they do not lie in the region.
+    pub fn write_to(&self, ring: &SharedRing, byte_offset: usize, bytes: usize) -> Result<usize, RingFault> {
+        let from = self.pointer(byte_offset, bytes);
+        // SAFETY: as in `read`.
+        unsafe { ring.write_from(from, bytes) }
+    }
+
+    /// Takes as many of the `bytes` bytes from `byte_offset` on from a ring as are there; says how many.
+    ///
+    /// # Errors
+    /// As [`SharedRing::read`].
+    ///
+    /// # Panics
+    /// When they do not lie in the region.
+    pub fn read_from(&self, ring: &SharedRing, byte_offset: usize, bytes: usize) -> Result<usize, RingFault> {
+        let to = self.pointer(byte_offset, bytes);
+        // SAFETY: as in `write`.
+        unsafe { ring.read_to(to, bytes) }
+    }
+
     /// Adds to 64 bits, wrapping around, and returns what was there. As the other two, one instruction of the processor: atomic with
     /// those that threads of this process do to the same bytes through the app view, and sequentially consistent.
     ///
@@ -116,7 +177,7 @@ impl ServiceView {
         self.pointer(byte_offset, 8)
     }
 
-    /// Where `page` lies in the service view, for system calls that send from it or receive into it. Valid as long as
+    /// Where `page` lies in the service view, for other system calls that send from it or receive into it. Valid as long as
     /// the [`Mapping`](crate::Mapping); never to be made a reference.
     ///
     /// # Panics

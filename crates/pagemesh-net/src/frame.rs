@@ -4,13 +4,14 @@
 //!
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | `payload_bytes` | 0..=4608; bit 31: the payload is packed; bit 30: the sender wants what is sent to it packed |
+//! | 0 | 4 | `payload_bytes` | 0..=4608; bit 31: the payload is packed; bit 30: the sender wants what is sent to it packed; bit 29: it is long |
 //! | 4 | 2 | `message_bytes` | 1..=512 |
 //! | 6 | 2 | `mark` | 0x4D50, that is `PM` on the wire |
 //! | 8 | `message_bytes` | message | opaque |
 //! | 8 + `message_bytes` | `payload_bytes` | payload | opaque, no alignment |
 //!
-//! A payload is a page, or something of a page's size; what it has to be follows from the message. The mark is there to notice at once, not to repair, a stream that has lost
+//! A payload is a page, or something of a page's size; what it has to be follows from the message. A long payload is 1 to 64 whole pages, which are
+//! never packed, and its message has at most 64 bytes: it is handed out in parts, as it comes, so that it need not fit into a buffer. The mark is there to notice at once, not to repair, a stream that has lost
 //! its place: after any [`FrameError`] the link is dead.
 
 use std::fmt;
@@ -29,12 +30,18 @@ pub const MAX_MESSAGE_BYTES: usize = 512;
 pub const MAX_PAYLOAD_BYTES: usize = PAGE_BYTES + PAGE_BYTES / 8;
 /// Largest frame, in bytes, that a receiver of this wire version accepts.
 pub const MAX_FRAME_BYTES: usize = PREFIX_BYTES + MAX_MESSAGE_BYTES + MAX_PAYLOAD_BYTES;
+/// Largest long payload, in bytes.
+pub const MAX_LONG_BYTES: usize = 64 * PAGE_BYTES;
+/// Largest message of a frame with a long payload, in bytes.
+pub const MAX_LONG_MESSAGE_BYTES: usize = 64;
 /// The last two bytes of every prefix.
 pub const FRAME_MARK: u16 = 0x4D50;
 /// In the field of the payload's length: it is packed.
 const PACKED: u32 = 1 << 31;
 /// In the field of the payload's length: the sender wants payloads packed that are sent to it.
 const ASKS: u32 = 1 << 30;
+/// In the field of the payload's length: it is long.
+const LONG: u32 = 1 << 29;
 /// Bytes of a link's receive buffer: one `recv(2)` can bring in 62 pages.
 pub const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -63,10 +70,10 @@ pub enum FrameError {
     },
     /// The payload is longer than [`MAX_PAYLOAD_BYTES`].
     #[error(
-        "frame announces a payload of {found} bytes, expected at most {MAX_PAYLOAD_BYTES}: the sender is broken or speaks another wire version"
+        "frame announces a payload of {found} bytes, expected at most {MAX_PAYLOAD_BYTES} or, when it is long, whole pages and at most {MAX_LONG_BYTES}: the sender is broken or speaks another wire version"
     )]
     PayloadBytes {
-        /// The length announced, in bytes, and the two bits above it.
+        /// The length announced, in bytes, and the three bits above it.
         found: u32,
     },
     /// The payload is said to be packed, and is not what packing makes.
@@ -88,6 +95,7 @@ pub struct FramePrefix {
     payload_bytes: u32,
     is_packed: bool,
     asks: bool,
+    is_long: bool,
 }
 
 impl FramePrefix {
@@ -104,7 +112,29 @@ impl FramePrefix {
         if payload_bytes as usize > MAX_PAYLOAD_BYTES {
             return Err(FrameError::PayloadBytes { found: payload_bytes });
         }
-        Ok(Self { message_bytes, payload_bytes, is_packed: false, asks: false })
+        Ok(Self { message_bytes, payload_bytes, is_packed: false, asks: false, is_long: false })
+    }
+
+    /// A prefix for a message and a long payload of these lengths, in bytes.
+    ///
+    /// # Errors
+    /// [`FrameError::MessageBytes`] or [`FrameError::PayloadBytes`] when no receiver would accept the frame.
+    pub fn long(message_bytes: usize, payload_bytes: usize) -> Result<Self, FrameError> {
+        let message = u16::try_from(message_bytes).unwrap_or(u16::MAX);
+        if message == 0 || message_bytes > MAX_LONG_MESSAGE_BYTES {
+            return Err(FrameError::MessageBytes { found: message });
+        }
+        let payload = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+        if payload == 0 || payload_bytes > MAX_LONG_BYTES || !payload_bytes.is_multiple_of(PAGE_BYTES) {
+            return Err(FrameError::PayloadBytes { found: payload });
+        }
+        Ok(Self {
+            message_bytes: message,
+            payload_bytes: payload,
+            is_packed: false,
+            asks: false,
+            is_long: true,
+        })
     }
 
     /// Reads and checks a prefix that came from a peer.
@@ -119,8 +149,13 @@ impl FramePrefix {
         }
         let message_bytes = u16::from_le_bytes([m0, m1]);
         let found = u32::from_le_bytes([p0, p1, p2, p3]);
-        let payload_bytes = (found & !(PACKED | ASKS)) as usize;
-        let prefix = Self::new(usize::from(message_bytes), payload_bytes).map_err(|error| match error {
+        let payload_bytes = (found & !(PACKED | ASKS | LONG)) as usize;
+        let prefix = match found & (PACKED | LONG) {
+            LONG => Self::long(usize::from(message_bytes), payload_bytes),
+            0 | PACKED => Self::new(usize::from(message_bytes), payload_bytes),
+            _ => Err(FrameError::PayloadBytes { found }),
+        };
+        let prefix = prefix.map_err(|error| match error {
             FrameError::PayloadBytes { .. } => FrameError::PayloadBytes { found },
             other => other,
         })?;
@@ -141,7 +176,9 @@ impl FramePrefix {
 
     /// The prefix as it lies on the wire.
     pub fn encode(self) -> [u8; PREFIX_BYTES] {
-        let flags = if self.is_packed { PACKED } else { 0 } | if self.asks { ASKS } else { 0 };
+        let flags = if self.is_packed { PACKED } else { 0 }
+            | if self.asks { ASKS } else { 0 }
+            | if self.is_long { LONG } else { 0 };
         let [p0, p1, p2, p3] = (self.payload_bytes | flags).to_le_bytes();
         let [m0, m1] = self.message_bytes.to_le_bytes();
         let [k0, k1] = FRAME_MARK.to_le_bytes();
@@ -174,8 +211,10 @@ impl FramePrefix {
 pub struct Frame<'a> {
     /// 1 to [`MAX_MESSAGE_BYTES`] bytes.
     pub message: &'a [u8],
-    /// At most [`MAX_PAYLOAD_BYTES`] bytes, unpacked.
+    /// At most [`MAX_PAYLOAD_BYTES`] bytes, unpacked; none when it is long.
     pub payload: &'a [u8],
+    /// Bytes of a long payload, which comes next in the stream and is for the caller to take; else 0.
+    pub long_bytes: usize,
 }
 
 /// The receive side of one link: bytes that have arrived and are not yet handed out.
@@ -262,7 +301,8 @@ impl FrameBuffer {
             return Ok(None);
         };
         let prefix = FramePrefix::decode(*prefix)?;
-        let frame_end = self.start + prefix.frame_bytes();
+        let long_bytes = if prefix.is_long { prefix.payload_bytes() } else { 0 };
+        let frame_end = self.start + prefix.frame_bytes() - long_bytes;
         if frame_end > self.end {
             return Ok(None);
         }
@@ -271,7 +311,21 @@ impl FrameBuffer {
         let payload = if prefix.is_packed { unpack(payload, &mut self.unpacked)? } else { payload };
         self.start = frame_end;
         self.peer_asks = prefix.asks;
-        Ok(Some(Frame { message, payload }))
+        Ok(Some(Frame { message, payload, long_bytes }))
+    }
+
+    /// At most `most` bytes that are there, to be taken as they are: part of a long payload. [`skip`](Self::skip) takes them.
+    pub fn peek(&self, most: usize) -> &[u8] {
+        &self.bytes[self.start..self.end.min(self.start + most)]
+    }
+
+    /// Takes `count` bytes.
+    ///
+    /// # Panics
+    /// When fewer are there.
+    pub fn skip(&mut self, count: usize) {
+        assert!(count <= self.pending_bytes(), "more bytes taken than there were");
+        self.start += count;
     }
 }
 
@@ -284,6 +338,31 @@ mod tests {
         let prefix = FramePrefix::new(0x0102, PAGE_BYTES).unwrap();
         assert_eq!(prefix.encode(), [0x00, 0x10, 0, 0, 0x02, 0x01, b'P', b'M']);
         assert_eq!(FramePrefix::decode(prefix.encode()), Ok(prefix));
+    }
+
+    #[test]
+    fn long_payloads_are_whole_pages_behind_a_short_message() {
+        let prefix = FramePrefix::long(32, MAX_LONG_BYTES).unwrap();
+        assert_eq!(prefix.encode(), [0, 0, 4, 0x20, 32, 0, b'P', b'M']);
+        assert_eq!(FramePrefix::decode(prefix.encode()), Ok(prefix));
+        for (message, payload) in
+            [(65, PAGE_BYTES), (0, PAGE_BYTES), (32, 0), (32, 4097), (32, 65 * PAGE_BYTES)]
+        {
+            assert!(FramePrefix::long(message, payload).is_err());
+            let [p0, p1, p2, p3] = (payload as u32 | LONG).to_le_bytes();
+            assert!(FramePrefix::decode([p0, p1, p2, p3, message as u8, 0, b'P', b'M']).is_err());
+        }
+        assert!(FramePrefix::decode([0, 0x10, 0, 0xa0, 32, 0, b'P', b'M']).is_err(), "long and packed");
+        let mut buffer = FrameBuffer::new();
+        let mut stream = FramePrefix::long(3, PAGE_BYTES).unwrap().encode().to_vec();
+        stream.extend_from_slice(b"abc....");
+        buffer.space()[..stream.len()].copy_from_slice(&stream);
+        buffer.filled(stream.len());
+        let frame = buffer.next_frame().unwrap().unwrap();
+        assert_eq!((frame.message, frame.payload, frame.long_bytes), (&b"abc"[..], &[][..], PAGE_BYTES));
+        assert_eq!(buffer.peek(3), b"...");
+        buffer.skip(4);
+        assert_eq!(buffer.pending_bytes(), 0);
     }
 
     #[test]

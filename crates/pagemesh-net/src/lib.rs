@@ -14,12 +14,14 @@
 
 pub mod frame;
 pub mod join;
+mod long;
 mod pack;
 pub mod ring;
 pub mod switch;
 
 pub use frame::{FrameError, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, PAGE_BYTES};
 pub use join::{JoinError, JoinOptions, Joined, Refusal, WIRE_VERSION, join};
+pub use long::{AsAny, Pages, Source};
 pub use pack::Packing;
 pub use ring::{LinkKind, NoRing, RingEnd, RingFault, RingLink, RingSource, Transport};
 pub use switch::{

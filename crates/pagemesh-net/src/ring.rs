@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use thiserror::Error;
 
+use crate::long::AsAny;
+
 /// The peer has written something into the shared memory that no node writes. Its text says what.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -17,7 +19,7 @@ pub struct RingFault(pub String);
 ///
 /// One thread at a time writes, and one at a time reads; the other calls may come from any thread. Nothing here blocks, makes a
 /// system call or allocates, but for the text of a fault.
-pub trait RingEnd: Send + Sync + fmt::Debug {
+pub trait RingEnd: Send + Sync + fmt::Debug + AsAny {
     /// Appends as many of `bytes` as there is room for, and says how many.
     ///
     /// # Errors

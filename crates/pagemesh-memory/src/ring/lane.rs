@@ -83,22 +83,29 @@ impl Outgoing {
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, RingFault> {
+        // SAFETY: a slice can be read.
+        unsafe { self.write_from(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// # Safety
+    /// `bytes` bytes can be read at `from`; others may change them meanwhile.
+    pub(super) unsafe fn write_from(&self, from: *const u8, bytes: usize) -> Result<usize, RingFault> {
         let written = self.written.load(Ordering::Relaxed);
         let mut room = self.lane.capacity - (written - self.read.load(Ordering::Relaxed));
-        if room < bytes.len() as u64 {
+        if room < bytes as u64 {
             room = self.look(written)?;
         }
-        let count = bytes.len().min(room as usize);
+        let count = bytes.min(room as usize);
         if count == 0 {
             return Ok(0);
         }
         let (to, run) = self.lane.place(written);
         let first = count.min(run);
         // SAFETY: `first` bytes fit before the end of the lane, and the rest at its beginning, since `count` is at most the capacity; the
-        // source is a slice of `count` bytes or more. Nobody holds references into the lane.
+        // caller lets `count` bytes or more be read. Nobody holds references into the lane.
         unsafe {
-            let _ = sites::copy(to, bytes.as_ptr(), 0, first);
-            let _ = sites::copy(self.lane.bytes, bytes.as_ptr().add(first), 0, count - first);
+            let _ = sites::copy(to, from, 0, first);
+            let _ = sites::copy(self.lane.bytes, from.add(first), 0, count - first);
         }
         let written = written + count as u64;
         self.written.store(written, Ordering::Relaxed);
@@ -148,23 +155,30 @@ impl Incoming {
     }
 
     pub(super) fn read(&self, space: &mut [u8]) -> Result<usize, RingFault> {
+        // SAFETY: a mutable slice can be written.
+        unsafe { self.read_to(space.as_mut_ptr(), space.len()) }
+    }
+
+    /// # Safety
+    /// `bytes` bytes can be written at `to`, and nobody has references to them.
+    pub(super) unsafe fn read_to(&self, to: *mut u8, bytes: usize) -> Result<usize, RingFault> {
         let read = self.read.load(Ordering::Relaxed);
         let written = self.lane.position(WRITTEN_AT).load(Ordering::Acquire);
         let most = read + self.lane.capacity;
         if !(read..=most).contains(&written) {
             return Err(RingFault { found: written, least: read, most });
         }
-        let count = space.len().min((written - read) as usize);
+        let count = bytes.min((written - read) as usize);
         if count == 0 {
             return Ok(0);
         }
         let (from, run) = self.lane.place(read);
         let first = count.min(run);
-        // SAFETY: as in `write`: both runs lie in the lane, and `space` has room for `count` bytes. The other process may change them
-        // meanwhile, which a copy in machine code bears.
+        // SAFETY: as in `write_from`: both runs lie in the lane, and the caller has room for `count` bytes. The other process may change
+        // them meanwhile, which a copy in machine code bears.
         unsafe {
-            let _ = sites::copy(space.as_mut_ptr(), from, 0, first);
-            let _ = sites::copy(space.as_mut_ptr().add(first), self.lane.bytes, 0, count - first);
+            let _ = sites::copy(to, from, 0, first);
+            let _ = sites::copy(to.add(first), self.lane.bytes, 0, count - first);
         }
         let read = read + count as u64;
         self.read.store(read, Ordering::Relaxed);

@@ -146,6 +146,24 @@ impl SharedRing {
         self.incoming.read(space)
     }
 
+    /// As [`write`](Self::write), of what lies at an address.
+    ///
+    /// # Safety
+    /// `bytes` bytes can be read at `from`; others may change them meanwhile.
+    pub(crate) unsafe fn write_from(&self, from: *const u8, bytes: usize) -> Result<usize, RingFault> {
+        // SAFETY: the caller's promise.
+        unsafe { self.outgoing.write_from(from, bytes) }
+    }
+
+    /// As [`read`](Self::read), to an address.
+    ///
+    /// # Safety
+    /// `bytes` bytes can be written at `to`, and nobody has references to them.
+    pub(crate) unsafe fn read_to(&self, to: *mut u8, bytes: usize) -> Result<usize, RingFault> {
+        // SAFETY: the caller's promise.
+        unsafe { self.incoming.read_to(to, bytes) }
+    }
+
     /// Whether [`read`](Self::read) would return something else than 0. Costs one load.
     pub fn is_readable(&self) -> bool {
         self.incoming.is_readable()

@@ -66,6 +66,7 @@ impl Link {
         self.deaf.store(true, Ordering::Release);
         // ENOTCONN: the peer was faster.
         let _ = self.stream.shutdown(Shutdown::Both);
+        self.outgoing.close();
         first
     }
 }

@@ -43,7 +43,7 @@ pub enum LinkLoss {
 }
 
 impl LinkLoss {
-    pub(super) fn from_errno(errno: rustix::io::Errno) -> Self {
+    pub(crate) fn from_errno(errno: rustix::io::Errno) -> Self {
         if errno == rustix::io::Errno::CONNRESET || errno == rustix::io::Errno::PIPE {
             Self::Reset
         } else {

@@ -63,9 +63,10 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -76,6 +77,7 @@ pub use loss::{EnqueueError, LinkLoss, Reject};
 pub use outgoing::TX_LIMIT_BYTES;
 
 use crate::frame::FramePrefix;
+use crate::long::{Pages, Source};
 use crate::pack::Packing;
 use crate::ring::RingLink;
 use counters::SwitchCounts;
@@ -112,6 +114,23 @@ pub trait Receiver {
     /// # Errors
     /// [`Reject`] drops the link to that peer with [`LinkLoss::Rejected`]; `on_lost` follows.
     fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject>;
+
+    /// Some of the payload of a long frame from `peer`, whose message is `message`: of its bytes, those in `part` are still to come, and are taken
+    /// from `source`, as many as are there and wanted. Returns how many were taken, and 0 when there are none now; from
+    /// [`Source::Bytes`] some always are. Called until the last byte was taken, and nothing else of this peer is handed out until then.
+    ///
+    /// # Errors
+    /// [`LinkLoss`] drops the link to that peer for this reason; `on_lost` follows.
+    fn on_long(
+        &mut self,
+        peer: u16,
+        message: &[u8],
+        part: Range<usize>,
+        source: Source<'_>,
+    ) -> Result<usize, LinkLoss> {
+        let _ = (peer, message, part, source);
+        Err(LinkLoss::Rejected("nothing with a long payload is expected".into()))
+    }
 
     /// No frame follows for now: whatever was put off because one might is due. Called after the last frame of what was received at
     /// a time, and before answers are sent.
@@ -379,12 +398,7 @@ impl Switch {
         let mark_dirty = || {
             self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
         };
-        let packs = link.ring.is_none()
-            && match self.packing.get() {
-                Packing::Auto => link.packs.load(Ordering::Relaxed),
-                Packing::On => true,
-                Packing::Off => false,
-            };
+        let packs = self.packs(link);
         let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
         let saved =
             link.outgoing.enqueue(prefix, message, packs, fill, mark_dirty).map_err(|queued_bytes| {
@@ -394,6 +408,49 @@ impl Switch {
         link.counts.frames_out.add(1);
         link.counts.bytes_saved.add(saved as u64);
         Ok(())
+    }
+
+    /// Queues a message with a long payload: the `bytes` bytes of `pages` from `at` on, whole pages, which are sent from where they lie
+    /// and must stay as they are until the peer has said that it has them, or is lost. False when they are to be sent in other
+    /// ways: payloads are packed on this link, or too much waits already.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub fn enqueue_long(
+        &self,
+        peer: u16,
+        message: &[u8],
+        (pages, at, bytes): (&Arc<dyn Pages>, usize, usize),
+    ) -> Result<bool, EnqueueError> {
+        let link = self.link(peer).ok_or(EnqueueError::NoLink { peer })?;
+        let prefix = FramePrefix::long(message.len(), bytes).map_err(|_| EnqueueError::BadLength {
+            peer,
+            message_bytes: message.len(),
+            payload_bytes: bytes,
+        })?;
+        if link.has_ended() {
+            return Err(EnqueueError::Lost { peer });
+        }
+        if self.packs(link) {
+            return Ok(false);
+        }
+        let mark_dirty = || {
+            self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
+        };
+        let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
+        let queued = link.outgoing.enqueue_long(prefix, message, (pages, at, bytes), mark_dirty);
+        link.counts.frames_out.add(u64::from(queued));
+        Ok(queued)
+    }
+
+    /// Whether payloads that go to the peer of `link` are packed.
+    fn packs(&self, link: &Link) -> bool {
+        link.ring.is_none()
+            && match self.packing.get() {
+                Packing::Auto => link.packs.load(Ordering::Relaxed),
+                Packing::On => true,
+                Packing::Off => false,
+            }
     }
 
     /// Sends what is queued on every link, as far as the sockets take it. Never blocks; whoever receives sends the

@@ -4,13 +4,15 @@
 //! message in, `sending` by the thread that is sending. When the sending buffer is empty the two are exchanged.
 
 use std::net::TcpStream;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::loss::LinkLoss;
 use crate::frame::{FramePrefix, MAX_FRAME_BYTES, PREFIX_BYTES};
+use crate::long::Pages;
 use crate::pack::Packer;
 use crate::ring::RingLink;
 
@@ -35,11 +37,30 @@ impl SendBuffer {
     }
 }
 
+/// Long payloads that one buffer can have between its bytes; what does not fit is for the caller to send in another way.
+const LONG_MOST: usize = 64;
+
+/// A long payload, which is sent from where it lies.
+#[derive(Debug, Clone)]
+struct LongPayload {
+    /// It comes before this byte of the buffer.
+    before: usize,
+    pages: Arc<dyn Pages>,
+    at: usize,
+    bytes: usize,
+}
+
 /// Bytes on their way into the socket or the ring.
 #[derive(Debug)]
 pub(super) struct Sending {
     buffer: SendBuffer,
     sent: usize,
+    longs: Vec<LongPayload>,
+    /// Those of them that have been sent, and how much of the next.
+    longs_sent: usize,
+    long_sent: usize,
+    /// The link has ended: half a frame may have been sent, so nothing may follow.
+    is_closed: bool,
     /// `EPOLLOUT` is armed for this link.
     pub(super) armed: bool,
 }
@@ -66,13 +87,32 @@ pub(super) struct Outgoing {
 struct Queue {
     buffer: SendBuffer,
     packer: Packer,
+    longs: Vec<LongPayload>,
+    /// Bytes of them.
+    long_bytes: usize,
+    /// The link has ended: nothing is kept any more.
+    is_closed: bool,
 }
 
 impl Outgoing {
     pub(super) fn new() -> Self {
         Self {
-            queue: Mutex::new(Queue { buffer: SendBuffer::new(), packer: Packer::new() }),
-            sending: Mutex::new(Sending { buffer: SendBuffer::new(), sent: 0, armed: false }),
+            queue: Mutex::new(Queue {
+                buffer: SendBuffer::new(),
+                packer: Packer::new(),
+                longs: Vec::with_capacity(LONG_MOST),
+                long_bytes: 0,
+                is_closed: false,
+            }),
+            sending: Mutex::new(Sending {
+                buffer: SendBuffer::new(),
+                sent: 0,
+                longs: Vec::with_capacity(LONG_MOST),
+                longs_sent: 0,
+                long_sent: 0,
+                is_closed: false,
+                armed: false,
+            }),
         }
     }
 
@@ -90,10 +130,13 @@ impl Outgoing {
         on_queued: impl FnOnce(),
     ) -> Result<usize, usize> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Queue { buffer, packer } = &mut *queue;
+        let Queue { buffer, packer, long_bytes, is_closed, .. } = &mut *queue;
         let start = buffer.length;
-        if start >= TX_LIMIT_BYTES {
-            return Err(start);
+        if *is_closed {
+            return Ok(0);
+        }
+        if start + *long_bytes >= TX_LIMIT_BYTES {
+            return Err(start + *long_bytes);
         }
         // In bounds: at most TX_LIMIT_BYTES are taken, and a frame has at most MAX_FRAME_BYTES.
         let frame = &mut buffer.bytes[start..start + prefix.frame_bytes()];
@@ -115,9 +158,46 @@ impl Outgoing {
         Ok(prefix.frame_bytes() - sent.frame_bytes())
     }
 
+    /// Appends one frame with a long payload, the `bytes` bytes of `pages` from `at` on. `on_queued` runs under the queue's lock. False
+    /// when there is no room for one more such payload.
+    pub(super) fn enqueue_long(
+        &self,
+        prefix: FramePrefix,
+        message: &[u8],
+        (pages, at, bytes): (&Arc<dyn Pages>, usize, usize),
+        on_queued: impl FnOnce(),
+    ) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Queue { buffer, longs, long_bytes, is_closed, .. } = &mut *queue;
+        let start = buffer.length;
+        if *is_closed || longs.len() == LONG_MOST || start + *long_bytes >= TX_LIMIT_BYTES {
+            return false;
+        }
+        let before = start + PREFIX_BYTES + message.len();
+        buffer.bytes[start..start + PREFIX_BYTES].copy_from_slice(&prefix.encode());
+        buffer.bytes[start + PREFIX_BYTES..before].copy_from_slice(message);
+        buffer.length = before;
+        longs.push(LongPayload { before, pages: pages.clone(), at, bytes });
+        *long_bytes += bytes;
+        on_queued();
+        true
+    }
+
     /// Bytes that wait and are not on their way yet.
     pub(super) fn queued(&self) -> usize {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).buffer.length
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.buffer.length + queue.long_bytes
+    }
+
+    /// The link has ended: nothing is sent any more, and the memory of long payloads is let go of.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.is_closed = true;
+        queue.buffer.length = 0;
+        queue.longs.clear();
+        queue.long_bytes = 0;
+        drop(queue);
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner).close();
     }
 
     /// The right to send, or `None` while another thread has it.
@@ -139,26 +219,64 @@ impl Outgoing {
     ) -> (SendOutcome, usize) {
         let mut taken_bytes = 0;
         loop {
-            if sending.sent == sending.buffer.length {
-                sending.buffer.length = 0;
-                sending.sent = 0;
+            if sending.is_closed || sending.is_done() {
+                sending.clear();
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                if queue.buffer.length == 0 {
+                if queue.buffer.length == 0 || sending.is_closed {
                     on_drained();
                     return (SendOutcome::Drained, taken_bytes);
                 }
                 std::mem::swap(&mut queue.buffer, &mut sending.buffer);
+                std::mem::swap(&mut queue.longs, &mut sending.longs);
+                queue.long_bytes = 0;
             }
-            let rest = &sending.buffer.bytes[sending.sent..sending.buffer.length];
-            match way.take(rest) {
-                Ok(Some(count)) => {
-                    sending.sent += count;
-                    taken_bytes += count;
-                }
+            match sending.send_some(way) {
+                Ok(Some(count)) => taken_bytes += count,
                 Ok(None) => return (SendOutcome::Blocked, taken_bytes),
-                Err(why) => return (SendOutcome::Broken(why), taken_bytes),
+                Err(why) => {
+                    sending.close();
+                    return (SendOutcome::Broken(why), taken_bytes);
+                }
             }
         }
+    }
+}
+
+impl Sending {
+    fn is_done(&self) -> bool {
+        self.sent == self.buffer.length && self.longs_sent == self.longs.len()
+    }
+
+    fn clear(&mut self) {
+        self.buffer.length = 0;
+        self.sent = 0;
+        self.longs.clear();
+        self.longs_sent = 0;
+        self.long_sent = 0;
+    }
+
+    fn close(&mut self) {
+        self.is_closed = true;
+        self.clear();
+    }
+
+    /// Sends what comes next, up to where another memory begins; says how many bytes were taken, `None` when there was no room.
+    fn send_some(&mut self, way: Way<'_>) -> Result<Option<usize>, LinkLoss> {
+        let next = self.longs.get(self.longs_sent);
+        let end = next.map_or(self.buffer.length, |long| long.before);
+        if self.sent < end {
+            let taken = way.take(&self.buffer.bytes[self.sent..end], next.is_some())?;
+            self.sent += taken.unwrap_or(0);
+            return Ok(taken);
+        }
+        let Some(LongPayload { pages, at, bytes, .. }) = next else { return Ok(Some(0)) };
+        let taken = way.take_pages(&**pages, at + self.long_sent, bytes - self.long_sent)?;
+        self.long_sent += taken.unwrap_or(0);
+        if self.long_sent == *bytes {
+            self.longs_sent += 1;
+            self.long_sent = 0;
+        }
+        Ok(taken)
     }
 }
 
@@ -170,11 +288,12 @@ pub(super) enum Way<'a> {
 }
 
 impl Way<'_> {
-    /// How many of `bytes` were taken, some of them; `None` when there is no room.
-    fn take(self, bytes: &[u8]) -> Result<Option<usize>, LinkLoss> {
+    /// How many of `bytes` were taken, some of them; `None` when there is no room. `more` follows at once.
+    fn take(self, bytes: &[u8], more: bool) -> Result<Option<usize>, LinkLoss> {
         match self {
             Way::Socket(stream) => loop {
-                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
                     Ok(count) => return Ok(Some(count)),
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(None),
@@ -184,6 +303,29 @@ impl Way<'_> {
             Way::Ring(ring) => {
                 let piece = &bytes[..bytes.len().min(RING_PIECE_BYTES)];
                 let count = ring.end.write(piece).map_err(LinkLoss::BadRing)?;
+                if count == 0 {
+                    return Ok(None);
+                }
+                ring.call();
+                Ok(Some(count))
+            }
+        }
+    }
+
+    /// The same for a long payload.
+    fn take_pages(self, pages: &dyn Pages, at: usize, bytes: usize) -> Result<Option<usize>, LinkLoss> {
+        match self {
+            Way::Socket(stream) => loop {
+                match pages.send(stream.as_fd(), at, bytes) {
+                    Ok(count) => return Ok(Some(count)),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return Ok(None),
+                    Err(errno) => return Err(LinkLoss::from_errno(errno)),
+                }
+            },
+            Way::Ring(ring) => {
+                let count = pages.write(&*ring.end, at, bytes.min(RING_PIECE_BYTES));
+                let count = count.map_err(LinkLoss::BadRing)?;
                 if count == 0 {
                     return Ok(None);
                 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use super::loss::LinkLoss;
 use super::rings::Watch;
 use super::speed::Speed;
 use super::{BELL, LEADER_WAKE, Receiver, Switch, bit};
-use crate::frame::FrameBuffer;
+use crate::frame::{Frame, FrameBuffer, MAX_LONG_MESSAGE_BYTES, PREFIX_BYTES};
+use crate::long::Source;
 use crate::pack::Packing;
 
 /// Events taken in one round. A level-triggered epoll reports the rest in the next one, in turn.
@@ -35,8 +37,30 @@ const LATE_ROUNDS: u32 = 1;
 pub(super) struct Incoming {
     pub(super) buffer: FrameBuffer,
     speed: Speed,
+    /// The frame that is being handed out has a long payload.
+    long: Option<Long>,
+    /// Bytes up to the payload of the last frame with a long one, where another such frame is expected: so much is received first, that
+    /// the payload does not come with it. 0 where none is.
+    head_bytes: usize,
     /// `on_lost` has been called.
     reported: bool,
+}
+
+/// A long payload that has come in part.
+#[derive(Debug)]
+struct Long {
+    message: [u8; MAX_LONG_MESSAGE_BYTES],
+    message_bytes: usize,
+    /// What is to come.
+    rest: Range<usize>,
+}
+
+impl Long {
+    fn new(head: &[u8], bytes: usize) -> Long {
+        let mut message = [0; MAX_LONG_MESSAGE_BYTES];
+        message[..head.len()].copy_from_slice(head);
+        Long { message, message_bytes: head.len(), rest: 0..bytes }
+    }
 }
 
 /// The receive state of every link. It belongs to the links and not to a thread: whoever takes the lock goes on
@@ -60,6 +84,8 @@ impl Receiving {
             link.is_some().then(|| Incoming {
                 buffer: FrameBuffer::new(),
                 speed: Speed::default(),
+                long: None,
+                head_bytes: 0,
                 reported: false,
             })
         };
@@ -231,31 +257,93 @@ impl Receiving {
         if link.ring.is_some() {
             return self.hear_beside_ring(switch, peer, receiver);
         }
-        let received = rustix::net::recv(&link.stream, incoming.buffer.space(), RecvFlags::DONTWAIT);
-        match received {
-            Ok((0, _)) => incoming.lose(switch, peer, link, LinkLoss::Closed, receiver),
-            Ok((count, _)) => {
-                link.counts.bytes_in.add(count as u64);
-                incoming.buffer.filled(count);
-                let came = incoming.speed.is_sampling().then(Instant::now);
-                if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
-                    incoming.lose(switch, peer, link, why, receiver);
+        let mut came = false;
+        if !incoming.is_in_long() {
+            let received = rustix::net::recv(&link.stream, incoming.space(), RecvFlags::DONTWAIT);
+            match Source::received(received.map(|(count, _)| count)) {
+                // Level-triggered: what is there is reported again.
+                Ok(0) => return false,
+                Ok(count) => {
+                    incoming.buffer.filled(count);
+                    let since = incoming.speed.is_sampling().then(Instant::now);
+                    if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
+                        incoming.lose(switch, peer, link, why, receiver);
+                        return true;
+                    }
+                    incoming.came(switch, link, count, since);
+                    came = true;
                 }
-                let goes_on = incoming.buffer.pending_bytes() > 0;
-                let slow = incoming.speed.came(count, goes_on, || came.unwrap_or_else(Instant::now));
-                link.asks.store(slow && switch.packing.get() == Packing::Auto, Ordering::Relaxed);
-                link.packs.store(incoming.buffer.peer_asks(), Ordering::Relaxed);
-                self.recent = peer;
+                Err(why) => {
+                    incoming.lose(switch, peer, link, why, receiver);
+                    return true;
+                }
             }
-            // Level-triggered: what is there is reported again.
-            Err(Errno::AGAIN | Errno::INTR) => return false,
-            Err(errno) => incoming.lose(switch, peer, link, LinkLoss::from_errno(errno), receiver),
         }
-        true
+        if incoming.is_in_long() {
+            let since = incoming.speed.is_sampling().then(Instant::now);
+            match incoming.hand_out_long(peer, Source::Socket(&link.stream), link, receiver) {
+                Ok(0) => {}
+                Ok(count) => {
+                    incoming.came(switch, link, count, since);
+                    came = true;
+                }
+                Err(why) => {
+                    incoming.lose(switch, peer, link, why, receiver);
+                    return true;
+                }
+            }
+        }
+        if came {
+            self.recent = peer;
+        }
+        came
     }
 }
 
 impl Incoming {
+    /// Where the next bytes go.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        let most = if self.head_bytes > 0 { self.head_bytes } else { usize::MAX };
+        let space = self.buffer.space();
+        let most = most.min(space.len());
+        &mut space[..most]
+    }
+
+    /// Whether what comes next is part of a long payload, of which nothing is in the buffer.
+    pub(super) fn is_in_long(&self) -> bool {
+        self.long.is_some()
+    }
+
+    /// So many bytes came; `since` when, where that is measured.
+    fn came(&mut self, switch: &Switch, link: &Link, count: usize, since: Option<Instant>) {
+        link.counts.bytes_in.add(count as u64);
+        let goes_on = self.buffer.pending_bytes() > 0 || self.long.is_some();
+        let slow = self.speed.came(count, goes_on, || since.unwrap_or_else(Instant::now));
+        link.asks.store(slow && switch.packing.get() == Packing::Auto, Ordering::Relaxed);
+        link.packs.store(self.buffer.peer_asks(), Ordering::Relaxed);
+    }
+
+    /// Has the receiver take more of a long payload from `source`. Returns how many bytes it took; 0 when there were none.
+    pub(super) fn hand_out_long(
+        &mut self,
+        peer: u16,
+        source: Source<'_>,
+        link: &Link,
+        receiver: &mut dyn Receiver,
+    ) -> Result<usize, LinkLoss> {
+        let Some(long) = &mut self.long else { return Ok(0) };
+        let taken = receiver.on_long(peer, &long.message[..long.message_bytes], long.rest.clone(), source);
+        receiver.on_pause();
+        let taken = taken?;
+        long.rest.start += taken;
+        if long.rest.is_empty() {
+            self.long = None;
+            link.counts.frames_in.add(1);
+        }
+        // The receiver itself, or a queue that ran over, may have ended the link.
+        if link.is_deaf() { Err(LinkLoss::ClosedHere) } else { Ok(taken) }
+    }
+
     pub(super) fn hand_out(
         &mut self,
         switch: &Switch,
@@ -264,8 +352,37 @@ impl Incoming {
         receiver: &mut dyn Receiver,
     ) -> Result<(), LinkLoss> {
         let mut frames = 0;
+        let mut expects_long = false;
         let result = loop {
+            if let Some(long) = &mut self.long {
+                let there = self.buffer.peek(long.rest.len());
+                if there.is_empty() {
+                    break Ok(());
+                }
+                let message = &long.message[..long.message_bytes];
+                match receiver.on_long(peer, message, long.rest.clone(), Source::Bytes(there)) {
+                    Ok(0) => break Err(LinkLoss::Rejected("bytes that are here were not taken".into())),
+                    Ok(taken) => {
+                        long.rest.start += taken;
+                        self.buffer.skip(taken);
+                    }
+                    Err(why) => break Err(why),
+                }
+                if long.rest.is_empty() {
+                    self.long = None;
+                    frames += 1;
+                }
+                if link.is_deaf() {
+                    break Err(LinkLoss::ClosedHere);
+                }
+                continue;
+            }
             match self.buffer.next_frame() {
+                Ok(Some(Frame { message, long_bytes: long_bytes @ 1.., .. })) => {
+                    expects_long = true;
+                    self.head_bytes = PREFIX_BYTES + message.len();
+                    self.long = Some(Long::new(message, long_bytes));
+                }
                 Ok(Some(frame)) => {
                     frames += 1;
                     // The first of many answers go out while the others are made.
@@ -287,6 +404,9 @@ impl Incoming {
         };
         receiver.on_pause();
         link.counts.frames_in.add(frames);
+        if !expects_long {
+            self.head_bytes = 0;
+        }
         result
     }
 

@@ -19,6 +19,7 @@ use super::link::Link;
 use super::loss::LinkLoss;
 use super::receiving::Receiving;
 use super::{Receiver, Switch, bit};
+use crate::long::Source;
 
 /// Times a thread leads before peers count as quiet that have neither sent nor been sent anything.
 const LEADS_TO_BE_QUIET: u32 = 256;
@@ -176,22 +177,37 @@ impl Receiving {
             incoming.lose(switch, peer, link, LinkLoss::ClosedHere, receiver);
             return true;
         }
-        let refilled = switch.refill(peer, link);
-        match ring.end.read(incoming.buffer.space()) {
-            Ok(0) => return refilled,
-            Ok(count) => {
-                if ring.end.take_writer_call() {
-                    ring.call_peer();
+        let mut came = switch.refill(peer, link);
+        let mut lost = None;
+        if !incoming.is_in_long() {
+            match ring.end.read(incoming.space()) {
+                Ok(0) => return came,
+                Ok(count) => {
+                    came = true;
+                    incoming.buffer.filled(count);
+                    link.counts.bytes_in.add(count as u64);
+                    lost = incoming.hand_out(switch, peer, link, receiver).err();
                 }
-                link.counts.bytes_in.add(count as u64);
-                incoming.buffer.filled(count);
-                if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
-                    incoming.lose(switch, peer, link, why, receiver);
-                }
+                Err(fault) => lost = Some(LinkLoss::BadRing(fault)),
             }
-            Err(fault) => incoming.lose(switch, peer, link, LinkLoss::BadRing(fault), receiver),
         }
-        true
+        if lost.is_none() && incoming.is_in_long() {
+            match incoming.hand_out_long(peer, Source::Ring(&*ring.end), link, receiver) {
+                Ok(count) => {
+                    link.counts.bytes_in.add(count as u64);
+                    came |= count > 0;
+                }
+                Err(why) => lost = Some(why),
+            }
+        }
+        if came && ring.end.take_writer_call() {
+            ring.call_peer();
+        }
+        if let Some(why) = lost {
+            incoming.lose(switch, peer, link, why, receiver);
+            return true;
+        }
+        came
     }
 
     /// The socket beside a ring has something to say, which can only be its end: what is left in the ring comes first.
