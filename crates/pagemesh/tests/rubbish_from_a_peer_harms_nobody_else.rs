@@ -7,8 +7,8 @@ use cluster::{Node, PATIENCE, play};
 use pagemesh::{DepartureKind, NodeId, Placement, RegionOptions};
 use pagemesh_net::JoinOptions;
 use pagemesh_protocol::{
-    Access, BarrierId, LockId, Message, PageAddress, PageOwner, RegionId, RequestId, Ticket, View,
-    barrier_home, lock_home,
+    Access, BarrierId, LockId, Message, PageAddress, PageOwner, RegionId, RequestId, Run, RunKind, Ticket,
+    View, barrier_home, lock_home,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -45,7 +45,34 @@ fn rubbish() -> Vec<(&'static str, Vec<u8>)> {
     oversized[0..4].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut cut = first(Message::Invalidate { page });
     cut.truncate(20);
+    let run = |kind, pages: usize, count| {
+        // The second page of two: what is given to the stranger before it is found out goes with it.
+        let first = PageAddress::new(RegionId(0), 1);
+        let run = Run { kind, first, request, access: Access::Read, count: 2 };
+        let mut bytes = run.encode(View::FIRST);
+        bytes[24] = count;
+        let mut bytes = frame(&bytes, &vec![1; pages * 4096]);
+        // Such a payload is long.
+        bytes[3] |= if pages > 0 { 0x20 } else { 0 };
+        bytes
+    };
     vec![
+        ("a run of one", run(RunKind::Requests, 0, 1)),
+        ("a run that is too long", run(RunKind::Requests, 0, 65)),
+        ("a run beyond the region's end", run(RunKind::Requests, 0, 2)),
+        ("requests with pages", run(RunKind::Requests, 2, 2)),
+        ("pages without pages", run(RunKind::Data, 0, 2)),
+        ("more pages than were said", run(RunKind::Data, 3, 2)),
+        ("half a run of pages, then the end", {
+            let mut bytes = run(RunKind::Data, 2, 2);
+            bytes.truncate(5000);
+            bytes
+        }),
+        ("a long payload that belongs to no run", {
+            let mut bytes = framed(View::FIRST, &Message::Invalidate { page }, &[1; 4096]);
+            bytes[3] |= 0x20;
+            bytes
+        }),
         ("noise", (0..=255).collect()),
         ("text", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
         ("an oversized length", oversized),

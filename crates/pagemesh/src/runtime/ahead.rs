@@ -1,7 +1,9 @@
 //! Reading ahead: which pages a thread is about to read, by those that it missed.
 //!
 //! A thread that misses pages at one distance from each other, three times in a row, is taken to go on so. The next 16 pages of its
-//! way are asked for at once, and when it has used 12 of them, 64. The requests are those of any prefetch; nobody waits for them.
+//! way are asked for at once, and when it has used 12 of them, 63. Where it may run on one processor while its pages come on another, up to
+//! 127 are asked for when it has used 256: so the next run of pages is under way while one is used. On one processor that would only
+//! mean that a second thread has to receive them. The requests are those of any prefetch; nobody waits for them.
 //!
 //! What arrives is put into the service view but, on a way of neighbouring pages, not entered into the application's page table: the
 //! thread's next fault, which needs no other node, enters all that is there by one system call, and is how this part learns that its
@@ -10,15 +12,21 @@
 //! Nothing here decides what may be mapped: the engine's state of a page is asked again before. A page that is taken away before it was
 //! used speaks against its way: after a few the way is given up, and new ones have to prove themselves for longer.
 
+use pagemesh_protocol::limits::RUN_PAGES;
 use pagemesh_protocol::{PageAddress, RegionId};
+use std::num::NonZeroUsize;
 
 /// Ways that are followed at a time; more threads than that read one after the other's pages rarely.
 const WAYS: usize = 8;
-/// Pages asked for at first, and once a way has proved itself.
+/// Pages asked for at first.
 const FIRST: u32 = 16;
-const MOST: u32 = 64;
-/// Pages of a way that were used before [`MOST`] are asked for.
+/// Pages asked for when a way has proved itself: with the one that was missed, a run.
+const MORE: u32 = RUN_PAGES - 1;
+/// Pages asked for when it has done so for long: with the one that was missed, two runs.
+const MOST: u32 = 2 * RUN_PAGES - 1;
+/// Pages of a way that were used before [`MORE`] are asked for, and before [`MOST`].
 const PROVEN: u64 = 12;
+const PROVEN_LONG: u64 = 256;
 /// Misses at one distance after the first before anything is asked for; so much more for each disappointment.
 const MISSES: u32 = 2;
 const MISSES_MOST: u32 = 32;
@@ -97,7 +105,7 @@ impl Way {
             return None;
         }
         let distance = page.page.wrapping_sub(self.base).cast_signed();
-        let step = u32::try_from(distance / self.stride).ok().filter(|step| *step < 2 * MOST);
+        let step = u32::try_from(distance / self.stride).ok().filter(|step| *step <= MOST);
         step.filter(|_| distance % self.stride == 0)
     }
 
@@ -119,9 +127,16 @@ pub(super) struct Ahead {
     ways: [Option<Way>; WAYS],
     misses: u64,
     disappointments: u32,
+    /// There is more than one processor.
+    overlaps: bool,
 }
 
 impl Ahead {
+    pub(super) fn new() -> Ahead {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ahead { overlaps: processors > 1, ..Ahead::default() }
+    }
+
     /// A thread is about to wait for `page`, to read it: what else to ask for.
     pub(super) fn missed(&mut self, page: PageAddress) -> Option<Request> {
         self.misses += 1;
@@ -132,11 +147,15 @@ impl Ahead {
         if way.misses < needed || way.taken >= TAKEN_MOST {
             return None;
         }
-        if way.used >= u64::from(2 * MOST) {
+        if way.used >= u64::from(MOST) {
             self.disappointments = 0;
         }
-        let depth = if way.used >= PROVEN { MOST } else { FIRST };
-        if way.asked > depth / 4 * 3 {
+        let (depth, enough) = match way.used {
+            PROVEN_LONG.. if self.overlaps => (MOST, MOST - RUN_PAGES),
+            PROVEN.. => (MORE, MORE / 4 * 3),
+            _ => (FIRST, FIRST / 4 * 3),
+        };
+        if way.asked > enough {
             return None;
         }
         let first = way.base.checked_add_signed(way.stride * i64::from(way.asked))?;
@@ -194,9 +213,9 @@ impl Ahead {
     }
 
     /// `steps` of what was to be asked for were passed; of those in `expected` the bytes will come.
-    pub(super) fn asked(&mut self, request: &Request, steps: u32, expected: u64) {
+    pub(super) fn asked(&mut self, request: &Request, steps: u32, expected: u128) {
         if let Some(way) = &mut self.ways[request.way] {
-            way.expected |= u128::from(expected) << way.asked;
+            way.expected |= expected << way.asked;
             way.asked += steps;
         }
     }
@@ -223,7 +242,7 @@ impl Ahead {
         let runs = self.ways.iter_mut().flatten().filter(|way| way.stride == 1);
         for way in runs {
             let Some(mut step) = way.step(next) else { continue };
-            while step < 2 * MOST && way.arrived >> step & 1 != 0 && may(next) {
+            while step <= MOST && way.arrived >> step & 1 != 0 && may(next) {
                 way.arrived &= !(1 << step);
                 step += 1;
                 next.page += 1;
@@ -280,14 +299,14 @@ mod tests {
         let Some(request) = ahead.missed(page(at)) else { return Vec::new() };
         let steps: Vec<u64> =
             (0..request.count).map_while(|step| Some(request.page(step, PAGES)?.page)).collect();
-        let expected = if steps.is_empty() { 0 } else { u64::MAX >> (64 - steps.len()) };
+        let expected = if steps.is_empty() { 0 } else { u128::MAX >> (128 - steps.len()) };
         ahead.asked(&request, steps.len() as u32, expected);
         steps
     }
 
     #[test]
     fn a_way_is_seen_at_its_third_page_and_asked_for_in_growing_pieces() {
-        let mut ahead = Ahead::default();
+        let mut ahead = Ahead { overlaps: true, ..Ahead::default() };
         assert_eq!(miss(&mut ahead, 100), []);
         assert_eq!(miss(&mut ahead, 101), []);
         assert_eq!(miss(&mut ahead, 102), (103..119).collect::<Vec<_>>());
@@ -298,10 +317,18 @@ mod tests {
         assert_eq!(miss(&mut ahead, 103), []);
         assert_eq!(ahead.take_run(page(104), |_| true), 15);
         assert_eq!(ahead.take_run(page(104), |_| true), 0);
-        assert_eq!(miss(&mut ahead, 119), (120..184).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 119), (120..183).collect::<Vec<_>>());
         // Not before much of it is used, then up to as much again.
         assert_eq!(miss(&mut ahead, 120), []);
-        assert_eq!(miss(&mut ahead, 140), (184..205).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 140), (183..204).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 204), (205..268).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 268), (269..332).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 332), (333..396).collect::<Vec<_>>());
+        // Two runs when it goes on for long, and one more whenever one is used.
+        assert_eq!(miss(&mut ahead, 396), (397..524).collect::<Vec<_>>());
+        assert_eq!(miss(&mut ahead, 459), []);
+        assert_eq!(miss(&mut ahead, 460), (524..588).collect::<Vec<_>>());
+        assert!((524..588).all(|arrived| ahead.arrives(page(arrived))));
     }
 
     #[test]

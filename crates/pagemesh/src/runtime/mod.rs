@@ -20,6 +20,7 @@ mod objects;
 mod pins;
 mod receive;
 mod rings;
+mod runs;
 mod shard;
 mod shards;
 mod system_calls;

@@ -6,11 +6,12 @@ use super::{Departure, Runtime, lock};
 use crate::DepartureKind;
 use crate::stats::count;
 use pagemesh_memory::Diff;
-use pagemesh_net::{LinkLoss, Receiver, Reject};
+use pagemesh_net::{LinkLoss, Receiver, Reject, Source};
 use pagemesh_protocol::limits::PIECE_BYTES;
-use pagemesh_protocol::{Actions, Engine, Message, NodeId, Payload, View};
+use pagemesh_protocol::{Actions, Engine, Message, NodeId, Payload, Run, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -66,9 +67,9 @@ impl Cold {
 
 /// Handles what arrives, on whichever thread receives.
 pub(super) struct Receiving<'a> {
-    runtime: &'a Runtime,
+    pub(super) runtime: &'a Runtime,
     /// Held from one message to the next while something is put off.
-    shard: Option<MutexGuard<'a, Shard>>,
+    pub(super) shard: Option<MutexGuard<'a, Shard>>,
 }
 
 impl<'a> Receiving<'a> {
@@ -103,6 +104,9 @@ impl<'a> Receiving<'a> {
 impl Receiver for Receiving<'_> {
     fn on_frame(&mut self, peer: u16, message: &[u8], payload: &[u8]) -> Result<(), Reject> {
         self.runtime.tracing.mark(Stage::Await);
+        if Run::is_one(message) {
+            return self.on_requests(peer, message, payload);
+        }
         let (view, message) = Message::decode(message).map_err(|error| Reject::from(error.to_string()))?;
         let load = load(&message, payload)?;
         let from = NodeId::new(peer);
@@ -125,6 +129,16 @@ impl Receiver for Receiving<'_> {
         self.shard = (!shard.put_off.is_empty()).then_some(shard);
         self.runtime.tracing.mark(Stage::Grant);
         handled.map_err(|violation| Reject::from(violation.to_string()))
+    }
+
+    fn on_long(
+        &mut self,
+        peer: u16,
+        message: &[u8],
+        part: Range<usize>,
+        source: Source<'_>,
+    ) -> Result<usize, LinkLoss> {
+        self.on_pages(peer, message, &part, source)
     }
 
     fn on_pause(&mut self) {

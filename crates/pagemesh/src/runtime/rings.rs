@@ -24,6 +24,11 @@ impl Rings {
     }
 }
 
+/// The memory of a ring that was made here.
+pub(super) fn memory(end: &dyn RingEnd) -> Option<&SharedRing> {
+    end.as_any().downcast_ref::<End>().map(|end| &end.0)
+}
+
 impl RingSource for Rings {
     fn create(&self) -> io::Result<(OwnedFd, Box<dyn RingEnd>)> {
         let (ring, file) = SharedRing::create(self.bytes).map_err(io::Error::other)?;

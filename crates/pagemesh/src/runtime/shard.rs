@@ -3,6 +3,7 @@
 use super::ahead::{Ahead, Request};
 use super::failure::CallFailure;
 use super::holds::Holds;
+use super::runs::Sent;
 use super::together::PutOff;
 use super::twins::Twins;
 use super::unit::UnitMiss;
@@ -11,7 +12,7 @@ use crate::stats::{Counters, count};
 use pagemesh_memory::{
     Diff, Mapping, MappingError, MappingOptions, PAGE_BYTES, PageBytes, PageRange, RegionKey,
 };
-use pagemesh_net::Switch;
+use pagemesh_net::{Pages, Switch};
 use pagemesh_protocol::{
     Access, Action, Actions, ByteRange, Engine, Message, NodeId, Outcome, PageAddress, Protocol, RegionId,
     RegionSpec, Ticket, Unit, View, Violation,
@@ -44,6 +45,8 @@ pub(super) enum Besides {
 pub(super) enum Load<'a> {
     Nothing,
     Page(&'a PageBytes),
+    /// The bytes of the page, which have been put in its place already.
+    InPlace,
     /// Of a range, or a piece of what is passed on.
     Bytes(&'a [u8]),
     /// `None` when nothing has changed.
@@ -55,7 +58,9 @@ pub(super) struct Shard {
     place: usize,
     pub(super) engine: Engine,
     mappings: Vec<Option<Arc<Mapping>>>,
-    actions: Actions,
+    /// The same memory, for pages that are sent from where they lie.
+    sent: Vec<Option<Arc<dyn Pages>>>,
+    pub(super) actions: Actions,
     twins: Twins,
     /// Pages whose diffs turned out to be empty while actions were performed.
     unchanged: Vec<PageAddress>,
@@ -81,12 +86,13 @@ impl Shard {
             place,
             engine,
             mappings: Vec::new(),
+            sent: Vec::new(),
             actions: Vec::with_capacity(ACTIONS),
             twins: Twins::default(),
             unchanged: Vec::with_capacity(UNCHANGED),
             late: Vec::with_capacity(UNCHANGED),
             flushed: Vec::with_capacity(UNCHANGED),
-            ahead: Ahead::default(),
+            ahead: Ahead::new(),
             put_off: PutOff::new(),
             closed: false,
             holds: Holds::default(),
@@ -106,11 +112,26 @@ impl Shard {
     /// Ends everything; the mappings are the caller's to drop, where no lock is held.
     pub(super) fn close(&mut self) -> Vec<Option<Arc<Mapping>>> {
         self.closed = true;
+        self.sent.clear();
         std::mem::take(&mut self.mappings)
     }
 
     pub(super) fn mapping(&self, region: RegionId) -> Option<Arc<Mapping>> {
         self.mappings.get(region.index())?.clone()
+    }
+
+    pub(super) fn mapping_of(&self, region: RegionId) -> Option<&Mapping> {
+        self.mappings.get(region.index())?.as_deref()
+    }
+
+    /// The memory of a region to send pages from.
+    pub(super) fn sent(&self, region: RegionId) -> Option<&Arc<dyn Pages>> {
+        self.sent.get(region.index())?.as_ref()
+    }
+
+    fn unmap_region(&mut self, region: RegionId) -> Option<Arc<Mapping>> {
+        self.sent.get_mut(region.index()).and_then(Option::take);
+        self.mappings.get_mut(region.index()).and_then(Option::take)
     }
 
     /// The region that holds all of these addresses.
@@ -165,7 +186,7 @@ impl Shard {
         handled
     }
 
-    fn perform_event(&mut self, runtime: &Runtime, load: Load<'_>, actions: &mut Actions) {
+    pub(super) fn perform_event(&mut self, runtime: &Runtime, load: Load<'_>, actions: &mut Actions) {
         loop {
             let mapped = self.perform_all(runtime, load, actions);
             actions.clear();
@@ -256,7 +277,7 @@ impl Shard {
         pages: u64,
         event: impl FnOnce(&mut Engine, &mut Actions),
     ) -> u32 {
-        let (mut steps, mut expected, place) = (0, 0u64, self.place);
+        let (mut steps, mut expected, place) = (0, 0u128, self.place);
         self.run(runtime, Load::Nothing, |engine, out| {
             event(engine, out);
             while steps < request.count && out.len() + ACTIONS_OF_ONE_REQUEST <= ACTIONS {
@@ -289,9 +310,10 @@ impl Shard {
         while let Some((action, after)) = rest.split_first() {
             rest = after;
             match *action {
-                Action::Send { to, message, payload } => {
-                    self.send(runtime, to, &message, payload);
-                }
+                Action::Send { to, message, payload } => match self.send_run(runtime, action, rest) {
+                    Some(more) => rest = &rest[more..],
+                    None => self.send(runtime, to, &message, payload),
+                },
                 Action::SendDiff { to, message, page, keep_twin } => {
                     self.send_diff(runtime, to, &message, (page, keep_twin));
                 }
@@ -324,14 +346,14 @@ impl Shard {
                     tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
                     self.twins.forget_area(region);
-                    let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
+                    let mapping = self.unmap_region(region);
                     lock(&runtime.retired).extend(mapping);
                 }
                 Action::ForgetRegion(region) => {
                     tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
                     self.twins.forget_region(region);
-                    let mapping = self.mappings.get_mut(region.index()).and_then(Option::take);
+                    let mapping = self.unmap_region(region);
                     lock(&runtime.forgotten).push((region, mapping));
                     runtime.switch.wake_service();
                 }
@@ -501,8 +523,11 @@ impl Shard {
         };
         match *action {
             Action::Fill(page) => {
-                let Load::Page(bytes) = load else { unreachable!("a message that fills a page carries one") };
-                self.mapped(page).service().write_page(page.page, bytes);
+                match load {
+                    Load::Page(bytes) => self.mapped(page).service().write_page(page.page, bytes),
+                    Load::InPlace => {}
+                    _ => unreachable!("a message that fills a page carries one"),
+                }
                 count(&runtime.counters.pages_fetched);
                 true
             }
@@ -573,7 +598,9 @@ impl Shard {
     fn set_mapping(&mut self, region: RegionId, mapping: Arc<Mapping>) {
         if self.mappings.len() <= region.index() {
             self.mappings.resize_with(region.index() + 1, || None);
+            self.sent.resize_with(region.index() + 1, || None);
         }
+        self.sent[region.index()] = Some(Sent::of(&mapping));
         self.mappings[region.index()] = Some(mapping);
     }
 
