@@ -46,7 +46,7 @@ impl Engine {
             self.serve_release(page, request, out);
             return Ok(());
         }
-        match self.pages.entry(page).busy {
+        match self.pages.busy(page) {
             Some(index) => {
                 let newest_first = self.planted(Planted::ServeNewestFirst);
                 let queue = &mut self.coherence.transactions[index as usize].queue;
@@ -100,8 +100,11 @@ impl Engine {
         if node == self.config.node && self.has_come_meanwhile(page, asked, out) {
             return None;
         }
-        let entry = DirectoryEntry { busy: None, ..self.usable_entry(page) };
-        self.pages.set_entry(page, entry);
+        let before = self.pages.entry(page);
+        let entry = DirectoryEntry { busy: None, ..self.usable(before) };
+        if entry != before {
+            self.pages.set_entry(page, entry);
+        }
         match decide(self.pages.protocol(page), &entry, asked, self.config.node) {
             Decision::Deny(lost_with) => {
                 self.answer(node, Message::Deny { page, request, lost_with }, out);
@@ -146,6 +149,10 @@ impl Engine {
     /// The directory entry, with what lost nodes held taken out.
     pub(super) fn usable_entry(&mut self, page: PageAddress) -> DirectoryEntry {
         let entry = self.pages.entry(page);
+        self.usable(entry)
+    }
+
+    fn usable(&self, entry: DirectoryEntry) -> DirectoryEntry {
         let holders = entry.holders.and(self.live);
         let state = match entry.state {
             DirectoryState::Modified(owner)

@@ -296,6 +296,13 @@ impl Pages {
         region.directory.get(placement.entry(page.page, pages, self.nodes))
     }
 
+    /// The transaction under way on a page whose home is, or is about to be, this node.
+    pub(super) fn busy(&self, page: PageAddress) -> Option<u32> {
+        let region = self.region(page).expect("the page was checked when the event came in");
+        let RegionSpec { placement, pages, .. } = region.spec;
+        region.directory.busy(placement.entry(page.page, pages, self.nodes))
+    }
+
     pub(super) fn set_entry(&mut self, page: PageAddress, entry: DirectoryEntry) {
         let nodes = self.nodes;
         let region = self.region_mut(page);

@@ -4,7 +4,7 @@ use super::failure::CallFailure;
 use super::holds::meets;
 use pagemesh_protocol::{Outcome, SyncObject, Ticket};
 use rustix::thread::futex;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub(super) struct Calls {
     slots: Box<[Slot]>,
     /// Bit `b` of word `w`: slot `64 w + b` is free.
     free: Box<[AtomicU64]>,
+    /// How many of them nobody has claimed, or is about to claim.
+    unclaimed: AtomicUsize,
     /// Counts slots given back, for those who wait for one.
     returned: AtomicU32,
 }
@@ -42,6 +44,7 @@ impl Calls {
         Calls {
             slots: (0..count).map(|_| Slot::default()).collect(),
             free: (0..count / 64).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            unclaimed: AtomicUsize::new(count),
             returned: AtomicU32::new(0),
         }
     }
@@ -72,8 +75,7 @@ impl Calls {
 
     /// A slot for a call that nobody waits for; `None` when few are left for those that somebody does.
     pub(super) fn detach(&self) -> Option<Ticket> {
-        let free: u32 = self.free.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum();
-        if (free as usize) < self.slots.len() / 2 {
+        if self.unclaimed.load(Ordering::Relaxed) < self.slots.len() / 2 {
             return None;
         }
         let call = self.try_claim()?;
@@ -84,6 +86,18 @@ impl Calls {
     }
 
     fn try_claim(&self) -> Option<Call<'_>> {
+        // First this: whoever finds none then waits for the count to rise, which `give_back` says.
+        let claim = |count: usize| count.checked_sub(1);
+        self.unclaimed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, claim).ok()?;
+        loop {
+            // A slot that was given back is free before it is counted, so there is one for each who has claimed.
+            if let Some(call) = self.claim_free() {
+                return Some(call);
+            }
+        }
+    }
+
+    fn claim_free(&self) -> Option<Call<'_>> {
         for (word, bits) in self.free.iter().enumerate() {
             let mut seen = bits.load(Ordering::SeqCst);
             while seen != 0 {
@@ -137,7 +151,7 @@ impl Calls {
     fn give_back(&self, index: usize) {
         self.free[index / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
         self.returned.fetch_add(1, Ordering::SeqCst);
-        if self.free.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum::<u32>() == 1 {
+        if self.unclaimed.fetch_add(1, Ordering::SeqCst) == 0 {
             futex_wake(&self.returned);
         }
     }
