@@ -8,7 +8,7 @@ use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject, Source};
 use pagemesh_protocol::limits::PIECE_BYTES;
-use pagemesh_protocol::{Actions, Engine, Message, NodeId, Payload, Run, View};
+use pagemesh_protocol::{Actions, Engine, Message, NodeId, PageAddress, Payload, Run, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -75,6 +75,18 @@ pub(super) struct Receiving<'a> {
 impl<'a> Receiving<'a> {
     pub(super) fn new(runtime: &'a Runtime) -> Receiving<'a> {
         Receiving { runtime, shard: None }
+    }
+
+    /// The shard that decides about `page`. What was put off in another is done.
+    pub(super) fn shard_of(&mut self, page: PageAddress) -> MutexGuard<'a, Shard> {
+        let runtime = self.runtime;
+        if let Some(mut held) = self.shard.take() {
+            if held.place() == runtime.shards.place_of(page) {
+                return held;
+            }
+            held.catch_up(runtime);
+        }
+        runtime.shards.of(page)
     }
 
     /// The shard that handles `message`. What was put off in another is done, and what was written is found before a release. `None`

@@ -13,10 +13,10 @@
 //!   ([`Engine::awaits_bytes`]): then no thread may use it, and its bytes are nobody's copy. It is asked under the lock under which the
 //!   part is received. When it is not awaited any more, what is left of it is thrown away.
 
+use super::Runtime;
 use super::receive::Receiving;
 use super::shard::{ACTIONS, ACTIONS_OF_ONE_REQUEST, Load, Shard};
 use super::trace::Stage;
-use super::{Runtime, lock};
 use crate::stats::count;
 use pagemesh_memory::{Mapping, PAGE_BYTES, PageRange, ServiceView, SharedRing};
 use pagemesh_net::{LinkLoss, Pages, Reject, RingEnd, RingFault, Source};
@@ -116,16 +116,21 @@ impl Shard {
         Some(more)
     }
 
-    /// Gives the engine the requests of a run, and does what they ask for.
+    /// Gives the engine the requests of a run from the one with this index on, as far as it decides about their pages, and does what they ask
+    /// for. Returns the index of the first that is another shard's.
     fn handle_requests(
         &mut self,
         runtime: &Runtime,
         (from, view): (NodeId, View),
         run: &Run,
-    ) -> Result<(), Reject> {
+        first: u32,
+    ) -> Result<u32, Reject> {
         let mut actions = std::mem::take(&mut self.actions);
         let mut handled = Ok(());
-        for index in 0..run.count {
+        let place = runtime.shards.place_of(run.page(first));
+        let is_here = |index: &u32| runtime.shards.place_of(run.page(*index)) == place;
+        let end = first + (first..run.count).take_while(is_here).count() as u32;
+        for index in first..end {
             // A thread in a fault handler must not have the buffer grow.
             if actions.len() + ACTIONS_OF_ONE_REQUEST > ACTIONS {
                 self.perform_together(runtime, &mut actions);
@@ -143,7 +148,8 @@ impl Shard {
         }
         self.perform_together(runtime, &mut actions);
         self.actions = actions;
-        handled.map_err(|violation| Reject::from(violation.to_string()))
+        handled.map_err(|violation| Reject::from(violation.to_string()))?;
+        Ok(end)
     }
 
     /// Performs what some requests ask for. Where that is rights to be taken away and messages, the rights go first, in rows, which is earlier
@@ -191,8 +197,11 @@ impl Shard {
         source: Source<'_>,
     ) -> Result<usize, LinkLoss> {
         let current = (rest.start / PAGE_BYTES) as u32;
+        let place = runtime.shards.place_of(run.page(current));
         let awaited = |index: &u32| match run.part(*index) {
-            Message::Data { page, request, access } => self.engine.awaits_bytes(page, request, access),
+            Message::Data { page, request, access } => {
+                runtime.shards.place_of(page) == place && self.engine.awaits_bytes(page, request, access)
+            }
             _ => false,
         };
         let until = (current..run.count).take_while(awaited).count() as u32 + current;
@@ -219,15 +228,19 @@ impl Receiving<'_> {
         if run.kind != RunKind::Requests || !payload.is_empty() {
             return Err(Reject::from("pages of a run come as a long payload"));
         }
-        let mut shard = self.shard.take().unwrap_or_else(|| lock(&self.runtime.shard));
-        shard.catch_up(self.runtime);
-        if shard.is_closed() {
-            return Ok(());
+        let mut next = 0;
+        while next < run.count {
+            let mut shard = self.shard_of(run.page(next));
+            shard.catch_up(self.runtime);
+            if shard.is_closed() {
+                return Ok(());
+            }
+            if !shard.has_runs(run.first.region) && shard.engine.region(run.first.region).is_some() {
+                return Err(Reject::from("the region has no runs"));
+            }
+            next = shard.handle_requests(self.runtime, (NodeId::new(peer), view), &run, next)?;
         }
-        if !shard.has_runs(run.first.region) && shard.engine.region(run.first.region).is_some() {
-            return Err(Reject::from("the region has no runs"));
-        }
-        shard.handle_requests(self.runtime, (NodeId::new(peer), view), &run)
+        Ok(())
     }
 
     /// Some of the pages of a run have come.
@@ -243,7 +256,7 @@ impl Receiving<'_> {
         if run.kind != RunKind::Data || rest.end != run.count as usize * PAGE_BYTES {
             return Err(rejected("a run comes with as many pages as it says"));
         }
-        let mut shard = self.shard.take().unwrap_or_else(|| lock(&self.runtime.shard));
+        let mut shard = self.shard_of(run.page((rest.start / PAGE_BYTES) as u32));
         if shard.is_closed() {
             return source.waste(rest.len());
         }

@@ -653,7 +653,7 @@ fn tell_of_end(runtime: &Runtime, region: RegionId) {
         shard.ahead.forget_region(region);
         shard.run(runtime, Load::Nothing, |engine, out| engine.on_region_ended(region, out));
         // Never the last that has it.
-        shard.mappings.get_mut(region.index()).and_then(Option::take);
+        shard.unmap_region(region);
     }
 }
 
