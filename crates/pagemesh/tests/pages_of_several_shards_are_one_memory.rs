@@ -27,6 +27,12 @@ fn start(test: &str, shards: &[&str]) -> Vec<Node> {
     shards.iter().enumerate().map(node).collect()
 }
 
+fn await_all(nodes: Vec<Node>) {
+    for node in nodes {
+        node.rest();
+    }
+}
+
 /// The first word of the last page of a stripe, and of the first of the next.
 fn word(cell: usize) -> usize {
     let stripe = (cell / 2 % (STRIPES - 1) + 1) * STRIPE_PAGES;
@@ -105,7 +111,7 @@ fn what_locks_order_is_in_order_in_regions_of_all_protocols() {
         }
         mesh.leave().unwrap();
     });
-    everywhere(|| start(TEST, &["4", "3"]).into_iter().for_each(|node| _ = node.rest()));
+    everywhere(|| await_all(start(TEST, &["4", "3"])));
 }
 
 #[test]
@@ -151,7 +157,9 @@ fn a_lost_node_is_known_to_every_shard() {
     });
     everywhere(|| {
         let mut nodes = start(TEST, &["4", "2", "1"]);
-        nodes.iter().for_each(|node| assert_eq!(node.hear(), "ready"));
+        for node in &nodes {
+            assert_eq!(node.hear(), "ready");
+        }
         nodes[VICTIM.index()].kill();
         let rest: Vec<Vec<String>> = nodes.into_iter().take(2).map(Node::rest).collect();
         assert_eq!(rest, [["done"], ["done"]]);
@@ -180,5 +188,5 @@ fn a_region_that_ends_is_forgotten_by_every_shard() {
         }
         mesh.leave().unwrap();
     });
-    everywhere(|| start(TEST, &["4", "4"]).into_iter().for_each(|node| _ = node.rest()));
+    everywhere(|| await_all(start(TEST, &["4", "4"])));
 }
