@@ -97,14 +97,22 @@ pub enum RegionError {
     },
     /// It exists with other options.
     #[error(
-        "region {name:?} exists with another protocol or placement, or with another unit; ask for the same on every node"
+        "region {name:?} was asked for with protocol {protocol:?}, placement {placement:?} and a unit of {unit_bytes} bytes, and exists with others; ask for the same on every node"
     )]
     OptionsDiffer {
         /// The region.
         name: String,
+        /// What was asked for.
+        protocol: crate::Protocol,
+        /// What was asked for.
+        placement: crate::Placement,
+        /// What was asked for.
+        unit_bytes: usize,
     },
     /// It exists elsewhere.
-    #[error("region {name:?} exists at address {found:#x}, {asked:#x} was asked for")]
+    #[error(
+        "region {name:?} exists at address {found:#x}, {asked:#x} was asked for; ask for the same on every node, or for none"
+    )]
     AddressDiffers {
         /// The region.
         name: String,
@@ -151,7 +159,7 @@ pub enum RegionError {
     },
     /// What was to be used does not lie inside the region, or not at a multiple of its alignment.
     #[error(
-        "region {name:?}: {len} times {item_bytes} bytes at offset {offset} were asked for; it has {region_bytes} bytes, and the offset has to be a multiple of {align}"
+        "region {name:?}: {len} x {item_bytes} bytes at offset {offset} were asked for; it has {region_bytes} bytes, and the offset has to be a multiple of {align}"
     )]
     Slice {
         /// The region.
@@ -188,7 +196,9 @@ pub enum RegionError {
 #[non_exhaustive]
 pub enum AccessError {
     /// Beyond the slice.
-    #[error("items {start}..{end} of a slice of {len} were asked for")]
+    #[error(
+        "items {start}..{end} of a slice of {len} were asked for; ask for fewer, or make the slice longer"
+    )]
     OutOfBounds {
         /// First item asked for.
         start: usize,
@@ -337,7 +347,9 @@ pub enum PinError {
         limit: usize,
     },
     /// The range does not lie in the region.
-    #[error("bytes {start}..{end} of region {region:?} were to be pinned, which has {region_bytes}")]
+    #[error(
+        "bytes {start}..{end} of region {region:?} were to be pinned, which has {region_bytes}; give a range that lies in it"
+    )]
     OutOfBounds {
         /// The region.
         region: String,

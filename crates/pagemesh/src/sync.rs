@@ -1,6 +1,7 @@
 //! Locks and barriers between threads of all nodes.
 
 use crate::runtime::{Held, Runtime};
+use crate::shared::lock_name;
 use crate::{Departure, SyncError};
 use pagemesh_protocol::{BarrierId, LockId, Ticket};
 use std::fmt;
@@ -38,7 +39,7 @@ impl Lock {
         match guard.left_by {
             None => Ok(guard),
             Some(Departure { node, how }) => {
-                Err(SyncError::OwnerDied { what: format!("lock {}", self.id.0), node, how })
+                Err(SyncError::OwnerDied { what: lock_name("lock", self.id.0), node, how })
             }
         }
     }

@@ -165,7 +165,9 @@ fn a_region_is_created_once_and_found_by_all() {
         let differs = mesh.region("late", RegionOptions::new(4096)).unwrap_err();
         assert!(matches!(differs, RegionError::SizeDiffers { asked: 4096, found: 12_288, .. }), "{differs}");
         let other = RegionOptions::new(10_000).placement(Placement::Single(NodeId::new(1)));
-        assert!(matches!(mesh.region("late", other), Err(RegionError::OptionsDiffer { .. })));
+        let differs = mesh.region("late", other).unwrap_err();
+        assert!(matches!(differs, RegionError::OptionsDiffer { .. }), "{differs}");
+        assert!(differs.to_string().contains("was asked for with protocol"), "{differs}");
         let nobody = mesh.attach("never", Duration::from_millis(50)).unwrap_err();
         assert!(matches!(nobody, RegionError::TimedOut { .. }), "{nobody}");
         assert!(matches!(mesh.region("", RegionOptions::new(1)), Err(RegionError::Name(_))));

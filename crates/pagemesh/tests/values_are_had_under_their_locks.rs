@@ -407,6 +407,9 @@ fn who_does_not_want_to_wait_need_not() {
     let (guard, holds) =
         changed.wait_timeout_while(value.lock().unwrap(), soon, |value| *value == 0).unwrap();
     assert!(holds);
+    let held = value.lock_within(soon).map(drop).unwrap_err().to_string();
+    let whose = format!("lock of the value at {:#x}: waited 20ms; held by node 0 for ", region.base() + 64);
+    assert!(held.starts_with(&whose), "{held}");
     drop(guard);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| *changed.wait_while(value.lock().unwrap(), |value| *value < 3).unwrap());

@@ -135,7 +135,10 @@ fn refused(name: String, asked: &RegionSpec, refusal: RegionRefusal) -> RegionEr
         RegionRefusal::SizeDiffers { pages } => {
             RegionError::SizeDiffers { name, asked: asked.pages * 4096, found: pages * 4096 }
         }
-        RegionRefusal::OptionsDiffer => RegionError::OptionsDiffer { name },
+        RegionRefusal::OptionsDiffer => {
+            let RegionSpec { protocol, placement, unit, .. } = *asked;
+            RegionError::OptionsDiffer { name, protocol, placement, unit_bytes: unit.bytes() }
+        }
         RegionRefusal::AddressDiffers { address } => {
             RegionError::AddressDiffers { name, asked: asked.address, found: address }
         }

@@ -7,6 +7,7 @@
 
 use super::{CallFailure, Held, Runtime, lock, shard};
 use crate::holders::{Awaited, Holders, NodeHold};
+use crate::shared::lock_name;
 use crate::{Access, NodeId, SyncError};
 use pagemesh_protocol::{Actions, Engine, LockId, Message, Outcome, RwLockId, SyncObject, Ticket};
 use rustix::time::{ClockId, clock_gettime};
@@ -223,7 +224,7 @@ impl Runtime {
         got: Result<Outcome, CallFailure>,
     ) -> Result<Held, SyncError> {
         let object = SyncObject::Lock(id);
-        let about = || (format!("lock {}", id.0), object, Awaited::Lock);
+        let about = || (lock_name("lock", id.0), object, Awaited::Lock);
         let held = self.held(about, ticket, got)?;
         self.hold_begins(object, Access::Write, ticket);
         Ok(held)

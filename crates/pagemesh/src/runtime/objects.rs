@@ -4,6 +4,7 @@ use super::calls::Call;
 use super::{CallFailure, Held, ROOM_BYTES, Runtime};
 use crate::SyncError;
 use crate::holders::Awaited;
+use crate::shared::lock_name;
 use crate::stats::count;
 use pagemesh_protocol::{
     Access, ConditionId, Failure, LockId, Outcome, RwLockId, SemaphoreId, SyncObject, Ticket,
@@ -20,7 +21,7 @@ pub(crate) struct Woken {
 }
 
 fn about_rw(id: RwLockId) -> String {
-    format!("reader-writer lock {}", id.0)
+    lock_name("reader-writer lock", id.0)
 }
 
 fn about_semaphore(id: SemaphoreId) -> String {

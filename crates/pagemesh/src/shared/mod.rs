@@ -25,13 +25,24 @@ pub use once::{Once, OnceState};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
-    Access, AccessError, Plain, Protocol, RangeError, RangeGuard, Region, RegionError, SharedSlice, SyncError,
+    Access, AccessError, Plain, Protocol, RangeError, RangeGuard, Region, RegionError, RegionOptions,
+    SharedSlice, SyncError,
 };
 use std::fmt;
 use std::time::Duration;
 
 /// Locks of values have numbers that no address and no small number is: the address of the value, and this.
 const OF_A_VALUE: u64 = 1 << 63;
+
+/// What errors call a lock: by its number or, where nobody chose that, by the value that it belongs to.
+pub(crate) fn lock_name(kind: &str, number: u64) -> String {
+    let address = number & !OF_A_VALUE;
+    if number != address && RegionOptions::ADDRESSES.contains(&(address as usize)) {
+        format!("{kind} of the value at {address:#x}")
+    } else {
+        format!("{kind} {number}")
+    }
+}
 
 const SOUND: u64 = 0;
 const POISONED: u64 = 1;
