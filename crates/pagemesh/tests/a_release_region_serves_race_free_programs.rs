@@ -264,6 +264,10 @@ fn regions_of_all_protocols_are_ordered_by_one_lock() {
             let options = RegionOptions::new(4096).protocol(protocol);
             mesh.region(&format!("{protocol:?}"), options).unwrap().slice::<u64>(0, 512).unwrap()
         });
+        let master = Placement::Single(pagemesh::NodeId::new(2));
+        let entry = RegionOptions::new(4096).protocol(Protocol::Entry).placement(master);
+        let entry = mesh.region("Entry", entry).unwrap();
+        let ranged = entry.slice::<u64>(0, 512).unwrap();
         for turn in 0..150 {
             let guard = mesh.lock(3).acquire().unwrap();
             let values: Vec<u64> = shared.iter().map(|words| words.get(9).unwrap()).collect();
@@ -271,6 +275,11 @@ fn regions_of_all_protocols_are_ordered_by_one_lock() {
             for words in &shared {
                 words.set(9, values[0] + 1).unwrap();
             }
+            // Where only locked ranges bring bytes, one is locked beside the lock, and comes later than it.
+            let range = entry.lock_write(64..80).unwrap();
+            assert_eq!(ranged.get(9).unwrap(), values[0], "turn {turn}");
+            ranged.set(9, values[0] + 1).unwrap();
+            range.unlock().unwrap();
             drop(guard);
         }
         mesh.barrier(1).wait().unwrap();

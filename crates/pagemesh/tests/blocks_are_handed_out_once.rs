@@ -63,6 +63,70 @@ fn four_nodes_lose_and_double_nothing() {
     });
 }
 
+/// The blocks that all nodes have between them are the model: now and then they are compared with each other and with what the heap says
+/// that it has handed out. Between that every byte of every block is.
+#[test]
+fn a_million_operations_of_four_nodes_agree_with_a_model() {
+    const TEST: &str = "a_million_operations_of_four_nodes_agree_with_a_model";
+    const ROUNDS: usize = 7;
+    const STEPS: usize = 35_800;
+    const BYTES: usize = 8 << 20;
+    const _: () = assert!(ROUNDS * STEPS * NODES > 1_000_000);
+    play(TEST, |mesh| {
+        let heap = heap(&mesh, Protocol::WriteInvalidate, BYTES);
+        let mut player = Player::new(&mesh, &heap, 1, None).apart(4, 800);
+        let (is_first, meet) = (mesh.node() == NodeId::COORDINATOR, mesh.barrier(2));
+        for _ in 0..ROUNDS {
+            (0..STEPS).for_each(|_| player.step());
+            say!("played");
+            meet.wait().unwrap();
+            if is_first {
+                player.take_what_is_left();
+                let stats = heap.stats().unwrap();
+                say!("{} {}", stats.blocks, stats.bytes);
+            }
+            let has = player
+                .blocks()
+                .into_iter()
+                .map(|(block, usable)| format!("{}+{usable}", block.get() - heap.region().base()));
+            say!("{}", has.collect::<Vec<_>>().join(" "));
+            meet.wait().unwrap();
+        }
+        player.finish();
+        let stats = heap.stats().unwrap();
+        say!("{}", stats.allocations + stats.frees);
+        mesh.leave().unwrap();
+    });
+    let nodes = start_with(TEST, NODES, &[]);
+    let numbers = |said: String, between: char| -> Vec<usize> {
+        said.split(between).filter(|word| !word.is_empty()).map(|word| word.parse().unwrap()).collect()
+    };
+    for round in 0..ROUNDS {
+        for node in &nodes {
+            assert_eq!(node.hear(), "played");
+        }
+        let handed_out = numbers(nodes[0].hear(), ' ');
+        let said: Vec<usize> =
+            nodes.iter().flat_map(|node| numbers(node.hear().replace('+', " "), ' ')).collect();
+        let mut blocks: Vec<(usize, usize)> =
+            said.chunks(2).map(|block| (block[0], block[0] + block[1])).collect();
+        blocks.sort_unstable();
+        let bytes: usize = blocks.iter().map(|(start, end)| end - start).sum();
+        assert_eq!(handed_out, [blocks.len(), bytes], "round {round}");
+        assert!(blocks.len() > 100, "{} blocks are not much to compare", blocks.len());
+        let overlap = blocks.windows(2).find(|pair| pair[0].1 > pair[1].0);
+        assert_eq!(overlap, None, "round {round}");
+        assert!(blocks.iter().all(|(start, end)| start < end && *end <= BYTES), "round {round}");
+    }
+    let operations: usize = nodes.into_iter().map(|node| numbers(node.rest().concat(), ' ')[0]).sum();
+    println!("{operations} times a block was allocated or freed");
+    // The rest found no room, or passed a block on.
+    assert!(
+        operations > ROUNDS * STEPS * NODES / 2,
+        "only {operations} times a block was allocated or freed"
+    );
+}
+
 #[test]
 fn a_node_that_is_killed_leaves_a_heap_that_works() {
     const TEST: &str = "a_node_that_is_killed_leaves_a_heap_that_works";

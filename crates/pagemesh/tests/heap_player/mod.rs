@@ -1,6 +1,6 @@
 //! A node that allocates, resizes, hands over and frees blocks at random, and knows of each what is in it.
 
-#![allow(unreachable_pub, reason = "a module of tests and of an example")]
+#![allow(unreachable_pub, dead_code, reason = "a module of tests and of an example")]
 
 use pagemesh::{
     AccessError, Heap, HeapAddress, HeapError, Mesh, NodeId, Protocol, RegionOptions, SharedSlice, SyncError,
@@ -46,6 +46,10 @@ pub struct Player<'a> {
     slots: SharedSlice<u64>,
     random: Random,
     blocks: Vec<HeapAddress>,
+    /// Of a hundred steps, those that pass a block on: each moves some pages from node to node.
+    hand_overs: usize,
+    /// It has no more blocks than so many.
+    most: usize,
     /// A node that is killed some time: errors that this explains are none.
     lost: Option<NodeId>,
 }
@@ -56,7 +60,23 @@ impl<'a> Player<'a> {
         let slots = mesh.region(&name, RegionOptions::new(SLOTS * 8)).unwrap().slice(0, SLOTS).unwrap();
         let bytes = heap.region().slice(0, heap.region().bytes()).unwrap();
         let random = Random(seed << 16 | mesh.node().index() as u64);
-        Player { mesh, heap, bytes, slots, random, blocks: Vec::new(), lost }
+        Player {
+            mesh,
+            heap,
+            bytes,
+            slots,
+            random,
+            blocks: Vec::new(),
+            hand_overs: 15,
+            most: usize::MAX,
+            lost,
+        }
+    }
+
+    /// Has so many of a hundred steps pass a block on, and no more blocks than so many. What nodes pass on, and what one allocates beside another
+    /// because there is no more room apart, takes the more time the more of it there is.
+    pub fn apart(self, hand_overs: usize, most: usize) -> Player<'a> {
+        Player { hand_overs, most, ..self }
     }
 
     /// What became of a call; `None` when a lost node has spoilt it.
@@ -156,9 +176,10 @@ impl<'a> Player<'a> {
             count => Some(self.blocks.swap_remove(self.random.below(count))),
         };
         match (self.random.below(100), address) {
-            (0..15, address) => self.hand_over(address),
-            (15..25, Some(address)) => self.resize(address),
+            (share, address) if share < self.hand_overs => self.hand_over(address),
+            (0..25, Some(address)) => self.resize(address),
             (25..60, Some(address)) => self.free(address),
+            (_, Some(address)) if self.blocks.len() >= self.most => self.free(address),
             (_, address) => {
                 self.blocks.extend(address);
                 self.allocate();
@@ -172,15 +193,26 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// What this node has, with the bytes that each block can hold.
+    pub fn blocks(&self) -> Vec<(HeapAddress, usize)> {
+        let usable = |block: &HeapAddress| (*block, self.heap.usable_size(*block).unwrap());
+        self.blocks.iter().map(usable).collect()
+    }
+
+    /// Takes all that was left for others, while nobody leaves anything.
+    pub fn take_what_is_left(&mut self) {
+        for slot in 0..SLOTS {
+            let word = self.slots.swap(slot, 0).unwrap();
+            self.blocks.extend(HeapAddress::new(word as usize));
+        }
+    }
+
     /// On all nodes: frees everything, and finds that the heap is as at the beginning.
     pub fn finish(&mut self) {
         self.free_all();
         self.mesh.barrier(1).wait().unwrap();
         if self.mesh.node() == NodeId::COORDINATOR {
-            for slot in 0..SLOTS {
-                let word = self.slots.swap(slot, 0).unwrap();
-                self.blocks.extend(HeapAddress::new(word as usize));
-            }
+            self.take_what_is_left();
             self.free_all();
             let stats = self.heap.stats().unwrap();
             assert_eq!((stats.blocks, stats.bytes, stats.lost_spans), (0, 0, 0), "{stats:?}");
