@@ -184,7 +184,7 @@ kinds! {
     LOCK_FORWARD = 100, LOCK_QUERY = 101, LOCK_STATE = 102, LOCK_CUT = 103, LOCK_HELD = 104,
     MEETING_ARRIVE = 147, MEETING_OVER = 148, PIECE = 149,
     HOLD_QUERY = 150, HOLD_REPLY = 151,
-    RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173,
+    RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173, RW_HAND_OVER = 190,
     FOLLOW = 180, UNFOLLOW = 181, UPDATE = 182,
 }
 
@@ -391,9 +391,9 @@ impl Message {
             }
             kind::BARRIER_ARRIVE..=kind::SYNC_REFUSED => decode_sync(&fields)?,
             kind::DIFF..=kind::SETTLED | kind::LEND..=kind::RETURN => decode_release(&fields)?,
-            kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN | kind::RW_LEAVE..=kind::RW_YIELD => {
-                objects::decode(&fields)?
-            }
+            kind::RW_ACQUIRE..=kind::CONDITION_WITHDRAWN
+            | kind::RW_LEAVE..=kind::RW_YIELD
+            | kind::RW_HAND_OVER => objects::decode(&fields)?,
             kind::ATOMIC_REQUEST..=kind::PIECE => atomics::decode(&fields, rest)?,
             kind::HOLD_QUERY | kind::HOLD_REPLY => holds::decode(&fields)?,
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,

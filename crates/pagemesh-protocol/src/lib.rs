@@ -41,6 +41,6 @@ pub use ids::{
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::{DecodeError, Run, RunKind};
-pub use message::{BarrierPlan, MeetingEnd, Message, Payload, SyncObject};
+pub use message::{BarrierPlan, HandOver, MeetingEnd, Message, Named, Payload, SyncObject};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec, Unit};

@@ -82,6 +82,8 @@ pub const READERS: usize = 65_536;
 pub const RWLOCKS_LEFT: usize = 65_536;
 /// Reader-writer locks that one node keeps for its threads; for one more it gives one back.
 pub const RWLOCKS_KEPT: usize = 16_384;
+/// Calls that one may let in after itself, as they were named to it; and of a reader-writer lock's line so many are looked at for it.
+pub const RWLOCK_NAMED: usize = 8;
 /// Times that those are held for reading; who comes then asks the home.
 pub const READERS_KEPT: usize = 4096;
 /// Times that one node can have reader-writer locks of one home for reading. Those that it kept count with those that it was granted when it gives them

@@ -8,7 +8,7 @@ use crate::ids::{
 };
 use crate::region::RegionSpec;
 
-pub use crate::message_parts::{BarrierPlan, MeetingEnd, Payload, SyncObject};
+pub use crate::message_parts::{BarrierPlan, HandOver, MeetingEnd, Named, Payload, SyncObject};
 
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -598,7 +598,7 @@ pub enum Message {
         /// Whether the call stands in line.
         waits: bool,
     },
-    /// From the lock's home: you have it; with `died`, no writer has had it since its writer died.
+    /// From the lock's home, or from who had it: you have it; with `died`, no writer has had it since its writer died.
     RwGrant {
         /// The lock.
         lock: RwLockId,
@@ -635,6 +635,8 @@ pub enum Message {
     RwRecall {
         /// The lock.
         lock: RwLockId,
+        /// The call that comes next, if it is to have the lock straight from who keeps it alone.
+        next: Option<(NodeId, Ticket)>,
     },
     /// To the lock's home, before [`Message::RwYield`]: this call of mine has it.
     RwHold {
@@ -649,6 +651,17 @@ pub enum Message {
     RwYield {
         /// The lock.
         lock: RwLockId,
+        /// What became of the call that was to have it next.
+        next: Named,
+    },
+    /// Between the lock's home and a node that has the lock alone, or is to have it, in the call of this name: how it goes straight to the next.
+    RwHandOver {
+        /// The lock.
+        lock: RwLockId,
+        /// That call.
+        ticket: Ticket,
+        /// What is said about it.
+        step: HandOver,
     },
     /// To the semaphore's home: it has so many units at first.
     SemaphoreInit {

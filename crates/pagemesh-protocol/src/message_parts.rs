@@ -1,6 +1,8 @@
 //! What messages are made of that is theirs alone, and what they are about.
 
-use crate::ids::{BarrierId, ByteRange, LockId, NodeId, PageAddress, RegionId, RwLockId, SemaphoreId};
+use crate::ids::{
+    BarrierId, ByteRange, LockId, NodeId, PageAddress, RegionId, RwLockId, SemaphoreId, Ticket,
+};
 use crate::message::Message;
 
 /// What follows a message.
@@ -47,6 +49,38 @@ pub struct BarrierPlan {
     pub generation: u32,
     /// How many make it complete; as many of each node.
     pub participants: u32,
+}
+
+/// What is said of a call that has a reader-writer lock alone, or is to have it, so that the lock goes from it straight to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum HandOver {
+    /// From the home: when it gives the lock back, this call is to have it, beside those that were named before.
+    Next {
+        /// The node of that call.
+        node: NodeId,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// To the home: it has given the lock back, and the first so many of those that were named have it, at least one.
+    Passed {
+        /// How many.
+        count: u32,
+    },
+    /// From the home: one that was named does not wait any more; forget all of them.
+    Forget,
+    /// The answer. One that has given the lock back before answers too, and nobody minds.
+    Forgotten,
+}
+
+/// What became of the call that was named when a reader-writer lock was called back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Named {
+    /// Nothing, or there was none: it is for the home to let it in.
+    Left,
+    /// It has the lock: nobody here had it.
+    LetIn,
+    /// It is to have it from the only call here that has it.
+    KeptInMind,
 }
 
 /// What threads of several nodes wait for.

@@ -270,9 +270,35 @@ fn a_reader_writer_lock_costs_nothing_where_it_is_kept() {
     for access in [Write, Read, Write] {
         assert_eq!(rw_costs(&mut mesh, 2, access), [0, 0]);
     }
-    assert_eq!(rw_costs(&mut mesh, 3, Write), [4, 0]);
-    assert_eq!(rw_costs(&mut mesh, 0, Read), [4, 0]);
+    assert_eq!(rw_costs(&mut mesh, 3, Write), [5, 0], "the last leaves it there, and nobody waits for that");
+    assert_eq!(rw_costs(&mut mesh, 0, Read), [5, 0]);
     assert_eq!(rw_costs(&mut mesh, HOME, Write), [2, 0], "the home calls it back");
+}
+
+/// A writer that waits for another, or for a reader alone, has the lock by the first message that is said when that is through.
+#[test]
+fn a_reader_writer_lock_is_handed_over_by_one_message_and_reported_by_another() {
+    for access in [Read, Write] {
+        let mut mesh = Mesh::new(4);
+        let lock = RwLockId(number_at(HOME, 4, 0));
+        let takes = |mesh: &mut Mesh, number: u16, access| {
+            let ticket = mesh
+                .calls(number, |engine, ticket, out| engine.on_rw_acquire(ticket, lock, access, true, out));
+            mesh.deliver_all();
+            ticket
+        };
+        let first = takes(&mut mesh, 2, access);
+        for number in [3, 0] {
+            takes(&mut mesh, number, Write);
+        }
+        mesh.forget();
+        mesh.calls(2, |engine, _, out| engine.on_rw_release(first, lock, out));
+        assert!(mesh.deliver_one());
+        assert_eq!(mesh.completed.len(), 1, "after one message the next has it");
+        mesh.deliver_all();
+        // The grant, and the report of it.
+        assert_eq!((mesh.log.len(), mesh.completed.len()), (2, 1));
+    }
 }
 
 /// Messages for a range of `pages` pages that node 2 locks for reading and gives back, when node 3 wrote all of it before, and again when

@@ -6,7 +6,8 @@ mod common;
 
 use common::{Subject, node, number_at, ticket};
 use pagemesh_protocol::{
-    Access, Action, Actions, ConditionId, LockId, Message, RwLockId, SemaphoreId, Ticket, View,
+    Access, Action, Actions, ConditionId, HandOver, LockId, Message, Named, RwLockId, SemaphoreId, Ticket,
+    View,
 };
 use proptest::prelude::*;
 
@@ -26,7 +27,14 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
     let ticket = ticket(u16::from(slot) % SLOTS);
     let access = if flag { Access::Write } else { Access::Read };
     let died = flag.then(|| node(0));
-    match kind % 35 {
+    let step = match slot / 4 % 4 {
+        0 => HandOver::Next { node: node(0), ticket },
+        1 => HandOver::Passed { count: 1 },
+        2 => HandOver::Forget,
+        _ => HandOver::Forgotten,
+    };
+    let named = [Named::Left, Named::LetIn, Named::KeptInMind][usize::from(slot) % 3];
+    match kind % 36 {
         0 => Message::RwAcquire { lock, ticket, access, waits: slot < 128 },
         1 => Message::RwGrant { lock, ticket, died },
         2 => Message::RwBusy { lock, ticket },
@@ -63,9 +71,10 @@ fn message(kind: u8, which: u8, slot: u8, flag: bool) -> Message {
         28 => Message::LockTry { lock: mutex, ticket },
         29 => Message::LockBusy { lock: mutex, ticket },
         30 => Message::RwLeave { lock, ticket, access },
-        31 => Message::RwRecall { lock },
+        31 => Message::RwRecall { lock, next: flag.then_some((node(0), ticket)) },
         32 => Message::RwHold { lock, ticket, access },
-        33 => Message::RwYield { lock },
+        33 => Message::RwYield { lock, next: named },
+        34 => Message::RwHandOver { lock, ticket, step },
         _ => Message::SyncRefused { ticket },
     }
 }

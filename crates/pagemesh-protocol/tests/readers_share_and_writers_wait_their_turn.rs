@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::rwlock::{HOME, acquire, attempt, busy, died, granted, lock, numbered, release};
+use common::rwlock::{
+    HOME, acquire, attempt, busy, died, forget, forgotten, granted, lock, next, numbered, release,
+};
 use common::{Subject, done, failed, node, send, ticket};
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{Action, EngineConfig, Failure, Message, Outcome, Ticket};
@@ -40,7 +42,7 @@ fn readers_share_and_a_writer_comes_in_when_all_have_gone() {
     assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, granted(1))]);
     assert_eq!(subject.hears(3, acquire(1, Read)), [send(3, granted(1))]);
     assert_eq!(subject.hears(0, acquire(1, Write)), []);
-    assert_eq!(subject.hears(2, release(1)), []);
+    assert_eq!(subject.hears(2, release(1)), [send(3, next(1, 0, 1))], "it has the lock alone now");
     assert_eq!(subject.hears(3, release(1)), [send(0, granted(1))]);
     assert_eq!(subject.hears(0, release(1)), []);
     assert_eq!(subject.engine.load().rwlocks, 0, "a free lock takes no room");
@@ -50,15 +52,16 @@ fn readers_share_and_a_writer_comes_in_when_all_have_gone() {
 fn a_reader_stands_behind_a_writer_that_waits() {
     let mut subject = home();
     subject.hears(2, acquire(1, Read));
-    assert_eq!(subject.hears(3, acquire(1, Write)), []);
-    assert_eq!(subject.hears(2, acquire(2, Read)), [], "or the writer might wait for ever");
-    assert_eq!(subject.hears(0, acquire(1, Read)), []);
+    assert_eq!(subject.hears(3, acquire(1, Write)), [send(2, next(1, 3, 1))]);
+    let waits = subject.hears(2, acquire(2, Read));
+    assert_eq!(waits, [send(3, next(1, 2, 2))], "or the writer might wait for ever");
+    assert_eq!(subject.hears(0, acquire(1, Read)), [send(3, next(1, 0, 1))]);
     assert_eq!(subject.hears(0, acquire(2, Write)), []);
-    assert_eq!(subject.hears(2, acquire(3, Read)), []);
+    assert_eq!(subject.hears(2, acquire(3, Read)), [send(0, next(2, 2, 3))]);
     assert_eq!(subject.hears(2, release(1)), [send(3, granted(1))]);
     let both = [send(2, granted(2)), send(0, granted(1))];
     assert_eq!(subject.hears(3, release(1)), both, "the readers up to the next writer");
-    assert_eq!(subject.hears(2, release(2)), []);
+    assert_eq!(subject.hears(2, release(2)), [send(0, next(1, 0, 2))]);
     assert_eq!(subject.hears(0, release(1)), [send(0, granted(2))]);
     assert_eq!(subject.hears(0, release(2)), [send(2, granted(3))]);
 }
@@ -107,7 +110,7 @@ fn readers_behind_a_writer_that_gave_up_come_in() {
     subject.hears(3, acquire(1, Write));
     subject.hears(0, acquire(1, Read));
     subject.hears(2, acquire(2, Read));
-    assert_eq!(subject.hears(3, release(1)), [send(0, granted(1)), send(2, granted(2))]);
+    assert_eq!(subject.hears(3, release(1)), [send(2, forget(1)), send(0, granted(1)), send(2, granted(2))]);
 }
 
 #[test]
@@ -116,7 +119,12 @@ fn readers_behind_a_writer_that_died_in_line_come_in() {
     subject.hears(2, acquire(1, Read));
     subject.hears(3, acquire(1, Write));
     subject.hears(0, acquire(1, Read));
-    assert_eq!(subject.loses(3), [send(0, granted(1))]);
+    assert_eq!(
+        subject.loses(3),
+        [send(2, forget(1))],
+        "did the one that died have it from that reader, and write?"
+    );
+    assert_eq!(subject.hears(2, forgotten(1)), [send(0, granted(1))], "it did not");
 }
 
 #[test]
@@ -175,7 +183,8 @@ fn a_full_table_refuses_new_locks_and_keeps_the_old() {
     assert_eq!(subject.hears(3, asked), [send(3, Message::SyncRefused { ticket: ticket(9) })]);
     let full = Failure::Limit("too many locks or barriers in use at one home");
     assert_eq!(subject.wants(1, other, Read), [failed(1, full)]);
-    assert_eq!(subject.hears(3, acquire(2, Read)), [], "the lock in use can be waited for");
+    let waits = subject.hears(3, acquire(2, Read));
+    assert_eq!(waits, [send(2, next(1, 3, 2))], "the lock in use can be waited for");
 }
 
 #[test]
@@ -184,7 +193,9 @@ fn only_the_home_is_asked_and_only_the_home_answers() {
     let not_home = "this node is not the home of the reader-writer lock";
     assert_eq!(subject.refuses(3, acquire(1, Read)), not_home);
     assert_eq!(subject.refuses(3, release(1)), not_home);
-    assert_eq!(subject.refuses(3, granted(1)), "it is not the one to answer this");
+    assert_eq!(subject.refuses(3, busy(1)), "it is not the one to answer this");
+    let strange = "the node that was lost with the lock is not a member of the mesh";
+    assert_eq!(subject.refuses(3, died(1, 9)), strange);
 }
 
 /// Names of calls go round, and who reads for long may get one that somebody of its node has had since.
@@ -194,6 +205,6 @@ fn two_readers_of_one_name_are_two() {
     assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, granted(1))]);
     assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, granted(1))]);
     assert_eq!(subject.hears(3, acquire(2, Write)), []);
-    assert_eq!(subject.hears(2, release(1)), []);
+    assert_eq!(subject.hears(2, release(1)), [send(2, next(1, 3, 2))], "one is left");
     assert_eq!(subject.hears(2, release(1)), [send(3, granted(2))]);
 }

@@ -430,6 +430,10 @@ fn the_bounds_are_those_of_the_engine() {
             "times that reader-writer locks of one home are held for reading",
             format!("{},{}", limits::READERS / 1000, limits::READERS % 1000),
         ),
+        (
+            "calls that are named to one that has a reader-writer lock, or waits for it",
+            limits::RWLOCK_NAMED.to_string(),
+        ),
         ("units of a semaphore", format!("2^{} - 1", (limits::SEMAPHORE_UNITS + 1).ilog2())),
         ("barriers in use at one home", limits::BARRIERS.to_string()),
         (

@@ -6,9 +6,10 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, LockId,
-    MeetingEnd, Message, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName, RegionRefusal,
-    RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, SyncObject, Ticket, Unit, View,
+    Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, HandOver, LockId,
+    MeetingEnd, Message, Named, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName,
+    RegionRefusal, RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, SyncObject, Ticket, Unit,
+    View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,9 +139,10 @@ fn full_of_objects(ticket: Ticket, node: pagemesh_protocol::NodeId) -> Vec<Messa
         Message::RwBusy { lock: RW, ticket },
         Message::RwRelease { lock: RW, ticket },
         Message::RwLeave { lock: RW, ticket, access: Access::Write },
-        Message::RwRecall { lock: RW },
+        Message::RwRecall { lock: RW, next: Some((node, ticket)) },
         Message::RwHold { lock: RW, ticket, access: Access::Write },
-        Message::RwYield { lock: RW },
+        Message::RwYield { lock: RW, next: Named::KeptInMind },
+        Message::RwHandOver { lock: RW, ticket, step: HandOver::Next { node, ticket } },
         Message::SemaphoreInit { semaphore: SEMAPHORE, ticket, value: 7 },
         Message::SemaphoreWait { semaphore: SEMAPHORE, ticket, waits: false },
         Message::SemaphoreGrant { semaphore: SEMAPHORE, ticket },

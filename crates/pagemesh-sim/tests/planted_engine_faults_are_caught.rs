@@ -174,6 +174,27 @@ fn every_fault_of_barriers_in_trees_is_caught() {
     assert!(missed.is_empty(), "nothing noticed {missed:?}");
 }
 
+/// Seeds within which hand-overs of reader-writer locks are to show what is wrong with them.
+const HAND_OVER_SEEDS: u64 = 15_000;
+
+#[test]
+fn every_fault_of_hand_overs_is_caught() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let caught = Planted::OF_HAND_OVERS.map(|planted| Caught {
+        planted,
+        simulated: None,
+        played: play(planted, HAND_OVER_SEEDS),
+        checked: None,
+    });
+    let _ = std::panic::take_hook();
+    for caught in &caught {
+        println!("{}", caught.row());
+    }
+    let missed: Vec<Planted> =
+        caught.iter().filter(|caught| caught.played.is_none()).map(|caught| caught.planted).collect();
+    assert!(missed.is_empty(), "nothing noticed {missed:?}");
+}
+
 #[test]
 fn the_document_names_every_fault() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verification.md");
@@ -181,6 +202,7 @@ fn the_document_names_every_fault() {
     let unnamed: Vec<Planted> = Planted::ALL
         .into_iter()
         .chain(Planted::OF_TREES)
+        .chain(Planted::OF_HAND_OVERS)
         .filter(|planted| !document.contains(&format!("| {planted:?} |")))
         .collect();
     assert!(unnamed.is_empty(), "docs/verification.md does not have {unnamed:?}");

@@ -15,7 +15,7 @@
 //! | a call to read | is let in | stands in the keeper's line |
 //! | a call to write | the lock goes back, and the call asks the home | stands in the keeper's line |
 //! | a thread gives it back | nothing is sent | nothing is sent; the next in the keeper's line comes in |
-//! | RwRecall | RwHold for each that has it, RwYield, RwAcquire for each that waits | the same |
+//! | RwRecall | RwGrant to the one that is named, if none has it; RwHold for each that has it, RwYield, RwAcquire for each that waits | the same |
 //!
 //! There is one thing that both must know without asking: what becomes of calls that were on their way to the home when it left the lock. The keeper takes them
 //! for its own when the lock comes, and the home ignores what a keeper asks for; since a keeper says RwYield before it asks again,
@@ -32,7 +32,7 @@ use super::{Engine, EngineConfig, Handled, sync_home};
 use crate::action::{Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, RwLockId, Ticket};
 use crate::limits;
-use crate::message::Message;
+use crate::message::{Message, Named};
 use slab::Slab;
 
 const NOT_ITS_HOME: &str = "it is not the home of the reader-writer lock";
@@ -160,12 +160,13 @@ impl Engine {
             Some((kept, ..)) if !full && (kept.right == Access::Write || turn.access == Access::Read) => {
                 return self.take_kept(lock, turn, out);
             }
-            Some(_) => self.yield_rwlock(lock, out),
+            Some(_) => self.yield_rwlock(lock, None, out),
             None => {}
         }
         let home = sync_home(lock.0, self.config.nodes);
         let Turn { caller: Caller { ticket, .. }, access, waits } = turn;
         if self.live.contains(home) {
+            self.tell_of_losses(home, out);
             self.tell_what_is_known(home, out);
             self.send(home, Message::RwAcquire { lock, ticket, access, waits }, out);
         } else {
@@ -185,15 +186,19 @@ impl Engine {
     }
 
     fn let_in_here(&mut self, lock: RwLockId, turn: Turn, out: &mut Actions) {
+        self.hold_here(lock, turn.caller, turn.access);
+        self.complete(turn.caller.ticket, Outcome::Done, out);
+    }
+
+    fn hold_here(&mut self, lock: RwLockId, caller: Caller, access: Access) {
         let Some((kept, reading, _)) = self.kept.find(lock) else { return };
-        match turn.access {
+        match access {
             Access::Read => {
-                reading.push(&mut kept.readers, turn.caller);
+                reading.push(&mut kept.readers, caller);
                 kept.reading += 1;
             }
-            Access::Write => kept.writer = Some(turn.caller),
+            Access::Write => kept.writer = Some(caller),
         }
-        self.complete(turn.caller.ticket, Outcome::Done, out);
     }
 
     fn serve_kept(&mut self, lock: RwLockId, out: &mut Actions) {
@@ -209,10 +214,12 @@ impl Engine {
         if self.give_back_here(ticket, lock) {
             return self.serve_kept(lock, out);
         }
-        let home = sync_home(lock.0, self.config.nodes);
-        self.release_interval(out);
-        self.tell(home, out);
-        self.send(home, Message::RwRelease { lock, ticket }, out);
+        self.rw_give_back(ticket, lock, out);
+    }
+
+    /// Whether the lock is left with this node.
+    pub(super) fn keeps(&self, lock: RwLockId) -> bool {
+        self.kept.by_lock.contains_key(&lock)
     }
 
     /// Whether this call had the lock from here; now it has it no more.
@@ -222,7 +229,7 @@ impl Engine {
         if kept.writer.take_if(|writer| *writer == caller).is_some() {
             return true;
         }
-        let left = reading.remove_one(&mut kept.readers, caller);
+        let left = reading.take_first(&mut kept.readers, |reader| *reader == caller).is_some();
         kept.reading -= usize::from(left);
         left
     }
@@ -231,18 +238,12 @@ impl Engine {
     pub(super) fn retake_rwlock(&mut self, ticket: Ticket, lock: RwLockId, access: Access) -> bool {
         let full = self.kept.reading.len() >= limits::READERS_KEPT && access == Access::Read;
         let caller = Caller { node: self.config.node, ticket };
-        let Some((kept, reading, _)) = self.kept.find(lock) else { return false };
+        let Some((kept, ..)) = self.kept.find(lock) else { return false };
         let has_right = kept.right == Access::Write || access == Access::Read;
         if full || !has_right || !kept.line.is_empty() || !kept.admits(access) {
             return false;
         }
-        match access {
-            Access::Read => {
-                reading.push(&mut kept.readers, caller);
-                kept.reading += 1;
-            }
-            Access::Write => kept.writer = Some(caller),
-        }
+        self.hold_here(lock, caller, access);
         true
     }
 
@@ -260,16 +261,25 @@ impl Engine {
         {
             return self.serve_kept(lock, out);
         }
+        self.hands.forget(lock, ticket);
         self.send(sync_home(lock.0, self.config.nodes), Message::RwRelease { lock, ticket }, out);
     }
 
-    /// The lock goes back to its home, with those who have it, and with what was written.
-    fn yield_rwlock(&mut self, lock: RwLockId, out: &mut Actions) {
+    /// The lock goes back to its home, with those who have it, and with what was written; or straight to the next, if nobody here has it.
+    fn yield_rwlock(&mut self, lock: RwLockId, next: Option<Caller>, out: &mut Actions) {
         let Some(kept) = self.kept.remove(lock) else { return };
         let Kept { right, mut readers, reading, writer, mut line, .. } = kept;
         let home = sync_home(lock.0, self.config.nodes);
-        if !self.planted(Planted::YieldUntold) {
+        let told = !self.planted(Planted::YieldUntold);
+        if told {
             self.release_interval(out);
+        }
+        let next = next.filter(|next| self.live.contains(next.node));
+        let is_free = writer.is_none() && reading == 0;
+        if let Some(next) = next.filter(|_| is_free) {
+            self.hand_over(next, lock, None, out);
+        }
+        if told {
             self.tell(home, out);
         }
         let names_nobody = self.planted(Planted::YieldAsFree);
@@ -282,7 +292,8 @@ impl Engine {
                 self.send(home, Message::RwHold { lock, ticket: *ticket, access: *access }, out);
             }
         }
-        self.send(home, Message::RwYield { lock }, out);
+        let named = self.keep_holds(lock, &holds, next);
+        self.send(home, Message::RwYield { lock, next: named }, out);
         if self.planted(Planted::KeepYieldedLock) {
             self.kept.insert(lock, right);
             let Some((kept, arena, _)) = self.kept.find(lock) else { return };
@@ -298,10 +309,24 @@ impl Engine {
         }
     }
 
+    /// The calls that have a lock which goes back have it from its home now. What becomes of the one that is named to come next.
+    fn keep_holds(&mut self, lock: RwLockId, holds: &[(Caller, Access)], next: Option<Caller>) -> Named {
+        for (Caller { ticket, .. }, access) in holds {
+            self.hands.begin(lock, *ticket, *access, None);
+        }
+        match (holds, next) {
+            ([], Some(_)) => Named::LetIn,
+            ([(Caller { ticket, .. }, _)], Some(next)) if self.hands.name(lock, *ticket, next) => {
+                Named::KeptInMind
+            }
+            _ => Named::Left,
+        }
+    }
+
     /// Gives all kept locks back: this node is about to go.
     pub(super) fn return_kept_rwlocks(&mut self, out: &mut Actions) {
         for lock in self.kept.locks(|_| true) {
-            self.yield_rwlock(lock, out);
+            self.yield_rwlock(lock, None, out);
         }
     }
 
@@ -313,12 +338,13 @@ impl Engine {
             while self.kept.reading.pop(&mut readers).is_some() {}
             while self.kept.in_line.pop(&mut line).is_some() {}
         }
+        self.hands.lose(|lock| sync_home(lock.0, nodes) == lost);
     }
 }
 
 /// What the home says.
 impl Engine {
-    fn check_rw_home(&self, from: NodeId, lock: RwLockId) -> Handled {
+    pub(super) fn check_rw_home(&self, from: NodeId, lock: RwLockId) -> Handled {
         if sync_home(lock.0, self.config.nodes) == from { Ok(()) } else { Err(NOT_ITS_HOME) }
     }
 
@@ -337,6 +363,9 @@ impl Engine {
         self.drop_written(out);
         self.kept.insert(lock, right);
         let node = self.config.node;
+        for (ticket, access) in self.hands.leave(lock) {
+            self.hold_here(lock, Caller { node, ticket }, access);
+        }
         let of_lock = |(ticket, wait)| match wait {
             Wait::RwLock { lock: wanted, access, waits, order } if wanted == lock => {
                 Some((order, Turn { caller: Caller { node, ticket }, access, waits }))
@@ -358,15 +387,24 @@ impl Engine {
             self.yield_rwlock(lock, out);
         } else if self.kept.all.len() > self.kept.bound {
             let back = self.kept.idle().unwrap_or(lock);
-            self.yield_rwlock(back, out);
+            self.yield_rwlock(back, None, out);
         }
         Ok(())
     }
 
     /// Somebody else wants a lock that was left here. When it has gone back meanwhile, that was the answer.
-    pub(super) fn rw_recalled(&mut self, from: NodeId, lock: RwLockId, out: &mut Actions) -> Handled {
+    pub(super) fn rw_recalled(
+        &mut self,
+        from: NodeId,
+        lock: RwLockId,
+        next: Option<(NodeId, Ticket)>,
+        out: &mut Actions,
+    ) -> Handled {
         self.check_rw_home(from, lock)?;
-        self.yield_rwlock(lock, out);
+        if let Some((node, _)) = next {
+            self.check_next(node)?;
+        }
+        self.yield_rwlock(lock, next.map(|(node, ticket)| Caller { node, ticket }), out);
         Ok(())
     }
 }

@@ -35,11 +35,17 @@ pub struct Load {
     pub rwlocks_left: usize,
     /// Reader-writer locks of other homes that are left with this node.
     pub rwlocks_kept: usize,
-    /// How often those are held for reading.
+    /// Calls of this node that have reader-writer locks which it does not keep, or were told who comes after them.
+    pub rwlocks_held: usize,
+    /// Calls that are to have such a lock straight from this node.
+    pub rwlocks_handed: usize,
+    /// Calls that homes have named to others, this node being the home.
+    pub rwlock_names: usize,
+    /// How often those that it keeps are held for reading.
     pub readers_kept: usize,
     /// Calls in line for those.
     pub kept_waiters: usize,
-    /// How often they are held for reading.
+    /// How often those of this home are held for reading.
     pub readers: usize,
     /// Calls in line for them.
     pub rwlock_waiters: usize,
@@ -81,6 +87,7 @@ impl Engine {
         let barrier_waiters = alone + self.gatherings.callers.len();
         let (rwlocks, readers, rwlock_waiters) = self.rwlocks.load();
         let (rwlocks_kept, readers_kept, kept_waiters) = self.kept.load();
+        let (rwlocks_held, rwlocks_handed) = self.hands.load();
         let (semaphores, semaphore_waiters) = self.semaphores.load();
         let (conditions, condition_waiters) = self.conditions.load();
         let (ranges, range_waiters, orphaned_ranges) = self.entry.load();
@@ -100,6 +107,9 @@ impl Engine {
             rwlocks,
             rwlocks_left: self.rwlocks.left(),
             rwlocks_kept,
+            rwlocks_held,
+            rwlocks_handed,
+            rwlock_names: self.rwlocks.named(),
             readers_kept,
             kept_waiters,
             readers,

@@ -237,6 +237,7 @@ impl Engine {
             self.suspend(lock);
         }
         self.start_mends(out);
+        self.let_in_again(lost, Some(from), out);
         Ok(())
     }
 

@@ -156,9 +156,8 @@ impl Engine {
 
     /// Tells `to` who comes next. When the two cannot reach each other, that is this home, which passes the token on.
     pub(super) fn forward(&mut self, lock: LockId, to: Caller, next: Caller, waits: bool, out: &mut Actions) {
-        let (one, other, own) = (to.node, next.node, self.config.node);
-        let cut = self.locks.mends.cut.iter().any(|pair| *pair == (one, other) || *pair == (other, one));
-        let node = if cut && waits && to.node != own { own } else { next.node };
+        let own = self.config.node;
+        let node = if self.is_cut(to.node, next.node) && waits && to.node != own { own } else { next.node };
         let wanted = next.ticket;
         self.send(to.node, Message::LockForward { lock, ticket: to.ticket, node, wanted, waits }, out);
     }

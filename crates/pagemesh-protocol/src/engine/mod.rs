@@ -22,6 +22,7 @@ mod first_touch;
 mod foresight;
 mod gathering;
 mod gone;
+mod handing;
 mod holder;
 mod home;
 mod kept;
@@ -31,6 +32,7 @@ mod lock_mending;
 mod locks;
 mod meetings;
 mod migration;
+mod naming;
 mod notices;
 mod objects;
 mod pages;
@@ -164,6 +166,7 @@ pub struct Engine {
     gatherings: gathering::Gatherings,
     rwlocks: rwlocks::RwLocks,
     kept: kept::KeptLocks,
+    hands: handing::Hands,
     semaphores: semaphores::Semaphores,
     conditions: conditions::Conditions,
     entry: entry::Entry,
@@ -209,6 +212,7 @@ impl Engine {
             gatherings: gathering::Gatherings::new(config),
             rwlocks: rwlocks::RwLocks::new(config),
             kept: kept::KeptLocks::new(config),
+            hands: handing::Hands::new(config),
             semaphores: semaphores::Semaphores::new(config),
             conditions: conditions::Conditions::new(config),
             entry: entry::Entry::new(),

@@ -154,12 +154,7 @@ impl Engine {
             Message::RwAcquire { lock, ticket, access, waits } => {
                 self.rw_wanted(from, lock, (ticket, access), waits, out)
             }
-            Message::RwGrant { lock, ticket, died } => {
-                let outcome = died.map_or(Outcome::Done, Outcome::OwnerDied);
-                let home = sync_home(lock.0, nodes);
-                let wait = self.rw_wait(lock, ticket);
-                self.conclude_acquire(from, home, ticket, wait, outcome, out)
-            }
+            Message::RwGrant { lock, ticket, died } => self.rw_granted(lock, ticket, died, out),
             Message::RwBusy { lock, ticket } => {
                 let (home, outcome) = (sync_home(lock.0, nodes), Outcome::Failed(Failure::Busy));
                 let wait = self.rw_wait(lock, ticket);
@@ -167,9 +162,10 @@ impl Engine {
             }
             Message::RwRelease { lock, ticket } => self.rw_released(from, lock, ticket, out),
             Message::RwLeave { lock, access, .. } => self.rw_left(from, lock, access, out),
-            Message::RwRecall { lock } => self.rw_recalled(from, lock, out),
+            Message::RwRecall { lock, next } => self.rw_recalled(from, lock, next, out),
             Message::RwHold { lock, ticket, access } => self.rw_hold(from, lock, ticket, access),
-            Message::RwYield { lock } => self.rw_yielded(from, lock, out),
+            Message::RwYield { lock, next } => self.rw_yielded(from, lock, next, out),
+            Message::RwHandOver { lock, ticket, step } => self.rw_hand_over(from, lock, ticket, step, out),
             Message::SemaphoreInit { semaphore, ticket, value } => {
                 self.semaphore_initialised(from, semaphore, ticket, value, out)
             }

@@ -145,6 +145,18 @@ pub enum Planted {
     KeepYieldedLock,
     /// A node that gives such a lock back does not tell what was written.
     YieldUntold,
+    /// Who lets the next in to a reader-writer lock does not tell it what was written.
+    HandOverUntold,
+    /// Who lets the next in to a reader-writer lock does not tell the home what was written.
+    HandOverHomeUntold,
+    /// A home names a writer to one reader of several, as if that had the lock alone.
+    NameAmongReaders,
+    /// A home takes a call that gave up, and was let in all the same, for one that has the lock.
+    CountGivenUp,
+    /// A home minds nobody who has let others in before it heard that this one was let in.
+    ForgetEarlyHandOver,
+    /// A home that leaves a lock with a node goes on counting calls of that node as having it.
+    LeaveBesideHold,
     /// A semaphore that somebody waits for forgets a unit that it is given.
     LosePost,
     /// A unit of a semaphore that was granted is still there.
@@ -205,6 +217,16 @@ impl Planted {
         Planted::TreeCountsTwice,
         Planted::TreeKeepsCancelled,
         Planted::TreeKnowsForOthers,
+    ];
+
+    /// Those of reader-writer locks that go from holder to holder.
+    pub const OF_HAND_OVERS: [Planted; 6] = [
+        Planted::HandOverUntold,
+        Planted::HandOverHomeUntold,
+        Planted::NameAmongReaders,
+        Planted::CountGivenUp,
+        Planted::ForgetEarlyHandOver,
+        Planted::LeaveBesideHold,
     ];
 
     /// All others.

@@ -85,6 +85,11 @@ impl<T: Waiter> Arena<T> {
         queue.last.map(|last| self.links[last as usize].item)
     }
 
+    /// The first item that is `wanted`.
+    pub(super) fn find(&self, queue: Queue, mut wanted: impl FnMut(&T) -> bool) -> Option<T> {
+        self.iter(queue).find(|item| wanted(item))
+    }
+
     /// Who waits in one queue, in order.
     pub(super) fn iter(&self, queue: Queue) -> impl Iterator<Item = T> {
         let mut next = queue.first;
@@ -110,15 +115,26 @@ impl<T: Waiter> Arena<T> {
         removed
     }
 
-    /// Takes out the first item that is `wanted`; false when there is none.
-    pub(super) fn remove_one(&mut self, queue: &mut Queue, wanted: T) -> bool
-    where
-        T: PartialEq,
-    {
-        let mut found = false;
+    /// Changes the first item that is `wanted`, but not whose it is.
+    pub(super) fn change(&mut self, queue: Queue, wanted: impl Fn(&T) -> bool, change: impl FnOnce(&mut T)) {
+        let mut next = queue.first;
+        while let Some(index) = next {
+            let link = &mut self.links[index as usize];
+            if wanted(&link.item) {
+                return change(&mut link.item);
+            }
+            next = link.next;
+        }
+    }
+
+    /// Takes out the first item that is `wanted`.
+    pub(super) fn take_first(&mut self, queue: &mut Queue, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let mut found = None;
         self.remove_where(queue, |item| {
-            let is_it = !found && *item == wanted;
-            found |= is_it;
+            let is_it = found.is_none() && wanted(item);
+            if is_it {
+                found = Some(*item);
+            }
             is_it
         });
         found
@@ -156,7 +172,8 @@ mod tests {
             std::iter::from_fn(|| arena.pop(&mut queue)).map(|(_, number)| number).collect::<Vec<_>>()
         };
         arena.push(&mut even, (a, 2));
-        assert!(arena.remove_one(&mut even, (a, 2)) && !arena.remove_one(&mut even, (b, 9)));
+        assert_eq!(arena.take_first(&mut even, |item| *item == (a, 2)), Some((a, 2)));
+        assert_eq!(arena.take_first(&mut even, |item| *item == (b, 9)), None);
         assert_eq!(drain(&mut arena, even), [0, 2]);
         assert_eq!(drain(&mut arena, odd), [1, 3, 5]);
         assert!(arena.is_empty());

@@ -3,7 +3,7 @@
 //! Who holds the lock is either one writer or any number of readers. A reader comes in at once when no writer has the lock and nobody
 //! stands in line; with a writer in line it stands behind that writer. So readers that keep coming do not keep a writer out: a
 //! writer waits for those who came before it, and for nobody else, and a reader likewise. When the lock is given back, the first
-//! in line comes in, and with a reader all readers up to the next writer.
+//! in line comes in, and with a reader all readers up to the next writer. Where it can be, that is done by who gives it back (`naming.rs`, `handing.rs`).
 //!
 //! When it lets somebody in and nobody stands in line, the home leaves the lock with that node, whose threads then need it no more for theirs (`kept.rs`):
 //! for reading with any number of nodes, for writing with one. With somebody in line it calls back all that it has left.
@@ -13,13 +13,14 @@
 //! knows whether it wrote; it counts as one that did.
 
 use super::locks::{Caller, NumberMap, TOO_MANY_CALLS};
+use super::naming::Name;
 use super::planted::Planted;
 use super::queue::{Arena, Queue, Waiter};
 use super::{Engine, EngineConfig, Handled, sync_home};
 use crate::action::Actions;
 use crate::ids::{Access, NodeId, RwLockId, Ticket};
 use crate::limits;
-use crate::message::Message;
+use crate::message::{Message, Named};
 
 const NOT_ITS_HOME: &str = "this node is not the home of the reader-writer lock";
 const NOT_LEFT: &str = "the reader-writer lock is not left with it";
@@ -39,18 +40,55 @@ impl Waiter for Turn {
     }
 }
 
+/// A call in line at its lock's home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) struct InLine {
+    pub(super) turn: Turn,
+    /// It has had the lock from who stood before it, and given it back, and let in so many of those who stand behind it; of all which the home
+    /// hears here before it hears of the one before.
+    pub(super) over: Option<usize>,
+    /// Somebody who is lost may have let it in.
+    pub(super) may_have_it: bool,
+}
+
+impl Waiter for InLine {
+    fn node(&self) -> NodeId {
+        self.turn.caller.node
+    }
+}
+
+/// A call that has a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) struct Holder {
+    pub(super) caller: Caller,
+    /// Who let it in, if that was not the home, and it is not certain to have heard of it.
+    pub(super) from: Option<NodeId>,
+    /// The news that it was to hear.
+    pub(super) died: Option<NodeId>,
+}
+
+impl Waiter for Holder {
+    fn node(&self) -> NodeId {
+        self.caller.node
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
-struct RwLock {
-    readers: Queue,
-    reading: usize,
-    writer: Option<Caller>,
+pub(super) struct RwLock {
+    pub(super) readers: Queue,
+    pub(super) reading: usize,
+    pub(super) writer: Option<Holder>,
     /// The node that was lost while it wrote, until the next writer was told.
-    died: Option<NodeId>,
-    line: Queue,
+    pub(super) died: Option<NodeId>,
+    pub(super) line: Queue,
+    /// Who comes next, as it was told to those before.
+    pub(super) names: Queue,
     /// Nodes with whom the lock is left, what for, and whether it was called back.
-    keepers: Queue,
+    pub(super) keepers: Queue,
     kept_for: Access,
     recalled: bool,
+    /// Who is to have it from its only keeper; and whether that is a writer that was lost.
+    pub(super) promised: Option<(Caller, bool)>,
 }
 
 impl Default for RwLock {
@@ -61,9 +99,11 @@ impl Default for RwLock {
             writer: None,
             died: None,
             line: Queue::default(),
+            names: Queue::default(),
             keepers: Queue::default(),
             kept_for: Access::Read,
             recalled: false,
+            promised: None,
         }
     }
 }
@@ -102,9 +142,10 @@ impl RwLock {
 #[derive(Clone, Debug)]
 pub(super) struct RwLocks {
     bound: usize,
-    used: NumberMap<RwLockId, RwLock>,
-    reading: Arena<Caller>,
-    in_line: Arena<Turn>,
+    pub(super) used: NumberMap<RwLockId, RwLock>,
+    pub(super) reading: Arena<Holder>,
+    pub(super) in_line: Arena<InLine>,
+    pub(super) names: Arena<Name>,
     keepers: Arena<Keeper>,
     /// How many keepers there may be, and how many locks have some.
     left_bound: usize,
@@ -120,6 +161,7 @@ impl RwLocks {
             used,
             reading: Arena::with_capacity(config.tickets, config.nodes),
             in_line: Arena::with_capacity(config.tickets, config.nodes),
+            names: Arena::with_capacity(config.tickets, config.nodes),
             keepers: Arena::with_capacity(config.rwlocks_left.min(limits::OBJECTS_AT_HAND), config.nodes),
             left_bound: config.rwlocks_left,
             left: 0,
@@ -136,6 +178,49 @@ impl RwLocks {
         self.keepers.len()
     }
 
+    /// Calls that were named to others.
+    pub(super) fn named(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The call has the lock, which this node let it in with, or the home; returns the news that it is to hear.
+    pub(super) fn hold(
+        &mut self,
+        lock: RwLockId,
+        caller: Caller,
+        access: Access,
+        from: Option<NodeId>,
+    ) -> Option<NodeId> {
+        let used = self.used.get_mut(&lock)?;
+        let holder = Holder { caller, from, died: used.died };
+        match access {
+            Access::Read => {
+                self.reading.push(&mut used.readers, holder);
+                used.reading += 1;
+            }
+            Access::Write => {
+                used.writer = Some(holder);
+                used.died = None;
+            }
+        }
+        holder.died
+    }
+
+    /// This node is lost, and may have let in those that were named to it.
+    fn suspect(&mut self, lock: RwLockId, lost: NodeId) {
+        let Some(used) = self.used.get_mut(&lock) else { return };
+        let promised =
+            used.promised.filter(|_| self.keepers.iter(used.keepers).any(|keeper| keeper.0 == lost));
+        let named = self.names.iter(used.names).filter(|name| name.to.node == lost).map(|name| name.next);
+        for next in named.chain(promised.map(|(next, _)| next)) {
+            self.in_line.change(
+                used.line,
+                |entry| entry.turn.caller == next,
+                |entry| entry.may_have_it = true,
+            );
+        }
+    }
+
     fn is_kept_by(&self, lock: RwLockId, node: NodeId) -> bool {
         self.used
             .get(&lock)
@@ -147,7 +232,7 @@ impl RwLocks {
         let Some(used) = self.used.get_mut(&lock) else { return false };
         let taken = self.keepers.remove_node(&mut used.keepers, node) > 0;
         if taken && used.keepers.is_empty() {
-            used.recalled = false;
+            (used.recalled, used.promised) = (false, None);
             self.left -= 1;
         }
         taken
@@ -177,6 +262,7 @@ impl Engine {
             self.send(from, Message::SyncRefused { ticket }, out);
             return Ok(());
         }
+        let in_doubt = self.rwlocks.is_in_doubt(lock);
         let beside = self.planted(Planted::WriterBesideReaders);
         let beside_keepers = self.planted(Planted::WriterBesideKeepers);
         let used = self.rwlocks.used.entry(lock).or_default();
@@ -184,18 +270,20 @@ impl Engine {
             || beside && used.writer.is_none() && !used.is_kept_against(access)
             || beside_keepers && used.kept_for == Access::Read && !used.is_held_against(access);
         // Whether others have what a try wants is known only when the keepers have answered.
-        let answered = !used.is_kept_against(access)
+        let unknown = used.is_kept_against(access) || in_doubt;
+        let answered = !unknown
             || used.is_held_against(access)
-            || self.rwlocks.in_line.iter(used.line).any(|turn| turn.waits);
-        if used.line.is_empty() && admits {
-            self.let_in(lock, turn, out);
+            || self.rwlocks.in_line.iter(used.line).any(|entry| entry.turn.waits);
+        if used.line.is_empty() && admits && !in_doubt {
+            self.let_in(lock, turn, false, out);
         } else if !waits && answered {
             self.send(from, Message::RwBusy { lock, ticket }, out);
         } else if self.rwlocks.in_line.of(from) >= limits::TICKETS {
             return Err(TOO_MANY_CALLS);
         } else {
-            self.rwlocks.in_line.push(&mut used.line, turn);
+            self.rwlocks.in_line.push(&mut used.line, InLine { turn, over: None, may_have_it: false });
             self.recall_rwlock(lock, out);
+            self.name_next(lock, out);
         }
         Ok(())
     }
@@ -208,8 +296,18 @@ impl Engine {
         }
         used.recalled = true;
         let keepers: Vec<Keeper> = self.rwlocks.keepers.iter(used.keepers).collect();
+        let alone = keepers.len() == 1 && used.writer.is_none() && used.reading == 0;
+        let next = self.rwlocks.in_line.first(used.line).filter(|next| {
+            let (node, own) = (next.turn.caller.node, self.config.node);
+            alone && next.turn.waits && node != own && !self.is_cut(keepers[0].0, node)
+        });
+        let next = next.map(|next| next.turn.caller);
+        if let Some(used) = self.rwlocks.used.get_mut(&lock) {
+            used.promised = next.map(|next| (next, false));
+        }
+        let next = next.map(|Caller { node, ticket }| (node, ticket));
         for Keeper(node) in keepers {
-            self.send(node, Message::RwRecall { lock }, out);
+            self.send(node, Message::RwRecall { lock, next }, out);
         }
     }
 
@@ -222,54 +320,81 @@ impl Engine {
             && self.rwlocks.used.get(&lock).is_some_and(unwanted)
     }
 
-    /// Gives the lock to a caller, with what was written before.
-    fn let_in(&mut self, lock: RwLockId, turn: Turn, out: &mut Actions) {
-        let leaves = self.leaves_rwlock(lock, turn);
-        let used = self.rwlocks.used.get_mut(&lock).expect("the caller has found it");
-        let died = used.died;
+    /// Gives the lock to a caller, with what was written before. One that may have it already is not left with it, as it would not know which of its calls
+    /// are meant.
+    fn let_in(&mut self, lock: RwLockId, turn: Turn, may_have_it: bool, out: &mut Actions) {
+        let leaves = !may_have_it && self.leaves_rwlock(lock, turn);
         if leaves {
-            self.rwlocks.left += usize::from(used.keepers.is_empty());
-            used.kept_for = turn.access;
-            self.rwlocks.keepers.push(&mut used.keepers, Keeper(turn.caller.node));
-            let Turn { caller: Caller { node, ticket }, access, .. } = turn;
-            self.tell(node, out);
-            return self.send(node, Message::RwLeave { lock, ticket, access }, out);
-        }
-        match turn.access {
-            Access::Read => {
-                self.rwlocks.reading.push(&mut used.readers, turn.caller);
-                used.reading += 1;
-            }
-            Access::Write => {
-                used.writer = Some(turn.caller);
-                used.died = None;
-            }
+            return self.leave_rwlock(lock, turn, out);
         }
         let Caller { node, ticket } = turn.caller;
+        let died = self.rwlocks.hold(lock, turn.caller, turn.access, None);
         self.tell(node, out);
         self.send(node, Message::RwGrant { lock, ticket, died }, out);
     }
 
+    /// Leaves the lock with the node of this call, whose calls that have it are the keeper's from now on.
+    fn leave_rwlock(&mut self, lock: RwLockId, turn: Turn, out: &mut Actions) {
+        let Turn { caller: Caller { node, ticket }, access, .. } = turn;
+        let forgets = !self.planted(Planted::LeaveBesideHold);
+        let Some(used) = self.rwlocks.used.get_mut(&lock) else { return };
+        self.rwlocks.left += usize::from(used.keepers.is_empty());
+        used.kept_for = access;
+        self.rwlocks.keepers.push(&mut used.keepers, Keeper(node));
+        if forgets {
+            used.reading -= self.rwlocks.reading.remove_node(&mut used.readers, node);
+            used.writer = used.writer.filter(|writer| writer.node() != node);
+        }
+        self.tell(node, out);
+        self.send(node, Message::RwLeave { lock, ticket, access }, out);
+    }
+
+    /// Leaves the lock with the node that has it, if another let it in and nobody stands in line any more.
+    fn leave_with_holder(&mut self, lock: RwLockId, out: &mut Actions) {
+        let Some(used) = self.rwlocks.used.get(&lock).filter(|used| used.names.is_empty()) else { return };
+        let Some(holder) = used.writer.or(self.rwlocks.reading.first(used.readers)) else { return };
+        let access = if used.writer.is_some() { Access::Write } else { Access::Read };
+        let elsewhere = |reader: &Holder| reader.node() != holder.node();
+        let alone = used.keepers.is_empty() && self.rwlocks.reading.find(used.readers, elsewhere).is_none();
+        let turn = Turn { caller: holder.caller, access, waits: true };
+        if alone && holder.from.is_some() && self.leaves_rwlock(lock, turn) {
+            self.leave_rwlock(lock, turn, out);
+        }
+    }
+
     /// Lets those in whose turn has come; forgets the lock when nobody has or wants it.
-    fn serve_line(&mut self, lock: RwLockId, out: &mut Actions) {
+    pub(super) fn serve_line(&mut self, lock: RwLockId, out: &mut Actions) {
         let starves = self.planted(Planted::StarveReaders);
-        while let Some(used) = self.rwlocks.used.get_mut(&lock) {
-            match self.rwlocks.in_line.first(used.line) {
-                Some(turn) if used.admits(turn.access) && !(starves && turn.access == Access::Read) => {
-                    self.rwlocks.in_line.pop(&mut used.line);
-                    self.let_in(lock, turn, out);
+        loop {
+            let in_doubt = self.rwlocks.is_in_doubt(lock);
+            let Some(used) = self.rwlocks.used.get_mut(&lock) else { break };
+            let Some(entry) = self.rwlocks.in_line.first(used.line) else { break };
+            let InLine { turn, over, may_have_it } = entry;
+            let Turn { caller, access, waits } = turn;
+            let may_have_it =
+                may_have_it || self.rwlocks.names.find(used.names, |name| name.next == caller).is_some();
+            if used.admits(access) && !in_doubt && !(starves && access == Access::Read) {
+                self.rwlocks.in_line.pop(&mut used.line);
+                self.unname(lock, caller, false, out);
+                match over {
+                    None => self.let_in(lock, turn, may_have_it, out),
+                    Some(passed) => {
+                        self.rwlocks.hold(lock, caller, access, None);
+                        self.end_hold(lock, caller, passed, out);
+                    }
                 }
-                Some(Turn { caller: Caller { node, ticket }, access, waits: false })
-                    if used.is_held_against(access) =>
-                {
-                    self.rwlocks.in_line.pop(&mut used.line);
-                    self.send(node, Message::RwBusy { lock, ticket }, out);
-                }
-                _ => break,
+            } else if !waits && used.is_held_against(access) {
+                self.rwlocks.in_line.pop(&mut used.line);
+                self.send(caller.node, Message::RwBusy { lock, ticket: caller.ticket }, out);
+            } else {
+                break;
             }
         }
         self.recall_rwlock(lock, out);
-        if self.rwlocks.used.get(&lock).is_some_and(RwLock::is_idle) {
+        self.name_next(lock, out);
+        self.leave_with_holder(lock, out);
+        if let Some(used) = self.rwlocks.used.get(&lock).filter(|used| used.is_idle()) {
+            debug_assert!(used.names.is_empty(), "whoever names were told to is gone");
             self.rwlocks.used.remove(&lock);
         }
     }
@@ -287,15 +412,12 @@ impl Engine {
         }
         let caller = Caller { node: from, ticket };
         let Some(used) = self.rwlocks.used.get_mut(&lock) else { return Ok(()) };
-        if used.writer == Some(caller) {
-            used.writer = None;
+        // Names go round: two of a node that hold it for very different times can have one, and each gives back one.
+        let has = |holder: Holder| holder.caller == caller;
+        if used.writer.is_some_and(has) || self.rwlocks.reading.iter(used.readers).any(has) {
+            self.end_hold(lock, caller, 0, out);
         } else {
-            // Names go round: two of a node that hold it for very different times can have one, and each gives back one.
-            let left = self.rwlocks.reading.remove_one(&mut used.readers, caller);
-            used.reading -= usize::from(left);
-            if !left {
-                self.rwlocks.in_line.remove_where(&mut used.line, |turn| turn.caller == caller);
-            }
+            self.leave_line(lock, caller, false, out);
         }
         self.serve_line(lock, out);
         Ok(())
@@ -318,29 +440,58 @@ impl Engine {
         if self.rwlocks.reading.of(from) >= limits::READERS_OF_ONE_NODE {
             return Err("it holds more locks than it can");
         }
-        let used = self.rwlocks.used.get_mut(&lock).expect("it is kept");
+        let used = &self.rwlocks.used[&lock];
         let may_write = used.kept_for == Access::Write && used.reading == 0;
         if used.writer.is_some() || (access == Access::Write && !may_write) {
             return Err("it cannot have the lock beside those who have it");
         }
-        let caller = Caller { node: from, ticket };
-        match access {
-            Access::Read => {
-                self.rwlocks.reading.push(&mut used.readers, caller);
-                used.reading += 1;
-            }
-            Access::Write => used.writer = Some(caller),
-        }
+        self.rwlocks.hold(lock, Caller { node: from, ticket }, access, None);
         Ok(())
     }
 
     /// A node with which the lock was left gives it back; it has said who has it.
-    pub(super) fn rw_yielded(&mut self, from: NodeId, lock: RwLockId, out: &mut Actions) -> Handled {
+    pub(super) fn rw_yielded(
+        &mut self,
+        from: NodeId,
+        lock: RwLockId,
+        named: Named,
+        out: &mut Actions,
+    ) -> Handled {
         if sync_home(lock.0, self.config.nodes) != self.config.node {
             return Err(NOT_ITS_HOME);
         }
-        if !self.rwlocks.take_back(lock, from) {
+        if !self.rwlocks.is_kept_by(lock, from) {
             return Err(NOT_LEFT);
+        }
+        let used = &self.rwlocks.used[&lock];
+        let promised = used.promised;
+        let waits = promised.is_some_and(|(next, _)| {
+            self.rwlocks.in_line.find(used.line, |waits| waits.turn.caller == next).is_some()
+        });
+        let is_its = |holder: &Holder| holder.caller.node == from;
+        let reader = self.rwlocks.reading.find(used.readers, is_its);
+        let only = used.writer.filter(is_its).or(reader).map(|holder| holder.caller);
+        let all = used.reading + usize::from(used.writer.is_some());
+        // Others may have come in when the one that was named has given up.
+        let possible = match named {
+            Named::Left => true,
+            Named::LetIn => promised.is_some() && only.is_none() && (all == 0 || !waits),
+            Named::KeptInMind => promised.is_some() && only.is_some() && (all == 1 || !waits),
+        };
+        if !possible {
+            return Err("nobody can have the lock straight from it");
+        }
+        self.rwlocks.take_back(lock, from);
+        match (named, promised, only) {
+            (Named::LetIn, Some(next), _) => {
+                if let Some((caller, passed)) = self.enter_from(from, lock, next, out) {
+                    self.end_hold(lock, caller, passed, out);
+                }
+            }
+            (Named::KeptInMind, Some(next), Some(caller)) => {
+                self.name_to_hold(lock, caller, next, out);
+            }
+            _ => {}
         }
         self.serve_line(lock, out);
         Ok(())
@@ -351,22 +502,37 @@ impl Engine {
         all.sort_unstable();
         let keeps = self.planted(Planted::KeepDeadReader);
         for lock in all {
-            let Some(used) = self.rwlocks.used.get_mut(&lock) else { continue };
-            self.rwlocks.in_line.remove_node(&mut used.line, lost);
-            if !keeps {
-                used.reading -= self.rwlocks.reading.remove_node(&mut used.readers, lost);
-            }
-            if used.writer.take_if(|writer| writer.node == lost).is_some() {
-                used.died = Some(lost);
-            }
-            let for_writing = used.kept_for == Access::Write;
-            if self.rwlocks.take_back(lock, lost)
-                && for_writing
-                && let Some(used) = self.rwlocks.used.get_mut(&lock)
+            self.rwlocks.suspect(lock, lost);
+            while let Some(used) = self.rwlocks.used.get(&lock)
+                && let Some(gone) = self.rwlocks.in_line.find(used.line, |gone| gone.node() == lost)
             {
-                used.died = Some(lost);
+                self.leave_line(lock, gone.turn.caller, true, out);
             }
+            self.lose_holders(lock, lost, keeps);
             self.serve_line(lock, out);
+        }
+        self.let_in_again(lost, None, out);
+    }
+
+    /// A node is lost with what it has of this lock. What it had for writing, or was to hand over to a writer that is lost, may have been written under.
+    fn lose_holders(&mut self, lock: RwLockId, lost: NodeId, keeps_readers: bool) {
+        let Some(used) = self.rwlocks.used.get_mut(&lock) else { return };
+        let handed = self.rwlocks.names.iter(used.names).find(|name| name.lost && name.to.node == lost);
+        used.died = handed.map(|name| name.next.node).or(used.died);
+        if !keeps_readers {
+            used.reading -= self.rwlocks.reading.remove_node(&mut used.readers, lost);
+        }
+        if used.writer.take_if(|writer| writer.node() == lost).is_some() {
+            used.died = Some(lost);
+        }
+        self.rwlocks.names.remove_where(&mut used.names, |name| name.to.node == lost);
+        let for_writing = used.kept_for == Access::Write;
+        let promised = used.promised.filter(|(_, is_lost)| *is_lost);
+        if self.rwlocks.take_back(lock, lost)
+            && let Some(used) = self.rwlocks.used.get_mut(&lock)
+        {
+            used.died =
+                if for_writing { Some(lost) } else { promised.map(|(next, _)| next.node).or(used.died) };
         }
     }
 }

@@ -25,7 +25,7 @@ use super::locks::{Caller, NumberMap};
 use super::planted::{Planted, push_first};
 use super::queue::{Arena, Queue};
 use super::tickets::Wait;
-use super::{Engine, EngineConfig, Handled, lock_home};
+use super::{Engine, EngineConfig, Handled, lock_home, sync_home};
 use crate::action::{Actions, Failure, Outcome};
 use crate::ids::{LockId, NodeId, Ticket};
 use crate::limits;
@@ -288,8 +288,8 @@ impl Engine {
         self.send(home, Message::LockAcquire { lock, ticket }, out);
     }
 
-    /// Before a home is asked for a token: from whom it cannot come.
-    fn tell_of_losses(&mut self, home: NodeId, out: &mut Actions) {
+    /// Before a home is asked for a lock of any kind: from whom it cannot come.
+    pub(super) fn tell_of_losses(&mut self, home: NodeId, out: &mut Actions) {
         for place in self.tokens.told[home.index()]..self.tokens.lost.len() {
             let node = self.tokens.lost[place];
             self.send(home, Message::LockCut { node }, out);
@@ -332,8 +332,15 @@ impl Engine {
             self.tokens.remove(lock);
         }
         let awaited = |token: &Token| matches!(token.possession, Possession::Asked | Possession::Trying);
-        for lock in self.tokens.locks(awaited) {
-            self.tell_of_losses(lock_home(lock, nodes), out);
+        let mut homes: Vec<NodeId> =
+            self.tokens.locks(awaited).into_iter().map(|lock| lock_home(lock, nodes)).collect();
+        let rw_home = |(_, wait)| match wait {
+            Wait::RwLock { lock, .. } => Some(sync_home(lock.0, nodes)),
+            _ => None,
+        };
+        homes.extend(self.tickets.waiting().filter_map(rw_home));
+        for home in homes {
+            self.tell_of_losses(home, out);
         }
     }
 }

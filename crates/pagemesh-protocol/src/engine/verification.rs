@@ -54,6 +54,7 @@ impl Engine {
             gatherings,
             rwlocks,
             kept,
+            hands,
             semaphores,
             conditions,
             entry,
@@ -66,7 +67,7 @@ impl Engine {
         assert_eq!(entry.load(), (0, 0, 0), "ranges are not modelled");
         let objects = (rwlocks.load(), semaphores.load(), conditions.load());
         assert_eq!(objects, ((0, 0, 0), (0, 0), (0, 0)), "these objects are not modelled");
-        assert_eq!((rwlocks.left(), kept.load()), (0, (0, 0, 0)), "nor are these");
+        assert_eq!((rwlocks.left(), kept.load(), hands.load()), (0, (0, 0, 0), (0, 0)), "nor are these");
         assert!(pins.is_empty(), "pins are not modelled");
         assert!(meetings.is_untouched(), "meetings are not modelled");
         let is_release = |region: &Region| region.spec.protocol == Protocol::Release;

@@ -3,7 +3,7 @@
 use super::{DecodeError, Fields, access_bit, kind, named};
 use crate::ids::{ConditionId, NodeId, RwLockId, SemaphoreId, Ticket};
 use crate::limits::SEMAPHORE_UNITS;
-use crate::message::Message;
+use crate::message::{HandOver, Message, Named};
 
 /// Added to an access or alone: the call does not stand in line.
 const TRIES: u8 = 2;
@@ -24,11 +24,31 @@ pub(super) fn fields(message: &Message) -> Fields {
         Message::RwLeave { lock, ticket, access } => {
             Fields { detail: access_bit(access), ..named(kind::RW_LEAVE, lock.0, ticket) }
         }
-        Message::RwRecall { lock } => Fields { kind: kind::RW_RECALL, name: lock.0, ..Fields::default() },
+        Message::RwRecall { lock, next } => {
+            let (detail, node, number) =
+                next.map_or((0, 0, 0), |(node, ticket)| (1, node.get(), ticket.to_wire() as u64));
+            Fields { kind: kind::RW_RECALL, detail, name: lock.0, node, number, ..Fields::default() }
+        }
         Message::RwHold { lock, ticket, access } => {
             Fields { detail: access_bit(access), ..named(kind::RW_HOLD, lock.0, ticket) }
         }
-        Message::RwYield { lock } => Fields { kind: kind::RW_YIELD, name: lock.0, ..Fields::default() },
+        Message::RwYield { lock, next } => {
+            let detail = match next {
+                Named::Left => 0,
+                Named::LetIn => 1,
+                Named::KeptInMind => 2,
+            };
+            Fields { kind: kind::RW_YIELD, detail, name: lock.0, ..Fields::default() }
+        }
+        Message::RwHandOver { lock, ticket, step } => {
+            let (detail, node, number) = match step {
+                HandOver::Forget => (0, 0, 0),
+                HandOver::Next { node, ticket } => (1, node.get(), ticket.to_wire() as u64),
+                HandOver::Passed { count } => (2, 0, count as u64),
+                HandOver::Forgotten => (3, 0, 0),
+            };
+            Fields { detail, node, number, ..named(kind::RW_HAND_OVER, lock.0, ticket) }
+        }
         Message::SemaphoreInit { semaphore, ticket, value } => {
             Fields { number: value as u64, ..named(kind::SEMAPHORE_INIT, semaphore.0, ticket) }
         }
@@ -78,6 +98,14 @@ pub(super) fn decode(f: &Fields) -> Result<Message, DecodeError> {
         let units = u32::try_from(f.number).ok().filter(|units| *units <= SEMAPHORE_UNITS);
         units.ok_or_else(|| f.bad("units", f.number))
     };
+    let other = || {
+        let name = u32::try_from(f.number).map_err(|_| f.bad("ticket of the next", f.number))?;
+        Ok(Ticket::from_wire(name))
+    };
+    let count = || {
+        let count = u32::try_from(f.number).ok().filter(|count| *count > 0);
+        count.ok_or_else(|| f.bad("count", f.number))
+    };
     Ok(match f.kind {
         kind::RW_ACQUIRE if f.detail > TRIES | 1 => return Err(f.bad("detail", f.detail as u64)),
         kind::RW_ACQUIRE => {
@@ -91,9 +119,30 @@ pub(super) fn decode(f: &Fields) -> Result<Message, DecodeError> {
         kind::RW_RELEASE => Message::RwRelease { lock, ticket },
         kind::RW_LEAVE | kind::RW_HOLD if f.detail > 1 => return Err(f.bad("detail", f.detail as u64)),
         kind::RW_LEAVE => Message::RwLeave { lock, ticket, access: f.access() },
-        kind::RW_RECALL => Message::RwRecall { lock },
+        kind::RW_RECALL => {
+            let next = if f.flag()? { Some((f.node()?, other()?)) } else { None };
+            Message::RwRecall { lock, next }
+        }
         kind::RW_HOLD => Message::RwHold { lock, ticket, access: f.access() },
-        kind::RW_YIELD => Message::RwYield { lock },
+        kind::RW_YIELD => {
+            let next = match f.detail {
+                0 => Named::Left,
+                1 => Named::LetIn,
+                2 => Named::KeptInMind,
+                strange => return Err(f.bad("detail", strange as u64)),
+            };
+            Message::RwYield { lock, next }
+        }
+        kind::RW_HAND_OVER => {
+            let step = match f.detail {
+                0 => HandOver::Forget,
+                1 => HandOver::Next { node: f.node()?, ticket: other()? },
+                2 => HandOver::Passed { count: count()? },
+                3 => HandOver::Forgotten,
+                strange => return Err(f.bad("detail", strange as u64)),
+            };
+            Message::RwHandOver { lock, ticket, step }
+        }
         kind::SEMAPHORE_INIT => Message::SemaphoreInit { semaphore, ticket, value: units()? },
         kind::SEMAPHORE_WAIT => Message::SemaphoreWait { semaphore, ticket, waits: !f.flag()? },
         kind::SEMAPHORE_GRANT => Message::SemaphoreGrant { semaphore, ticket },

@@ -3,7 +3,7 @@
 use super::*;
 use crate::atomic::{AtomicChange, AtomicOperation};
 use crate::ids::{ByteRange, ConditionId, LockId, RwLockId, SemaphoreId};
-use crate::message::{BarrierPlan, MeetingEnd, SyncObject};
+use crate::message::{BarrierPlan, HandOver, MeetingEnd, Named, SyncObject};
 use proptest::prelude::*;
 
 const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
@@ -97,7 +97,7 @@ fn meetings(ticket: Ticket) -> [Message; 5] {
     ]
 }
 
-fn messages_of_reader_writer_locks(ticket: Ticket, node: NodeId) -> [Message; 12] {
+fn messages_of_reader_writer_locks(ticket: Ticket, node: NodeId) -> [Message; 19] {
     [
         Message::RwAcquire { lock: RW, ticket, access: Access::Read, waits: true },
         Message::RwAcquire { lock: RW, ticket, access: Access::Write, waits: false },
@@ -107,10 +107,17 @@ fn messages_of_reader_writer_locks(ticket: Ticket, node: NodeId) -> [Message; 12
         Message::RwRelease { lock: RW, ticket },
         Message::RwLeave { lock: RW, ticket, access: Access::Read },
         Message::RwLeave { lock: RW, ticket, access: Access::Write },
-        Message::RwRecall { lock: RW },
+        Message::RwRecall { lock: RW, next: None },
+        Message::RwRecall { lock: RW, next: Some((node, ticket)) },
         Message::RwHold { lock: RW, ticket, access: Access::Read },
         Message::RwHold { lock: RW, ticket, access: Access::Write },
-        Message::RwYield { lock: RW },
+        Message::RwYield { lock: RW, next: Named::Left },
+        Message::RwYield { lock: RW, next: Named::LetIn },
+        Message::RwYield { lock: RW, next: Named::KeptInMind },
+        Message::RwHandOver { lock: RW, ticket, step: HandOver::Forget },
+        Message::RwHandOver { lock: RW, ticket, step: HandOver::Next { node, ticket } },
+        Message::RwHandOver { lock: RW, ticket, step: HandOver::Passed { count: 3 } },
+        Message::RwHandOver { lock: RW, ticket, step: HandOver::Forgotten },
     ]
 }
 

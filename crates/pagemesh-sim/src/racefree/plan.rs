@@ -54,7 +54,7 @@ impl Fault {
 
     /// Those of the simulated machine, then those of the engines.
     pub fn all() -> impl Iterator<Item = Fault> {
-        let engines = Planted::ALL.into_iter().chain(Planted::OF_TREES);
+        let engines = Planted::ALL.into_iter().chain(Planted::OF_TREES).chain(Planted::OF_HAND_OVERS);
         FAULTS.into_iter().chain(engines.map(Fault::Engine))
     }
 }
