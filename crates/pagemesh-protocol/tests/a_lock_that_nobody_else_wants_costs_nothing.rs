@@ -242,7 +242,7 @@ fn who_reads_more_than_is_kept_has_the_rest_from_the_home() {
     let leave = Message::RwLeave { lock: numbered(1), ticket: ticket(3), access: Read };
     assert_eq!(subject.wants(3, numbered(1), Read).len(), 1, "it asks the home");
     let hold = Message::RwHold { lock: numbered(1), ticket: ticket(3), access: Read };
-    let back = [send(HOME, hold), send(HOME, Message::RwYield { lock: numbered(1) })];
+    let back = [send(HOME, hold), send(HOME, Message::RwYield { lock: numbered(1), next: Named::Left })];
     assert_eq!(subject.hears(HOME, leave), [vec![done(3)], back.to_vec()].concat());
     // A lock that is kept, too: with all who have it.
     let said = subject.wants(4, lock(), Read);

@@ -1,4 +1,4 @@
-//! A thread that reads page after page does not wait for each: the next ones are on their way before it comes to them. That must be
+//! A thread that reads or writes page after page does not wait for each: the next ones are on their way before it comes to them. That must be
 //! worth it, must stop where it is not, and must never show a byte that was not to be seen: a page that was asked for ahead and
 //! written by another node since is as gone as any other.
 
@@ -69,6 +69,66 @@ fn pages_on_a_way_come_ahead_and_others_do_not() {
         for node in start_with(TEST, 2, &[("PAGEMESH_UPDATES", "off")]) {
             node.rest();
         }
+    });
+}
+
+#[test]
+fn pages_that_are_written_in_order_come_ahead_and_no_write_is_lost() {
+    const TEST: &str = "pages_that_are_written_in_order_come_ahead_and_no_write_is_lost";
+    play(TEST, |mesh| {
+        let region = region(&mesh, "written in order", Protocol::WriteInvalidate);
+        let words = region.slice::<u64>(0, PAGES * 512).unwrap();
+        let turn = mesh.barrier(1);
+        let me = u64::from(mesh.node().get());
+        let orders: [(&str, Vec<usize>); 3] = [
+            ("up", (0..PAGES).collect()),
+            ("down", (0..PAGES).rev().collect()),
+            ("scattered", (0..PAGES).map(|index| index * 769 % PAGES).collect()),
+        ];
+        for (round, (way, order)) in orders.into_iter().enumerate() {
+            // Node 0 has all of it first, and all bytes of the other come back.
+            if me == 0 {
+                for page in 0..PAGES {
+                    words.set(page * 512 + 7, round as u64).unwrap();
+                }
+            }
+            turn.wait().unwrap();
+            if me == 1 {
+                let (before, pages) = (mesh.stats(), order.len() as u64);
+                for page in order {
+                    words.set(page * 512 + 8, (page + round) as u64).unwrap();
+                }
+                let faults = mesh.stats().write_faults - before.write_faults;
+                let ahead = mesh.stats().pages_prefetched - before.pages_prefetched;
+                let fits = match way {
+                    "up" => ahead > pages * 9 / 10 && faults < pages / 5,
+                    _ => ahead == 0 && faults == pages,
+                };
+                assert!(fits, "{way}: {faults} faults and {ahead} pages ahead, of {pages}");
+            }
+            turn.wait().unwrap();
+            for page in (0..PAGES).filter(|_| me == 0) {
+                let found = [7, 8].map(|word| words.get(page * 512 + word).unwrap());
+                assert_eq!(found, [round as u64, (page + round) as u64], "page {page}");
+            }
+            turn.wait().unwrap();
+        }
+        // All write all pages in order at the same time, each its own word.
+        for round in 1..=5 {
+            for page in 0..PAGES / 10 {
+                words.set(page * 512 + 20 + me as usize, round).unwrap();
+            }
+        }
+        turn.wait().unwrap();
+        for page in 0..PAGES / 10 {
+            let found: Vec<u64> = (0..2).map(|node| words.get(page * 512 + 20 + node).unwrap()).collect();
+            assert_eq!(found, [5, 5], "page {page}");
+        }
+        turn.wait().unwrap();
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
     });
 }
 

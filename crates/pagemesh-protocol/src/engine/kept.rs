@@ -384,7 +384,7 @@ impl Engine {
             }
         }
         if self.kept.reading.len() > limits::READERS_KEPT {
-            self.yield_rwlock(lock, out);
+            self.yield_rwlock(lock, None, out);
         } else if self.kept.all.len() > self.kept.bound {
             let back = self.kept.idle().unwrap_or(lock);
             self.yield_rwlock(back, None, out);

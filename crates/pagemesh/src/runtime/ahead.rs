@@ -1,4 +1,4 @@
-//! Reading ahead: which pages a thread is about to read, by those that it missed.
+//! Reading and writing ahead: which pages a thread is about to use, by those that it missed.
 //!
 //! A thread that misses pages at one distance from each other, three times in a row, is taken to go on so. The next 16 pages of its
 //! way are asked for at once, and when it has used 12 of them, 63. Where it may run on one processor while its pages come on another, up to
@@ -8,6 +8,9 @@
 //! What arrives is put into the service view but, on a way of neighbouring pages, not entered into the application's page table: the
 //! thread's next fault, which needs no other node, enters all that is there by one system call, and is how this part learns that its
 //! guess was right. So a page that is asked for costs a tenth of a fault, and one asked for in vain is never mapped.
+//!
+//! To ask for pages to write is to take them from others, so more has to be seen before: four misses of neighbours, upwards, and never more
+//! is asked for than was written on the way before. What arrives is mapped at once. Only pages with a home elsewhere are asked for.
 //!
 //! Nothing here decides what may be mapped: the engine's state of a page is asked again before. A page that is taken away before it was
 //! used speaks against its way: after a few the way is given up, and new ones have to prove themselves for longer.
@@ -29,6 +32,7 @@ const PROVEN: u64 = 12;
 const PROVEN_LONG: u64 = 256;
 /// Misses at one distance after the first before anything is asked for; so much more for each disappointment.
 const MISSES: u32 = 2;
+const MISSES_TO_WRITE: u32 = 3;
 const MISSES_MOST: u32 = 32;
 /// The largest distance that makes a way, in pages: beyond it two misses are no neighbours.
 const STRIDE_MOST: i64 = 32;
@@ -129,6 +133,8 @@ pub(super) struct Ahead {
     disappointments: u32,
     /// There is more than one processor.
     overlaps: bool,
+    /// These are ways of threads that write.
+    writes: bool,
 }
 
 impl Ahead {
@@ -137,13 +143,18 @@ impl Ahead {
         Ahead { overlaps: processors > 1, ..Ahead::default() }
     }
 
-    /// A thread is about to wait for `page`, to read it: what else to ask for.
+    pub(super) fn to_write() -> Ahead {
+        Ahead { writes: true, ..Ahead::default() }
+    }
+
+    /// A thread is about to wait for `page`: what else to ask for.
     pub(super) fn missed(&mut self, page: PageAddress) -> Option<Request> {
         self.misses += 1;
         let index = self.follow(page)?;
         let way = self.ways[index].as_mut()?;
         way.followed = self.misses;
-        let needed = (MISSES + self.disappointments).min(MISSES_MOST);
+        let least = if self.writes { MISSES_TO_WRITE } else { MISSES };
+        let needed = (least + self.disappointments).min(MISSES_MOST);
         if way.misses < needed || way.taken >= TAKEN_MOST {
             return None;
         }
@@ -151,6 +162,11 @@ impl Ahead {
             self.disappointments = 0;
         }
         let (depth, enough) = match way.used {
+            used if self.writes => {
+                let written = used.saturating_add(u64::from(way.misses) + 1);
+                let depth = u32::try_from(written).map_or(MORE, |written| written.min(MORE));
+                (depth, depth / 2)
+            }
             PROVEN_LONG.. if self.overlaps => (MOST, MOST - RUN_PAGES),
             PROVEN.. => (MORE, MORE / 4 * 3),
             _ => (FIRST, FIRST / 4 * 3),
@@ -176,7 +192,8 @@ impl Ahead {
         let distance = |way: &Way| {
             let distance = page.page.wrapping_add_signed(way.stride).wrapping_sub(way.base).cast_signed();
             let near = way.misses == 0 && way.region == page.region && distance.abs() <= STRIDE_MOST;
-            (near && distance != 0).then_some(distance)
+            let fits = if self.writes { distance == 1 } else { distance != 0 };
+            (near && fits).then_some(distance)
         };
         let second = (0..WAYS).find_map(|index| Some((index, distance(self.ways[index].as_ref()?)?)));
         if let Some((index, stride)) = second {
@@ -220,9 +237,9 @@ impl Ahead {
         }
     }
 
-    /// A page that may be read now: true when it is to be left unmapped, until a thread comes to it.
+    /// A page that may be used now: true when it is to be left unmapped, until a thread comes to it, which is so only where ways are read.
     pub(super) fn arrives(&mut self, page: PageAddress) -> bool {
-        self.ways.iter_mut().flatten().any(|way| {
+        self.ways.iter_mut().flatten().filter(|way| way.expected != 0).any(|way| {
             let Some(step) = way.step(page).filter(|step| way.expected >> step & 1 != 0) else {
                 return false;
             };
@@ -253,7 +270,7 @@ impl Ahead {
 
     /// Somebody asks for `page` itself: it is mapped when it comes.
     pub(super) fn forget(&mut self, page: PageAddress) {
-        for way in self.ways.iter_mut().flatten() {
+        for way in self.ways.iter_mut().flatten().filter(|way| way.expected | way.arrived != 0) {
             if let Some(step) = way.step(page) {
                 way.expected &= !(1 << step);
                 way.arrived &= !(1 << step);
@@ -263,7 +280,7 @@ impl Ahead {
 
     /// `page` was taken away.
     pub(super) fn taken(&mut self, page: PageAddress) {
-        for way in self.ways.iter_mut().flatten() {
+        for way in self.ways.iter_mut().flatten().filter(|way| way.arrived != 0) {
             let Some(step) = way.step(page) else { continue };
             if way.arrived >> step & 1 != 0 {
                 way.arrived &= !(1 << step);
@@ -363,6 +380,31 @@ mod tests {
             "what was asked for there is not asked for again"
         );
         assert!(!miss(&mut there, 110).is_empty(), "the first miss there goes on at once");
+    }
+
+    #[test]
+    fn to_write_no_more_is_asked_for_than_was_written() {
+        let mut ahead = Ahead::to_write();
+        assert!((100..103).all(|at| miss(&mut ahead, at).is_empty()));
+        let (mut at, mut written) = (103, 4);
+        while written < 1000 {
+            let asked = miss(&mut ahead, at);
+            assert_eq!(asked, (at + 1..at + 1 + written.min(63)).collect::<Vec<_>>());
+            assert!(asked.iter().all(|arrived| ahead.arrives(page(*arrived))));
+            at += 1 + asked.len() as u64;
+            written += 1 + asked.len() as u64;
+        }
+        // Those that go before the thread has come past them end the way.
+        miss(&mut ahead, at);
+        for gone in at + 1..at + 9 {
+            ahead.arrives(page(gone));
+            ahead.taken(page(gone));
+        }
+        assert!((at + 64..at + 74).all(|at| miss(&mut ahead, at).is_empty()));
+        // Downwards, or with gaps, nothing is.
+        let mut ahead = Ahead::to_write();
+        assert!((0..50).all(|step| miss(&mut ahead, 5000 - step).is_empty()));
+        assert!((0..50).all(|step| miss(&mut ahead, 9000 + 2 * step).is_empty()));
     }
 
     #[test]

@@ -474,10 +474,10 @@ impl Runtime {
         drop(shard);
         match besides {
             Some(Besides::Unit(missed)) => self.ask_for_unit(missed),
-            Some(Besides::Ahead(rest)) => {
+            Some(Besides::Ahead(rest, access)) => {
                 let mut shard = self.shards.of(rest.first());
                 if !shard.is_closed() {
-                    shard.go_on_ahead(self, rest);
+                    shard.go_on_ahead(self, rest, access);
                 }
             }
             None => {}

@@ -37,7 +37,7 @@ pub(super) enum Besides {
     /// The rest of its unit.
     Unit(UnitMiss),
     /// What its thread is likely to read next, where another shard decides.
-    Ahead(Request),
+    Ahead(Request, Access),
 }
 
 /// What came with the message that is being handled.
@@ -69,6 +69,7 @@ pub(super) struct Shard {
     /// Those of them of which the engine is to be told.
     pub(super) flushed: Vec<PageAddress>,
     pub(super) ahead: Ahead,
+    pub(super) write_ahead: Ahead,
     pub(super) put_off: PutOff,
     closed: bool,
     /// The locks that threads of this node hold.
@@ -93,6 +94,7 @@ impl Shard {
             late: Vec::with_capacity(UNCHANGED),
             flushed: Vec::with_capacity(UNCHANGED),
             ahead: Ahead::new(),
+            write_ahead: Ahead::to_write(),
             put_off: PutOff::new(),
             closed: false,
             holds: Holds::default(),
@@ -239,33 +241,26 @@ impl Shard {
             self.run(runtime, Load::Nothing, |engine, out| engine.on_fault(ticket, page, access, out));
             return missed.then(|| Besides::Unit(UnitMiss::of(&spec, page, access)));
         }
-        self.ahead.forget(page);
-        let request = match spec {
-            Some(spec) if runtime.reads_ahead && access == Access::Read => {
-                let request =
-                    if spec.protocol == Protocol::Migration { None } else { self.ahead.missed(page) };
-                request.map(|request| (request, spec.pages))
-            }
-            _ => None,
-        };
+        self.forget_ahead(page);
+        let request = spec.and_then(|spec| self.way_on(runtime, &spec, page, access));
         let fault = |engine: &mut Engine, out: &mut Actions| engine.on_fault(ticket, page, access, out);
         let Some((request, pages)) = request else {
             self.run(runtime, Load::Nothing, fault);
             return None;
         };
-        let steps = self.ask_ahead(runtime, &request, pages, fault);
+        let steps = self.ask_ahead(runtime, &request, (pages, access), fault);
         let next = if steps < request.count { request.page(steps, pages) } else { None };
         let next = next.filter(|next| runtime.shards.place_of(*next) != self.place)?;
         let rest = request.after(steps, next);
-        self.ahead.asked(&request, rest.count, 0);
-        Some(Besides::Ahead(rest))
+        self.ways(access).asked(&request, rest.count, 0);
+        Some(Besides::Ahead(rest, access))
     }
 
-    /// Asks for what another shard would have its thread read next, here.
-    pub(super) fn go_on_ahead(&mut self, runtime: &Runtime, rest: Request) {
+    /// Asks for what another shard would have its thread use next, here.
+    pub(super) fn go_on_ahead(&mut self, runtime: &Runtime, rest: Request, access: Access) {
         let Some(spec) = self.engine.region(rest.first().region) else { return };
-        let request = self.ahead.take_over(rest);
-        self.ask_ahead(runtime, &request, spec.pages, |_, _| {});
+        let request = self.ways(access).take_over(rest);
+        self.ask_ahead(runtime, &request, (spec.pages, access), |_, _| {});
     }
 
     /// After `event`, asks for the pages of `request` that this shard decides about, up to the first that it does not. Returns how many steps
@@ -274,7 +269,7 @@ impl Shard {
         &mut self,
         runtime: &Runtime,
         request: &Request,
-        pages: u64,
+        (pages, access): (u64, Access),
         event: impl FnOnce(&mut Engine, &mut Actions),
     ) -> u32 {
         let (mut steps, mut expected, place) = (0, 0u128, self.place);
@@ -285,22 +280,51 @@ impl Shard {
                 if runtime.shards.place_of(next) != place {
                     break;
                 }
-                if !engine.page_state(next).allows(Access::Read) {
+                // To write a page that has no home yet would make this node its home.
+                let may_be = access == Access::Read || is_elsewhere(engine, next);
+                if may_be && !engine.page_state(next).allows(access) {
                     let Some(ticket) = runtime.calls.detach() else { break };
-                    engine.on_prefetch(ticket, next, Access::Read, out);
+                    engine.on_prefetch(ticket, next, access, out);
                     expected |= 1 << steps;
                 }
                 steps += 1;
             }
         });
-        self.ahead.asked(request, steps, expected);
+        self.ways(access).asked(request, steps, expected);
         runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
         steps
+    }
+
+    fn ways(&mut self, access: Access) -> &mut Ahead {
+        if access == Access::Read { &mut self.ahead } else { &mut self.write_ahead }
+    }
+
+    /// What is to be asked for with a page that is missed, of a region of so many pages.
+    fn way_on(
+        &mut self,
+        runtime: &Runtime,
+        spec: &RegionSpec,
+        page: PageAddress,
+        access: Access,
+    ) -> Option<(Request, u64)> {
+        if !runtime.reads_ahead {
+            return None;
+        }
+        let request = match (access, spec.protocol) {
+            (_, Protocol::Migration) => None,
+            (Access::Read, _) => self.ahead.missed(page),
+            (Access::Write, Protocol::WriteInvalidate) if is_elsewhere(&self.engine, page) => {
+                self.write_ahead.missed(page)
+            }
+            (Access::Write, _) => None,
+        };
+        Some((request?, spec.pages))
     }
 
     /// `page` is to be mapped as soon as it is here.
     pub(super) fn forget_ahead(&mut self, page: PageAddress) {
         self.ahead.forget(page);
+        self.write_ahead.forget(page);
     }
 
     fn perform_all(&mut self, runtime: &Runtime, load: Load<'_>, actions: &Actions) -> Mapped {
@@ -345,6 +369,7 @@ impl Shard {
                 Action::UnmapRegion(region) => {
                     tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
+                    self.write_ahead.forget_region(region);
                     self.twins.forget_area(region);
                     let mapping = self.unmap_region(region);
                     lock(&runtime.retired).extend(mapping);
@@ -352,6 +377,7 @@ impl Shard {
                 Action::ForgetRegion(region) => {
                     tell_of_end(runtime, region);
                     self.ahead.forget_region(region);
+                    self.write_ahead.forget_region(region);
                     self.twins.forget_region(region);
                     let mapping = self.unmap_region(region);
                     lock(&runtime.forgotten).push((region, mapping));
@@ -391,8 +417,12 @@ impl Shard {
         pages: PageRange,
         first: PageAddress,
     ) {
-        if matches!(action, Action::Unmap(_)) {
-            (first.page..pages.end()).for_each(|page| self.ahead.taken(PageAddress::new(first.region, page)));
+        for page in first.page..pages.end() {
+            let page = PageAddress::new(first.region, page);
+            self.write_ahead.taken(page);
+            if matches!(action, Action::Unmap(_)) {
+                self.ahead.taken(page);
+            }
         }
         self.take_rights(runtime, action, pages, first);
     }
@@ -651,10 +681,16 @@ impl Shard {
 fn tell_of_end(runtime: &Runtime, region: RegionId) {
     for mut shard in runtime.shards.others() {
         shard.ahead.forget_region(region);
+        shard.write_ahead.forget_region(region);
         shard.run(runtime, Load::Nothing, |engine, out| engine.on_region_ended(region, out));
         // Never the last that has it.
         shard.unmap_region(region);
     }
+}
+
+/// Whether another node is known to be the home of `page`.
+fn is_elsewhere(engine: &Engine, page: PageAddress) -> bool {
+    engine.home(page).is_some_and(|home| home != engine.node())
 }
 
 /// How many of the actions after `action` do the same to the pages after its own.

@@ -121,6 +121,9 @@ impl Shard {
             self.perform_rest(runtime, step.rest, false);
             return true;
         }
+        if matches!(step.change, Change::MapWrite | Change::Unprotect) {
+            self.write_ahead.arrives(step.page);
+        }
         if !self.put_off.is_next(&step) {
             self.catch_up(runtime);
             self.put_off.row = Some((step.change, step.page, 0));
