@@ -74,6 +74,18 @@ impl Directory {
         self.entries.set(index, [holders, kind | count << 8 | (node as u64) << 16 | busy << 32]);
     }
 
+    /// Where `node` alone has a copy, for reading, and nothing is under way: it has it for writing from now on. Else false, and nothing
+    /// changes.
+    pub(super) fn own_alone(&mut self, index: u64, node: NodeId) -> bool {
+        let [holders, rest] = self.entries.get(index);
+        let shared_by_one = rest as u8 == 1 && width(rest) == 1 && rest >> 32 == 0;
+        let alone = shared_by_one && holders == node.get() as u64;
+        if alone {
+            self.entries.set(index, [holders, 2 | 1 << 8 | (node.get() as u64) << 16]);
+        }
+        alone
+    }
+
     /// Keeps `holders` in an entry whose set stood at `place` of the table; returns the first word and the count.
     fn keep(&mut self, place: Option<usize>, holders: NodeSet) -> (u64, u64) {
         let count = holders.len();
@@ -161,6 +173,31 @@ mod tests {
         directory.set(0, holders(5));
         assert_eq!(directory.entry_bytes(0), 16 + 128 + 8);
         assert_eq!(directory.wide.len(), 1);
+    }
+
+    #[test]
+    fn who_alone_has_a_page_may_write_it_and_nobody_else() {
+        let node = NodeId::new(700);
+        let alone =
+            DirectoryEntry { state: DirectoryState::Shared(node), holders: NodeSet::only(node), busy: None };
+        let mut directory = Directory::new(1);
+        let other = NodeId::new(1);
+        for entry in [
+            DirectoryEntry { state: DirectoryState::Untouched, holders: NodeSet::EMPTY, busy: None },
+            DirectoryEntry { state: DirectoryState::Modified(node), ..alone },
+            DirectoryEntry { state: DirectoryState::Lost(node), ..alone },
+            DirectoryEntry { busy: Some(0), ..alone },
+            DirectoryEntry { holders: NodeSet::only(other), ..alone },
+            DirectoryEntry { holders: NodeSet::only(node).with(other), ..alone },
+            DirectoryEntry { holders: NodeSet::first(1024), ..alone },
+        ] {
+            directory.set(0, entry);
+            assert!(!directory.own_alone(0, node), "{entry:?}");
+            assert_eq!(directory.get(0), entry);
+        }
+        directory.set(0, alone);
+        assert!(directory.own_alone(0, node));
+        assert_eq!(directory.get(0), DirectoryEntry { state: DirectoryState::Modified(node), ..alone });
     }
 
     #[test]

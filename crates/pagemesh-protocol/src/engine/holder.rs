@@ -31,6 +31,14 @@ impl Engine {
             out.push(Action::Complete { ticket, outcome: Outcome::Done });
             return;
         }
+        if access == Access::Write
+            && let Some(action) = self.write_alone(page)
+        {
+            out.push(action);
+            self.tickets.begin(ticket, Wait::Page { page, access, purpose, next: None });
+            self.complete_list(Some(ticket.slot), PageState::Modified, Outcome::Done, out);
+            return;
+        }
         let local = self.pages.local(page).expect("a fault is reported for a page that is mapped");
         if local.state.allows(access) {
             // Another thread was quicker, or the kernel dropped the page-table entry of a page that is held.

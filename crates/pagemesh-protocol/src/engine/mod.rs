@@ -9,6 +9,7 @@
 //!
 //! A node may have several engines, of which all but the first decide about pages only: `parts.rs`.
 
+mod alone;
 mod atomics;
 mod barriers;
 mod below;

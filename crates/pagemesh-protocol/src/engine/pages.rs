@@ -7,7 +7,7 @@ use super::tracking::PageBits;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
 use crate::limits;
 use crate::placement::{Placement, Protocol};
-use crate::region::RegionSpec;
+use crate::region::{RegionSpec, Unit};
 use crate::sparse::Sparse;
 
 /// What the home knows of a page's copies.
@@ -198,6 +198,11 @@ impl Pages {
         Some(self.numbered(region)?.spec)
     }
 
+    /// How much a miss brings of a region that is mapped here.
+    pub(super) fn unit(&self, region: RegionId) -> Option<Unit> {
+        Some(self.numbered(region)?.spec.unit)
+    }
+
     /// The protocol of a region that is mapped here.
     pub(super) fn protocol_of(&self, region: RegionId) -> Option<Protocol> {
         Some(self.numbered(region)?.spec.protocol)
@@ -286,6 +291,33 @@ impl Pages {
     /// The first page of `region` from `from` on that has to be looked at.
     pub(super) fn next_clean(&self, region: RegionId, from: u64) -> Option<u64> {
         self.numbered(region)?.clean.as_ref()?.next(from)
+    }
+
+    /// Where this node is the home of `page` and the only one to have a copy, for reading, with nothing under way: makes it one for writing.
+    /// False, and nothing changed, everywhere else. One look at each table: this is most of what such a fault costs here.
+    pub(super) fn own_alone(&mut self, page: PageAddress) -> bool {
+        let (node, nodes) = (self.node, self.nodes);
+        let region = self.regions.get_mut(page.region.index()).and_then(Option::as_mut);
+        let Some(region) = region.filter(|region| region.id == page.region && region.is_open) else {
+            return false;
+        };
+        let RegionSpec { placement, pages, protocol, .. } = region.spec;
+        if protocol != Protocol::WriteInvalidate || page.page >= pages {
+            return false;
+        }
+        let readable = LocalPage { state: PageState::Shared, pending: None };
+        if region.local.get(page.page) != readable.pack() {
+            return false;
+        }
+        let home = match placement {
+            Placement::FirstTouch => region.homes.get(page.page).checked_sub(1).map(NodeId::new),
+            _ => placement.home(page.page, pages, nodes),
+        };
+        if home != Some(node) || !region.directory.own_alone(placement.entry(page.page, pages, nodes), node) {
+            return false;
+        }
+        region.local.set(page.page, LocalPage { state: PageState::Modified, pending: None }.pack());
+        true
     }
 
     /// The directory entry of a page whose home is, or is about to be, this node.

@@ -21,6 +21,8 @@ pub enum Planted {
     ForgetSharer,
     /// A writer's request takes the owner's copy while other sharers keep theirs.
     MoveWithoutInvalidate,
+    /// A home writes its copy of a page beside those of others.
+    WriteBesideSharers,
     /// A sharer whose own upgrade is under way keeps its copy when it is told to drop it.
     LoseUpgradeRace,
     /// A node that reads a page anew takes the bytes that it had before.
@@ -230,10 +232,11 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 69] = [
+    pub const ALL: [Planted; 70] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
+        Planted::WriteBesideSharers,
         Planted::LoseUpgradeRace,
         Planted::StaleRefetch,
         Planted::AckBeforeDrop,

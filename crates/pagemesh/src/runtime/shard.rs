@@ -321,6 +321,16 @@ impl Shard {
         Some((request?, spec.pages))
     }
 
+    /// Makes `page` writable if that takes nobody else; whether the kernel granted it. `None` where it takes more.
+    pub(super) fn write_at_once(&mut self, runtime: &Runtime, page: PageAddress) -> Option<bool> {
+        if self.closed {
+            return None;
+        }
+        let action = self.engine.on_write_at_once(page)?;
+        self.ahead.forget(page);
+        Some(self.change_page(runtime, Load::Nothing, &action))
+    }
+
     /// `page` is to be mapped as soon as it is here.
     pub(super) fn forget_ahead(&mut self, page: PageAddress) {
         self.ahead.forget(page);
