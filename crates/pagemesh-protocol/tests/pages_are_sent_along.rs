@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{PAGE, REGION, Subject, asked, done, fetch, lock_at, node, request, send, send_page, ticket};
+use common::{
+    PAGE, REGION, Subject, asked, barrier_at, done, fetch, lock_at, node, request, send, send_page, ticket,
+};
 use pagemesh_protocol::{
-    Access, Action, Actions, EngineConfig, LockId, Message, NodeId, PageAddress, PageState, Placement,
-    Protocol, RegionId, RegionSpec, limits,
+    Access, Action, Actions, AtomicChange, AtomicOperation, EngineConfig, LockId, Message, NodeId,
+    PageAddress, PageState, Placement, Protocol, RegionId, RegionSpec, limits,
 };
 
 const HOME: u16 = 1;
@@ -426,4 +428,27 @@ fn who_may_not_say_so_is_refused() {
     let mut other =
         Subject::with_region(READER, 5, RegionSpec { protocol: Protocol::WriteInvalidate, ..spec });
     assert_eq!(other.refuses(HOME, update(WRITER, 1, 0)), other.refuses(HOME, follow(WRITER)));
+}
+
+/// The home writes for whoever asks, after it has told all that it knows. What waits to be sent with that would be the page as it was before, and
+/// as nobody else has a copy nothing would tell the reader of the operation.
+#[test]
+fn who_has_a_word_changed_is_not_sent_the_page_as_it_was_before() {
+    let mut home = subject(HOME);
+    home.hears(READER, follow(READER));
+    home.fault(1, Access::Write);
+    home.hears(READER, request(0, Access::Read));
+    // The update is to go with what opens the barrier.
+    assert_eq!(home.arrives(2, barrier_at(HOME, 5, 0), 2), [Action::Protect(PAGE)]);
+    let operation = AtomicOperation { word: 0, change: AtomicChange::Add(1) };
+    let changed = home.hears(READER, Message::AtomicRequest { page: PAGE, ticket: ticket(7), operation });
+    let writer = node(HOME);
+    assert_eq!(
+        changed[..2],
+        [
+            send(READER, Message::Wrote { writer, interval: 1, first: PAGE, count: 1 }),
+            send(READER, Message::Told { writer, interval: 1 })
+        ]
+    );
+    assert!(matches!(changed[2..], [Action::Atomic { .. }]), "{changed:?}");
 }

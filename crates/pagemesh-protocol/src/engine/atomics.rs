@@ -304,6 +304,8 @@ impl Engine {
         out: &mut Actions,
     ) {
         self.touch(page);
+        // With what it is told the requester would be sent the page as it was before, and nothing would tell it of the operation.
+        self.release.updates.forget_due(page, request.node);
         if !self.is_alone_with(page) && !self.planted(Planted::AtomicUntold) {
             self.release.notices.close(&[page]);
             self.forget_copies(page);

@@ -40,6 +40,7 @@ use crate::ids::{NodeId, PageAddress, PageState, RegionId};
 use crate::limits;
 use crate::message::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 
 /// Updates in a row that a reader takes, or leaves alone, without a notice that they spare it.
@@ -91,7 +92,7 @@ impl Followed {
 }
 
 /// The pages that this node follows, and who follows those that it writes in place.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug)]
 pub(super) struct Updates {
     followed: SortedMap<PageAddress, Followed>,
     readers: SortedMap<(PageAddress, NodeId), ()>,
@@ -102,6 +103,14 @@ pub(super) struct Updates {
     /// Updates that were taken over, and those that were left alone.
     adopted: u64,
     ignored: u64,
+}
+
+impl Hash for Updates {
+    /// What was counted decides nothing.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Updates { followed, readers, due, applied, adopted: _, ignored: _ } = self;
+        (followed, readers, due, applied).hash(hasher);
+    }
 }
 
 impl Updates {
@@ -153,6 +162,11 @@ impl Updates {
     /// `reader` writes `page` in place from now on, or is lost.
     pub(super) fn forget_reader(&mut self, page: PageAddress, reader: NodeId) {
         self.readers.remove((page, reader));
+    }
+
+    /// What waits to be sent to `reader` is about to change.
+    pub(super) fn forget_due(&mut self, page: PageAddress, reader: NodeId) {
+        self.due.remove((reader, page));
     }
 
     fn readers_of(&self, page: PageAddress) -> impl Iterator<Item = NodeId> + '_ {
