@@ -31,11 +31,25 @@ pub fn frame(data: &[u8]) {
 /// The frames of `stream`, which arrives in pieces of at most `piece` bytes, and how it ended.
 fn cut(mut stream: &[u8], piece: usize) -> (Vec<Copied>, Option<FrameError>) {
     let mut buffer = FrameBuffer::new();
-    let mut frames = Vec::new();
+    let mut frames: Vec<Copied> = Vec::new();
+    // Of the long payload of the last frame, so much is to come.
+    let mut long_bytes = 0;
     loop {
         loop {
+            if let Some((_, payload)) = frames.last_mut().filter(|_| long_bytes > 0) {
+                let part = buffer.peek(long_bytes).to_vec();
+                buffer.skip(part.len());
+                long_bytes -= part.len();
+                payload.extend(part);
+                if long_bytes > 0 {
+                    break;
+                }
+            }
             match buffer.next_frame() {
-                Ok(Some(frame)) => frames.push((frame.message.to_vec(), frame.payload.to_vec())),
+                Ok(Some(frame)) => {
+                    frames.push((frame.message.to_vec(), frame.payload.to_vec()));
+                    long_bytes = frame.long_bytes;
+                }
                 Ok(None) => break,
                 Err(error) => {
                     assert_eq!(buffer.next_frame(), Err(error), "a broken stream stays broken");
@@ -45,6 +59,9 @@ fn cut(mut stream: &[u8], piece: usize) -> (Vec<Copied>, Option<FrameError>) {
         }
         assert!(buffer.pending_bytes() < MAX_FRAME_BYTES, "more than a frame is held back");
         if stream.is_empty() {
+            if long_bytes > 0 {
+                frames.pop();
+            }
             return (frames, None);
         }
         let space = buffer.space();
