@@ -24,6 +24,9 @@ fn kill_one(what: &str) {
             if what.ends_with("lock") && !what.starts_with("its") {
                 let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
                 check_locks(&found);
+            } else if what == "once" {
+                let found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
+                assert_eq!(found[0], found[1], "both are told of each");
             } else if what == "range" {
                 let mut found: Vec<String> = nodes.iter().map(|node| node.hear_within(PROMISED)).collect();
                 found.sort();
@@ -74,6 +77,11 @@ fn in_a_wait_for_a_lock_that_it_kept() {
 #[test]
 fn in_a_wait_for_a_range() {
     kill_one("range");
+}
+
+#[test]
+fn in_what_was_to_be_done_once() {
+    kill_one("once");
 }
 
 #[test]

@@ -7,6 +7,9 @@ use pagemesh_protocol::limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
+/// The longest that anything waits, a century: the kernel's clock has an end, and `Duration::MAX` lies beyond it.
+pub(crate) const FOREVER: Duration = Duration::from_hours(100 * 365 * 24);
+
 const PAGER: &str = "PAGEMESH_PAGER";
 const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
 const PACK: &str = "PAGEMESH_PACK";
@@ -298,7 +301,7 @@ impl Config {
     /// How long to wait for the others to join (30 s).
     #[must_use]
     pub fn join_timeout(mut self, timeout: Duration) -> Config {
-        self.join_timeout = timeout;
+        self.join_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -315,14 +318,14 @@ impl Config {
     /// How long an access waits for its page (30 s). A node that was lost is noticed long before.
     #[must_use]
     pub fn fault_timeout(mut self, timeout: Duration) -> Config {
-        self.fault_timeout = timeout;
+        self.fault_timeout = timeout.min(FOREVER);
         self
     }
 
     /// How long a lock, a barrier, and leaving wait for others (10 min).
     #[must_use]
     pub fn wait_timeout(mut self, timeout: Duration) -> Config {
-        self.wait_timeout = timeout;
+        self.wait_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -330,7 +333,7 @@ impl Config {
     /// pin says so.
     #[must_use]
     pub fn pin_deadline(mut self, deadline: Duration) -> Config {
-        self.pin_deadline = deadline;
+        self.pin_deadline = deadline.min(FOREVER);
         self
     }
 
@@ -421,7 +424,7 @@ impl Config {
     /// themselves whether there are cores to spare, and poll for up to 50 us where that pays.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Config {
-        self.spin = Some(spin);
+        self.spin = Some(spin.min(FOREVER));
         self
     }
 

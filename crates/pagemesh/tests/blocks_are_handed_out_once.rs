@@ -10,7 +10,7 @@ mod heap_player;
 
 use cluster::{PATIENCE, everywhere, play, run, start_with};
 use heap_player::Player;
-use pagemesh::{Heap, HeapAddress, HeapError, Mesh, NodeId, Protocol, RegionOptions};
+use pagemesh::{Heap, HeapAddress, HeapError, Mesh, NodeId, PageState, Protocol, RegionOptions};
 use std::time::{Duration, Instant};
 
 const NODES: usize = 4;
@@ -246,6 +246,14 @@ fn nodes_keep_apart_while_there_is_room() {
                 say!("{}", heap.alloc(size, 1).unwrap().get() / 4096);
             }
         }
+        heap.free(heap.alloc(500, 64).unwrap()).unwrap();
+        heap.free(heap.realloc(heap.alloc(9000, 1).unwrap(), 8500).unwrap()).unwrap();
+        mesh.barrier(1).wait().unwrap();
+        // What is known of the blocks lies elsewhere: nobody has touched a page of theirs.
+        let region = heap.region();
+        assert!((0..region.pages()).all(|page| region.page_state(page) == PageState::Invalid));
+        assert!((0..region.pages()).step_by(61).all(|page| region.page_owner(page).unwrap().is_none()));
+        mesh.barrier(1).wait().unwrap();
         mesh.leave().unwrap();
     });
     everywhere(|| {

@@ -6,8 +6,8 @@ mod cluster;
 
 use cluster::{everywhere, play, run, start};
 use pagemesh::{
-    Condvar, LockError, Mesh, Mutex, MutexGuard, NodeId, Once, OnceState, Placement, Protocol, RangeError,
-    Region, RegionError, RegionOptions, RwLock,
+    Access, Condvar, LockError, Mesh, Mutex, MutexGuard, NodeId, Once, OnceState, Placement, Protocol,
+    RangeError, Region, RegionError, RegionOptions, RwLock,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -311,6 +311,37 @@ fn a_value_in_an_entry_region_is_a_range_of_it_too() {
     let all = region.lock_read(0..8192).unwrap();
     assert_eq!(region.slice::<u64>(72, 1).unwrap().get(0).unwrap(), 6, "after the word that may be poisoned");
     drop(all);
+}
+
+/// Who waits as long as there can be waited does not reckon with the end of the clock.
+#[test]
+fn forever_is_a_time_to_wait_for() {
+    let forever = Duration::MAX;
+    let config =
+        pagemesh::Config::single().join_timeout(forever).wait_timeout(forever).fault_timeout(forever);
+    let mesh = Mesh::join(config.pin_deadline(forever)).unwrap();
+    let region = region(&mesh, Protocol::Entry);
+    let (mutex, lock) = (Mutex::<u64>::new(&region, 0).unwrap(), RwLock::<u64>::new(&region, 64).unwrap());
+    *mutex.lock_within(forever).unwrap() += 1;
+    *lock.write_within(forever).unwrap() = 7;
+    assert_eq!(*lock.read_within(forever).unwrap(), 7);
+    region.lock_range(0..100, Access::Read, Some(forever)).unwrap().unlock().unwrap();
+    mesh.barrier_of(1, 1).wait_within(forever).unwrap();
+    mesh.semaphore(1).post().unwrap();
+    mesh.semaphore(1).wait(Some(forever)).unwrap();
+    mesh.attach(region.name(), forever).unwrap();
+    let changed = mesh.condvar(1);
+    let guard = mutex.lock().unwrap();
+    std::thread::scope(|scope| {
+        // It has the mutex when the other waits.
+        scope.spawn(|| {
+            *mutex.lock().unwrap() += 1;
+            changed.notify_all().unwrap();
+        });
+        let (guard, timed_out) = changed.wait_timeout_while(guard, forever, |value| *value < 2).unwrap();
+        assert_eq!((*guard, timed_out), (2, false));
+    });
+    mesh.leave().unwrap();
 }
 
 /// Numbers that no value can be at, of which some would overflow.

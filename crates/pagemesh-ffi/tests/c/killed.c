@@ -3,6 +3,7 @@
  * out. The locks that it had go to the next, who is told.
  */
 #include "check.h"
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -120,6 +121,80 @@ static void open_ranges(node_id_t holder) {
     CHECK(ranges != NULL && gone != NULL);
 }
 
+/* Words of the entry region that lives on, where the victim has not locked anything. */
+static uint64_t *once_of(size_t index) {
+    return (uint64_t *)(void *)(ranges + 512) + index;
+}
+
+static int begun;
+static pthread_mutex_t beginning = PTHREAD_MUTEX_INITIALIZER;
+
+static void begin_and_never_end(void) {
+    CHECK(pthread_mutex_lock(&beginning) == 0);
+    begun++;
+    CHECK(pthread_mutex_unlock(&beginning) == 0);
+    for (;;) pause();
+}
+
+static void *do_once(void *word) {
+    (void)dsm_once(word, begin_and_never_end);
+    return NULL;
+}
+
+/* The victim is in the middle of all of them. */
+static void begin_all(void) {
+    for (size_t index = 0; index < LOCKS; index++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, do_once, once_of(index)) == 0);
+    }
+    int all = 0;
+    while (!all) {
+        sched_yield();
+        CHECK(pthread_mutex_lock(&beginning) == 0);
+        all = begun == LOCKS;
+        CHECK(pthread_mutex_unlock(&beginning) == 0);
+    }
+}
+
+static void done_at_last(void) {
+    begun++;
+}
+
+/* Two nodes meet where the home of no barrier died. */
+static void meet_the_other(barrier_id_t *barrier) {
+    int met;
+    do {
+        met = dsm_barrier((*barrier)++, 2);
+        CHECK(met == DSM_SUCCESS || met == DSM_ERROR_NODE_DOWN);
+    } while (met != DSM_SUCCESS);
+}
+
+/* All are told, also who comes second; and it can be done anew. */
+static void find_begun(node_id_t me, node_id_t holder) {
+    int died = 0, down = 0;
+    barrier_id_t barrier = 200;
+    wait_until_a_node_is_lost();
+    for (int round = 0; round < 2; round++) {
+        died = down = 0;
+        for (size_t index = 0; index < LOCKS; index++) {
+            int got = dsm_once(once_of(index), done_at_last);
+            CHECK(got == DSM_ERROR_OWNER_DIED || got == DSM_ERROR_NODE_DOWN);
+            died += got == DSM_ERROR_OWNER_DIED;
+            down += got == DSM_ERROR_NODE_DOWN;
+        }
+    }
+    CHECK(begun == 0 && died > 0);
+    meet_the_other(&barrier);
+    for (size_t index = 0; me == holder && index < LOCKS; index++) {
+        OK(dsm_swap_u64(once_of(index), 0, NULL));
+        int got = dsm_once(once_of(index), done_at_last);
+        CHECK(got == DSM_SUCCESS || got == DSM_ERROR_NODE_DOWN);
+    }
+    CHECK(me != holder || begun == died);
+    meet_the_other(&barrier);
+    SAY("%d %d", died, down);
+}
+
 static void find_pages_lost(void) {
     /* Until the loss is known, a page may still be on its way. */
     while (dsm_barrier(5, 3) != DSM_ERROR_NODE_DOWN) {
@@ -186,6 +261,7 @@ int main(int count, char **arguments) {
             if (id % 2 == 0) OK(dsm_rwlock_unlock(READ + id));
         }
     }
+    if (me == victim && strcmp(what, "once") == 0) begin_all();
     if (me == holder) OK(dsm_mutex_lock(100));
     OK(dsm_barrier_all(1));
     SAY("ready");
@@ -210,6 +286,8 @@ int main(int count, char **arguments) {
         find_kept_locks();
     } else if (strcmp(what, "range") == 0) {
         find_ranges();
+    } else if (strcmp(what, "once") == 0) {
+        find_begun(me, holder);
     } else if (strcmp(what, "its wait for a lock") == 0) {
         pass_the_lock_on(me, holder);
     } else if (strcmp(what, "reading") == 0) {

@@ -6,6 +6,7 @@
 //! too. Those that came by a call are found by their tickets. Locked ranges stand in [`super::entry::Ranges`].
 
 use super::{CallFailure, Held, Runtime, lock, shard};
+use crate::config::FOREVER;
 use crate::holders::{Awaited, Holders, NodeHold};
 use crate::shared::lock_name;
 use crate::{Access, NodeId, SyncError};
@@ -205,7 +206,7 @@ impl Runtime {
         timeout: Duration,
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(FOREVER);
         self.switch.wait_room(super::ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         call.awaits(Some(object));

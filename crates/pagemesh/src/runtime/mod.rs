@@ -29,6 +29,7 @@ mod trace;
 mod twins;
 mod unit;
 
+use crate::config::FOREVER;
 use crate::holders::Awaited;
 use crate::stats::{Counters, TakenPages, count};
 use crate::{
@@ -374,7 +375,7 @@ impl Runtime {
         timeout: Duration,
         begin: impl FnOnce(Ticket) -> Option<()>,
     ) -> Result<Outcome, CallFailure> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(FOREVER);
         self.switch.wait_room(ROOM_BYTES, deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         begin(call.ticket()).ok_or(CallFailure::Closed)?;

@@ -3,6 +3,7 @@
 use super::calls::Call;
 use super::{CallFailure, Held, ROOM_BYTES, Runtime};
 use crate::SyncError;
+use crate::config::FOREVER;
 use crate::holders::Awaited;
 use crate::shared::lock_name;
 use crate::stats::count;
@@ -166,7 +167,7 @@ impl Runtime {
         timeout: Option<Duration>,
     ) -> Woken {
         let timeout = timeout.unwrap_or(self.wait_timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(FOREVER);
         self.switch.wait_room(ROOM_BYTES, deadline);
         let fails = |failed: CallFailure| Some(failed.into_sync_error(self, about_condition(id)));
         let Some(call) = self.calls.claim(deadline) else {
