@@ -41,7 +41,10 @@ fn pages_on_a_way_come_ahead_and_others_do_not() {
                 ("every third", (0..PAGES).step_by(3).collect()),
                 ("scattered", (0..PAGES).map(|index| index * 769 % PAGES).collect()),
             ];
-            for (round, (way, order)) in orders.into_iter().enumerate() {
+            // Each of several shards sees a part of this order, in which there are ways.
+            let has_shards = std::env::var("PAGEMESH_SHARDS").is_ok_and(|shards| shards != "1");
+            let orders = orders.into_iter().filter(|(way, _)| !has_shards || *way != "scattered");
+            for (round, (way, order)) in orders.enumerate() {
                 let more = round as u64 * 1_000_000;
                 if mesh.node() == NodeId::new(0) {
                     for page in 0..PAGES {
@@ -64,12 +67,14 @@ fn pages_on_a_way_come_ahead_and_others_do_not() {
         }
         mesh.leave().unwrap();
     });
-    everywhere(|| {
+    let run = |shards| {
         // Pages that are sent along are neither missed nor asked for.
-        for node in start_with(TEST, 2, &[("PAGEMESH_UPDATES", "off")]) {
+        for node in start_with(TEST, 2, &[("PAGEMESH_UPDATES", "off"), ("PAGEMESH_SHARDS", shards)]) {
             node.rest();
         }
-    });
+    };
+    everywhere(|| run("1"));
+    with_setting(AS_IT_COMES, || run("4"));
 }
 
 #[test]

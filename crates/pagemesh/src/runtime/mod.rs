@@ -316,40 +316,6 @@ impl Runtime {
         (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
     }
 
-    /// The same for an event that is about a page, or several of one shard.
-    fn page_event<R>(
-        &self,
-        page: PageAddress,
-        event: impl FnOnce(&mut Engine, &mut Actions) -> R,
-    ) -> Option<R> {
-        if self.is_inherited() {
-            return None;
-        }
-        let mut shard = self.shards.of(page);
-        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
-    }
-
-    /// The same for an event of the shard at `place`.
-    fn place_event<R>(&self, place: usize, event: impl FnOnce(&mut Engine, &mut Actions) -> R) -> Option<R> {
-        if self.is_inherited() {
-            return None;
-        }
-        let mut shard = self.shards.at(place);
-        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
-    }
-
-    /// Gives an event to all shards but the first, which by rule comes after them.
-    fn part_event(&self, event: impl Fn(&mut Engine, &mut Actions)) {
-        if self.is_inherited() {
-            return;
-        }
-        for mut shard in self.shards.others() {
-            if !shard.is_closed() {
-                shard.run(self, Load::Nothing, &event);
-            }
-        }
-    }
-
     /// Starts a call and waits for its outcome.
     fn call(
         &self,
@@ -357,16 +323,6 @@ impl Runtime {
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
         self.call_by(timeout, |ticket| self.event(|engine, out| start(engine, ticket, out)))
-    }
-
-    /// The same for a call about a page that is no release.
-    fn page_call(
-        &self,
-        page: PageAddress,
-        timeout: Duration,
-        start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
-    ) -> Result<Outcome, CallFailure> {
-        self.call_by(timeout, |ticket| self.page_event(page, |engine, out| start(engine, ticket, out)))
     }
 
     /// `begin` gives the engine a call's first event, unless all is over.
@@ -511,20 +467,6 @@ impl Runtime {
         }
     }
 
-    /// Others want a page of the shard at `place` that threads of this node are about to touch: the service thread sees to it a
-    /// little later.
-    fn postpone(&self, place: usize) {
-        self.postponed.fetch_or(1 << place, Ordering::SeqCst);
-        self.switch.wake_service();
-    }
-
-    /// Threads have had their chance to touch the pages that they were given.
-    fn end_postponing(&self, places: u64) {
-        for place in (0..self.shards.count()).filter(|place| places >> place & 1 != 0) {
-            self.place_event(place, Engine::on_postponed);
-        }
-    }
-
     /// Gets the right to `access` all of `pages`, with many requests under way at a time. Stops at the first that cannot be had.
     pub(crate) fn acquire_many(
         &self,
@@ -558,10 +500,6 @@ impl Runtime {
             }
             outcome?;
         }
-    }
-
-    fn is_of_one_shard(&self, one: PageAddress, other: PageAddress) -> bool {
-        self.shards.place_of(one) == self.shards.place_of(other)
     }
 
     /// Gives copies back to their homes, as far as nobody needs them.

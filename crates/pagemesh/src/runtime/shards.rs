@@ -7,11 +7,14 @@
 //! *Order of locks.* The first shard's lock comes before those of the others, and no two of the others are held at a time. A shard other than the first is
 //! locked beside it only to be told of a region, and when all ends.
 
-use super::lock;
-use super::shard::Shard;
-use pagemesh_protocol::{Division, PageAddress, Protocol, RegionId, limits};
+use super::shard::{Load, Shard};
+use super::{CallFailure, Runtime, lock};
+use pagemesh_protocol::{
+    Actions, Division, Engine, Outcome, PageAddress, Protocol, RegionId, Ticket, limits,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// All shards of a node.
 pub(super) struct Shards {
@@ -104,5 +107,74 @@ impl<'a> Along<'a> {
         // What was held is free before the next is locked.
         let held = held.unwrap_or_else(|| self.shards.of(page));
         self.held.insert(held)
+    }
+}
+
+/// Events of one shard or of several.
+impl Runtime {
+    /// As [`quiet_event`](Runtime::quiet_event), for an event that is about a page, or several of one shard.
+    pub(super) fn page_event<R>(
+        &self,
+        page: PageAddress,
+        event: impl FnOnce(&mut Engine, &mut Actions) -> R,
+    ) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = self.shards.of(page);
+        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
+    }
+
+    /// The same for an event of the shard at `place`.
+    pub(super) fn place_event<R>(
+        &self,
+        place: usize,
+        event: impl FnOnce(&mut Engine, &mut Actions) -> R,
+    ) -> Option<R> {
+        if self.is_inherited() {
+            return None;
+        }
+        let mut shard = self.shards.at(place);
+        (!shard.is_closed()).then(|| shard.run(self, Load::Nothing, event))
+    }
+
+    /// Gives an event to all shards but the first, which by rule comes after them.
+    pub(super) fn part_event(&self, event: impl Fn(&mut Engine, &mut Actions)) {
+        if self.is_inherited() {
+            return;
+        }
+        for mut shard in self.shards.others() {
+            if !shard.is_closed() {
+                shard.run(self, Load::Nothing, &event);
+            }
+        }
+    }
+
+    /// As [`call`](Runtime::call), for a call about a page that is no release.
+    pub(super) fn page_call(
+        &self,
+        page: PageAddress,
+        timeout: Duration,
+        start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
+    ) -> Result<Outcome, CallFailure> {
+        self.call_by(timeout, |ticket| self.page_event(page, |engine, out| start(engine, ticket, out)))
+    }
+
+    /// Others want a page of the shard at `place` that threads of this node are about to touch: the service thread sees to it a
+    /// little later.
+    pub(super) fn postpone(&self, place: usize) {
+        self.postponed.fetch_or(1 << place, Ordering::SeqCst);
+        self.switch.wake_service();
+    }
+
+    /// Threads have had their chance to touch the pages that they were given.
+    pub(super) fn end_postponing(&self, places: u64) {
+        for place in (0..self.shards.count()).filter(|place| places >> place & 1 != 0) {
+            self.place_event(place, Engine::on_postponed);
+        }
+    }
+
+    pub(super) fn is_of_one_shard(&self, one: PageAddress, other: PageAddress) -> bool {
+        self.shards.place_of(one) == self.shards.place_of(other)
     }
 }
