@@ -1,4 +1,4 @@
-//! How fast much memory is read and written in order of address.
+//! How fast much memory is read and written in order of address, and beside it, how fast pages are read in no order.
 
 use super::fault::{Act, act};
 use crate::ground::{Case, Ground, HOME, PAGE, WORDS};
@@ -12,8 +12,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Pages that are moved, for each sample that a plan asks for: 64 MiB for 1024.
-const PAGES_EACH: usize = 16;
+/// Pages that are moved for each sample that a plan asks for, in 64ths: with the usual 500 it is 64 MiB.
+const PAGES_EACH_64: usize = 2097;
+
+/// Of so many pages one is read, where they are read in no order: each is missed by itself.
+const SCATTERED: usize = 16;
 
 /// Pages asked for at a time; 1 is left to the faults themselves.
 const DEPTHS: [usize; 3] = [1, 16, 64];
@@ -27,6 +30,8 @@ const PIECE: usize = 64;
 struct Moving<'a> {
     ground: &'a Ground,
     access: Access,
+    /// Not in order: some of the pages.
+    scattered: bool,
     depth: usize,
     unit: Unit,
     words: SharedSlice<u64>,
@@ -36,7 +41,7 @@ struct Moving<'a> {
 
 /// The cases of the suite. Those with the same unit share their pages.
 pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
-    let pages = (ground.plan.samples * PAGES_EACH).next_multiple_of(PIECE);
+    let pages = (ground.plan.samples * PAGES_EACH_64 / 64).next_multiple_of(PIECE);
     let private = Rc::new(RefCell::new(vec![1; PIECE * WORDS]));
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
     for unit in Unit::ALL {
@@ -46,15 +51,71 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
         for access in [Access::Read, Access::Write] {
             for depth in asking.iter().copied().filter(|depth| access == Access::Read || *depth != 16) {
                 let (words, private) = (words.clone(), private.clone());
-                cases.push(Box::new(Moving { ground, access, depth, unit, words, private }));
+                let scattered = false;
+                cases.push(Box::new(Moving { ground, access, scattered, depth, unit, words, private }));
             }
+        }
+        if unit == Unit::Page {
+            let (access, scattered, depth, private) = (Access::Read, true, 1, private.clone());
+            cases.push(Box::new(Moving { ground, access, scattered, depth, unit, words, private }));
         }
     }
     Ok(cases)
 }
 
+impl Moving<'_> {
+    fn pages(&self) -> usize {
+        let all = self.words.len() / WORDS;
+        if self.scattered { all / SCATTERED } else { all }
+    }
+
+    /// Reads pages in an order in which no two neighbours come at a distance that is like that of others.
+    fn read_scattered(&self, round: usize) -> Result<()> {
+        let (mut state, all) = (round as u64, self.words.len() / WORDS);
+        for block in 0..self.pages() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // One in each block, and the blocks far from each other.
+            let block = block * 37 % self.pages();
+            let page = (block * SCATTERED + (state >> 33) as usize % SCATTERED) % all;
+            let found = self.words.get(page * WORDS)?;
+            let expected = (round as u64) << 32 | (page as u64 + 1);
+            if found != expected {
+                bail!("page {page} holds {found}, not {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    fn move_in_order(&self, round: usize) -> Result<()> {
+        let mut private = self.private.borrow_mut();
+        let region = self.words.region();
+        for start in (0..self.words.len() / WORDS).step_by(PIECE) {
+            for ahead in (start..start + PIECE).step_by(self.depth) {
+                match (self.depth, self.access) {
+                    (1, _) => break,
+                    (_, Access::Write) => region.prefetch_for_writing(ahead..ahead + self.depth)?,
+                    (_, _) => region.prefetch(ahead..ahead + self.depth)?,
+                }
+            }
+            match self.access {
+                Access::Write => self.words.write(start * WORDS, &private)?,
+                Access::Read => self.words.read(start * WORDS, &mut private)?,
+            }
+        }
+        let last = self.words.len() / WORDS - PIECE;
+        let expected = (round as u64) << 32 | (last as u64 + 1);
+        if self.access == Access::Read && private[0] != expected {
+            bail!("page {last} holds {}, not {expected}", private[0]);
+        }
+        Ok(())
+    }
+}
+
 impl Case for Moving<'_> {
     fn name(&self) -> String {
+        if self.scattered {
+            return format!("read in no order, 1 page of {SCATTERED}");
+        }
         let what = if self.access == Access::Read { "read" } else { "write" };
         match (self.depth, self.unit) {
             (1, Unit::Page) => format!("{what} in order, page by page"),
@@ -66,6 +127,7 @@ impl Case for Moving<'_> {
     fn target(&self) -> Option<Target> {
         match (self.ground.plan.link, self.ground.plan.mode, self.access) {
             (_, _, Access::Write) => None,
+            _ if self.scattered => None,
             // 60 % of the raw rate.
             (Link::Tcp, _, Access::Read) => Some(Target::Ratio(1.0 / 0.6)),
             // So many bytes in a microsecond.
@@ -79,7 +141,7 @@ impl Case for Moving<'_> {
     }
 
     fn bytes(&self) -> Option<u64> {
-        Some(self.words.len() as u64 * 8)
+        Some((self.pages() * PAGE) as u64)
     }
 
     fn steps(&self) -> usize {
@@ -97,34 +159,19 @@ impl Case for Moving<'_> {
         let mut samples = Samples::default();
         // It is so much shorter that one alone would catch less of what else the machine does.
         for _ in 0..RAW_PASSES {
-            samples.add(self.ground.bulk.borrow_mut().read(self.words.len() / WORDS * PAGE)?);
+            samples.add(self.ground.bulk.borrow_mut().read(self.pages() * PAGE)?);
         }
         Ok(samples)
     }
 
     fn measure(&self, round: usize) -> Result<Samples> {
-        let mut private = self.private.borrow_mut();
-        let region = self.words.region();
         let began = Instant::now();
-        for start in (0..self.words.len() / WORDS).step_by(PIECE) {
-            for ahead in (start..start + PIECE).step_by(self.depth) {
-                match (self.depth, self.access) {
-                    (1, _) => break,
-                    (_, Access::Write) => region.prefetch_for_writing(ahead..ahead + self.depth)?,
-                    (_, _) => region.prefetch(ahead..ahead + self.depth)?,
-                }
-            }
-            match self.access {
-                Access::Write => self.words.write(start * WORDS, &private)?,
-                Access::Read => self.words.read(start * WORDS, &mut private)?,
-            }
+        if self.scattered {
+            self.read_scattered(round)?;
+        } else {
+            self.move_in_order(round)?;
         }
         let took = began.elapsed();
-        let last = self.words.len() / WORDS - PIECE;
-        let expected = (round as u64) << 32 | (last as u64 + 1);
-        if self.access == Access::Read && private[0] != expected {
-            bail!("page {last} holds {}, not {expected}", private[0]);
-        }
         let mut samples = Samples::default();
         samples.add(took);
         Ok(samples)
