@@ -3,6 +3,7 @@
 mod app;
 mod bulk;
 mod fault;
+mod hand_over;
 mod idle;
 mod release;
 mod scale;

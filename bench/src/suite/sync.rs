@@ -1,6 +1,7 @@
 //! Locks, barriers and atomic instructions.
 
 use super::fault::{Act, act};
+use super::hand_over::{HandOver, Kind};
 use crate::ground::{Case, Ground, HOME, PAGE, READER, THIRD, WORDS};
 use crate::report::Target;
 use crate::samples::Samples;
@@ -21,7 +22,7 @@ const MEASURED: u64 = 1_000_001;
 /// The first lock of each case.
 const LOCKS: u64 = 1 << 32;
 
-/// The most locks that are looked at for one that has its home elsewhere.
+/// The most locks that are looked at for one that has its home at [`HOME`].
 const LOCKS_TRIED: u64 = 1000;
 
 /// A case on locks.
@@ -38,7 +39,7 @@ enum Locking {
 struct Locks<'a> {
     ground: &'a Ground,
     locking: Locking,
-    /// All of them have the home [`HOME`], as far as could be found out.
+    /// All of them have the home [`HOME`].
     set: Vec<Lock>,
 }
 
@@ -76,6 +77,12 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
         lock(Locking::After("lock, a third node had it last", &[HOME, THIRD]))?;
     }
     lock(Locking::Contended)?;
+    for kind in [Kind::Mutex, Kind::Writer] {
+        let case = cases.len() as u64;
+        let number = numbers(ground, 1, case)?[0];
+        let given = ground.pages(&format!("hand-over {case}"), HOME, 1, Protocol::WriteInvalidate)?;
+        cases.push(Box::new(HandOver { ground, kind, number, given }));
+    }
     if ground.mesh.nodes() == 2 {
         for (number, adding) in [Adding::Here, Adding::Elsewhere, Adding::Contended].into_iter().enumerate() {
             let pages = if matches!(adding, Adding::Elsewhere) { ground.plan.samples } else { 1 };
@@ -86,40 +93,37 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
     Ok(cases)
 }
 
-/// Locks that have their home at [`HOME`]. The reader finds out, since taking such a lock for the first time costs it a message, which
-/// nothing else does in a mesh of two. In larger meshes the first locks are taken as they come.
-fn locks(ground: &Ground, locking: Locking, case: u64) -> Result<Vec<Lock>> {
-    let wanted = match locking {
-        Locking::Again | Locking::Contended => 1,
-        Locking::After(..) => (ground.plan.samples as u64 / 4).max(1),
-    };
+/// Numbers of locks of any kind that have their home at [`HOME`]. That node finds out, since taking such a lock for the first time costs it no
+/// message. What else it says meanwhile only makes it try one more.
+fn numbers(ground: &Ground, wanted: usize, case: u64) -> Result<Vec<u64>> {
     let first = LOCKS * case;
-    if ground.mesh.nodes() > 2 {
-        return Ok((first..first + wanted).map(|id| ground.mesh.lock(id)).collect());
-    }
-    let found = ground.pages(
-        &format!("locks {case}"),
-        HOME,
-        (wanted as usize).div_ceil(WORDS),
-        Protocol::WriteInvalidate,
-    )?;
-    if ground.is_reader() {
+    let name = format!("locks {case}");
+    let found = ground.pages(&name, HOME, wanted.div_ceil(WORDS), Protocol::WriteInvalidate)?;
+    if ground.node() == HOME {
         let mut count = 0;
-        for id in first..first + LOCKS_TRIED + 16 * wanted {
+        for id in first..first + LOCKS_TRIED + 32 * wanted as u64 {
             let before = ground.mesh.stats().messages_sent;
             drop(ground.mesh.lock(id).acquire()?);
-            if ground.mesh.stats().messages_sent > before && count < wanted {
-                found.set(count as usize, id)?;
+            if ground.mesh.stats().messages_sent == before {
+                found.set(count, id)?;
                 count += 1;
             }
             if count == wanted {
                 break;
             }
         }
-        (count == wanted).then_some(()).context("no locks were found that have their home elsewhere")?;
+        (count == wanted).then_some(()).context("no locks were found that have their home here")?;
     }
     ground.mesh.barrier(MEASURED).wait()?;
-    (0..wanted as usize).map(|at| Ok(ground.mesh.lock(found.get(at)?))).collect()
+    (0..wanted).map(|at| Ok(found.get(at)?)).collect()
+}
+
+fn locks(ground: &Ground, locking: Locking, case: u64) -> Result<Vec<Lock>> {
+    let wanted = match locking {
+        Locking::Again | Locking::Contended => 1,
+        Locking::After(..) => (ground.plan.samples / 4).max(1),
+    };
+    Ok(numbers(ground, wanted, case)?.into_iter().map(|id| ground.mesh.lock(id)).collect())
 }
 
 fn take_once(lock: &Lock) -> Result<()> {

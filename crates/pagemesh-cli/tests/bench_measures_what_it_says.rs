@@ -89,6 +89,10 @@ fn synchronisation_is_measured_for_two_nodes_and_for_more() {
     for run in &runs {
         let barrier = format!("barrier of {}", run.nodes);
         assert!(names(run).contains(&barrier.as_str()), "{:?}", names(run));
+        for lock in ["lock", "reader-writer lock"] {
+            let name = format!("{lock}, given back to who waits: until that one has it");
+            assert!(names(run).contains(&name.as_str()), "{:?}", names(run));
+        }
     }
     assert!(names(&runs[0]).contains(&"lock and unlock, this node had it last"));
     assert!(names(&runs[1]).contains(&"lock, a third node had it last"));

@@ -111,6 +111,7 @@ fn guarantee(text: &str) -> &'static str {
         ("one signal woke", "two woken by one signal"),
         ("leaves a meeting", "a barrier failed"),
         ("counts somebody", "no progress"),
+        ("not at rest", "no progress"),
     ];
     known.into_iter().find(|(part, _)| text.contains(part)).map_or("another", |(_, name)| name)
 }

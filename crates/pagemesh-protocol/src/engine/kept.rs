@@ -363,7 +363,11 @@ impl Engine {
         self.drop_written(out);
         self.kept.insert(lock, right);
         let node = self.config.node;
-        for (ticket, access) in self.hands.leave(lock) {
+        let held = self.hands.leave(lock);
+        // Only what can be beside each other: a node that lies may have let in more.
+        let writes = |(_, access): &(Ticket, Access)| *access == Access::Write;
+        let only = right == Access::Write && held.len() == 1;
+        for (ticket, access) in held.into_iter().filter(|hold| only || !writes(hold)) {
             self.hold_here(lock, Caller { node, ticket }, access);
         }
         let of_lock = |(ticket, wait)| match wait {
