@@ -71,7 +71,7 @@ impl ServiceView {
     pub fn read(&self, byte_offset: usize, bytes: &mut [u8]) {
         let from = self.pointer(byte_offset, bytes.len());
         // SAFETY: `pointer` checked the bounds, the view is mapped as long as `self` lives, and nothing else overlaps it.
-        let _ = unsafe { sites::copy(bytes.as_mut_ptr(), from, 0, bytes.len()) };
+        unsafe { sites::transfer(bytes.as_mut_ptr(), from, bytes.len()) };
     }
 
     /// Replaces what lies at `byte_offset`.
@@ -81,7 +81,7 @@ impl ServiceView {
     pub fn write(&self, byte_offset: usize, bytes: &[u8]) {
         let to = self.pointer(byte_offset, bytes.len());
         // SAFETY: as in `read`; nobody holds a reference into the view, since none is ever made.
-        let _ = unsafe { sites::copy(to, bytes.as_ptr(), 0, bytes.len()) };
+        unsafe { sites::transfer(to, bytes.as_ptr(), bytes.len()) };
     }
 
     /// Sends some of the `bytes` bytes from `byte_offset` on through a socket, without blocking and without a signal when the peer is gone;

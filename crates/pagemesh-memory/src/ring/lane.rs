@@ -17,7 +17,7 @@ struct Lane {
     capacity: u64,
 }
 
-// SAFETY: addresses that belong to the process, not to a thread; what lies there is only used as atomics and by `sites::copy`.
+// SAFETY: addresses that belong to the process, not to a thread; what lies there is only used as atomics and by `sites::transfer`.
 unsafe impl Send for Lane {}
 // SAFETY: see above; nothing in it changes.
 unsafe impl Sync for Lane {}
@@ -47,7 +47,7 @@ impl Lane {
             self.flag(at).store(0, Ordering::Relaxed);
             return;
         }
-        self.flag(at).store(1, Ordering::SeqCst);
+        self.flag(at).store(1, Ordering::Relaxed);
         // Between the wish and the look at the position: pairs with the fence of `take_call`.
         fence(Ordering::SeqCst);
     }
@@ -104,8 +104,8 @@ impl Outgoing {
         // SAFETY: `first` bytes fit before the end of the lane, and the rest at its beginning, since `count` is at most the capacity; the
         // caller lets `count` bytes or more be read. Nobody holds references into the lane.
         unsafe {
-            let _ = sites::copy(to, from, 0, first);
-            let _ = sites::copy(self.lane.bytes, from.add(first), 0, count - first);
+            sites::transfer(to, from, first);
+            sites::transfer(self.lane.bytes, from.add(first), count - first);
         }
         let written = written + count as u64;
         self.written.store(written, Ordering::Relaxed);
@@ -177,8 +177,8 @@ impl Incoming {
         // SAFETY: as in `write_from`: both runs lie in the lane, and the caller has room for `count` bytes. The other process may change
         // them meanwhile, which a copy in machine code bears.
         unsafe {
-            let _ = sites::copy(to, from, 0, first);
-            let _ = sites::copy(to.add(first), self.lane.bytes, 0, count - first);
+            sites::transfer(to, from, first);
+            sites::transfer(to.add(first), self.lane.bytes, count - first);
         }
         let read = read + count as u64;
         self.read.store(read, Ordering::Relaxed);
