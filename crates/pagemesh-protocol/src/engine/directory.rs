@@ -51,7 +51,12 @@ impl Directory {
             WIDE => self.wide[holders as usize],
             count => (0..count).map(|place| NodeId::new((holders >> (place * 16)) as u16)).collect(),
         };
-        DirectoryEntry { state, holders, busy: ((rest >> 32) as u32).checked_sub(1) }
+        DirectoryEntry { state, holders, busy: busy(rest) }
+    }
+
+    /// The transaction under way, without a look at who has copies.
+    pub(super) fn busy(&self, index: u64) -> Option<u32> {
+        busy(self.entries.get(index)[1])
     }
 
     /// The transaction of an entry, without the rest of it.
@@ -113,6 +118,10 @@ impl Directory {
         let wide = if width(rest) == WIDE { size_of::<NodeSet>() + size_of::<usize>() } else { 0 };
         size_of::<[u64; 2]>() + wide
     }
+}
+
+fn busy(rest: u64) -> Option<u32> {
+    ((rest >> 32) as u32).checked_sub(1)
 }
 
 fn width(rest: u64) -> u64 {

@@ -100,9 +100,9 @@ impl Engine {
         if node == self.config.node && self.has_come_meanwhile(page, asked, out) {
             return None;
         }
-        let before = self.pages.entry(page);
-        let entry = DirectoryEntry { busy: None, ..self.usable(before) };
-        if entry != before {
+        let found = self.pages.entry(page);
+        let entry = DirectoryEntry { busy: None, ..self.usable(found) };
+        if entry != found {
             self.pages.set_entry(page, entry);
         }
         match decide(self.pages.protocol(page), &entry, asked, self.config.node) {
@@ -147,9 +147,8 @@ impl Engine {
     }
 
     /// The directory entry, with what lost nodes held taken out.
-    pub(super) fn usable_entry(&mut self, page: PageAddress) -> DirectoryEntry {
-        let entry = self.pages.entry(page);
-        self.usable(entry)
+    pub(super) fn usable_entry(&self, page: PageAddress) -> DirectoryEntry {
+        self.usable(self.pages.entry(page))
     }
 
     fn usable(&self, entry: DirectoryEntry) -> DirectoryEntry {

@@ -262,6 +262,11 @@ impl Engine {
         (self.home(page)? == self.config.node).then(|| self.pages.entry(page))
     }
 
+    /// Whether this node is the home of `page` and has a transaction under way on it.
+    pub fn is_busy(&self, page: PageAddress) -> bool {
+        self.home(page) == Some(self.config.node) && self.pages.busy(page).is_some()
+    }
+
     /// Bytes that the directory entry of `page` takes; `None` when another node is its home.
     pub fn directory_bytes(&self, page: PageAddress) -> Option<usize> {
         if self.home(page)? == self.config.node { self.pages.entry_bytes(page) } else { None }

@@ -133,7 +133,7 @@ impl Receiver for Receiving<'_> {
             return Ok(());
         };
         if let Message::PageRequest { page, .. } = message
-            && shard.engine.directory(page).is_some_and(|entry| entry.busy.is_some())
+            && shard.engine.is_busy(page)
         {
             count(&self.runtime.counters.requests_queued);
         }
