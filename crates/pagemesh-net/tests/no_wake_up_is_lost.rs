@@ -362,3 +362,50 @@ fn of_two_that_flush_at_once_one_sends_for_both() {
         }
     });
 }
+
+/// Who looks without sleeping looks first at the peer that sent last, or that was asked. If that sends without end, the others must
+/// have their turn all the same.
+#[test]
+fn whoever_sends_without_end_keeps_nobody_else_waiting() {
+    for leads in [false, true] {
+        let switches = mesh(3, stream_pair);
+        let (switch, flooder, other) = (&switches[0], &switches[1], &switches[2]);
+        switch.set_spin(Duration::from_micros(50));
+        switch.set_service_spin(Duration::from_micros(50));
+        let ended = AtomicBool::new(false);
+        let heard = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::SeqCst) {
+                    if flooder.queued(0) < 16 * PAGE_BYTES {
+                        flooder.enqueue(0, b"once more", &[1; PAGE_BYTES]).unwrap();
+                    }
+                    flooder.wait_service(Some(Duration::from_millis(1)), &mut Silent).unwrap();
+                }
+            });
+            let heard = hears_both(switch, other, leads);
+            ended.store(true, Ordering::SeqCst);
+            heard
+        });
+        assert!(heard, "the other was not heard; a leader: {leads}");
+    }
+}
+
+/// Receives until something came from node 2, which sends when node 1 has sent much.
+fn hears_both(switch: &Switch, other: &Switch, leads: bool) -> bool {
+    let start = Instant::now();
+    let mut leader = leads.then(|| switch.try_lead().unwrap());
+    switch.enqueue(1, b"a request", &[]).unwrap();
+    let mut sent = false;
+    while switch.counters(2).frames_in == 0 && start.elapsed() < DEADLINE {
+        if switch.counters(1).frames_in > 100 && !sent {
+            sent = true;
+            other.enqueue(0, b"a word", &[]).unwrap();
+            other.flush();
+        }
+        match &mut leader {
+            Some(leader) => leader.receive(Some(DEADLINE), &mut Silent).unwrap(),
+            None => switch.wait_service(Some(DEADLINE), &mut Silent).unwrap(),
+        }
+    }
+    switch.counters(2).frames_in > 0
+}

@@ -23,6 +23,9 @@
 //!
 //! * Standing down comes before the send: where nodes share a core the reply may arrive inside `send(2)`, and an
 //!   armed service thread would be woken for a reply that the leader takes.
+//!   A leader that looks for its reply without sleeping has it from another core, which takes a while: it stands the service thread down after
+//!   the send, when the peer has begun to work. Where the service thread was woken all the same, by a request, leaders go back to the
+//!   other order for a while.
 //! * Unlocking comes before arming: epoll is level-triggered here, so a service thread that was woken while the
 //!   lock was still held would find it held, and find it held again, until its time slice ended.
 //!
@@ -65,7 +68,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -85,7 +88,7 @@ use link::Link;
 use outgoing::SendOutcome;
 use outgoing::Way;
 use receiving::{RING_LOOKS, Receiving, wait};
-use spin::Spin;
+use spin::{Look, Spin};
 use wake::Wake;
 
 /// Nodes of a mesh, at most: a set of them is one `u64`.
@@ -102,6 +105,10 @@ const BELL: u64 = 1 << 32;
 const SERVICE_ROUNDS: u32 = 16;
 /// How long a thread that waits for room in a ring sleeps before it looks again: the bell belongs to whoever receives.
 const RING_ROOM_LOOK: Duration = Duration::from_micros(100);
+/// How often a thread that is about to lead looks whether the service thread is done with its one look: some microseconds.
+const PEEK_LOOKS: u32 = 64;
+/// How many leaders stand the service thread down before they send, after it has met one that had not.
+const CROSSED_LEADS: u32 = 512;
 /// The two things in the outer epoll.
 const SERVICE_WAKE: u64 = 1;
 const INNER: u64 = 0;
@@ -186,6 +193,10 @@ pub struct Switch {
     leader_spin: Spin,
     service_spin: Spin,
     packing: AtomicPacking,
+    /// Leaders that stand the service thread down before they send, because it met one that had not.
+    crossed: AtomicU32,
+    /// The service thread has the receive lock for one look at a socket. Only a hint.
+    peeking: AtomicBool,
     /// The last round of the service thread found something to do.
     served: AtomicBool,
     receiving: Mutex<Receiving>,
@@ -294,6 +305,8 @@ impl Switch {
             leader_spin: Spin::new(),
             service_spin: Spin::new(),
             packing: AtomicPacking::default(),
+            crossed: AtomicU32::new(0),
+            peeking: AtomicBool::new(false),
             served: AtomicBool::new(false),
             counts: SwitchCounts::default(),
         })
@@ -547,18 +560,40 @@ impl Switch {
     ///
     /// `None`: another thread receives. It (or the service thread after it) will deliver what is waited for.
     pub fn try_lead(&self) -> Option<Leader<'_>> {
-        let mut receiving = self.try_receiving()?;
+        let mut receiving = self.try_receiving().or_else(|| self.await_peek())?;
         self.leading.store(true, Ordering::Relaxed);
         self.leader_wake.reset();
-        receiving.stood_down = false;
-        // Peers with rings call nobody while they are watched: with those alone this can wait until the leader sleeps.
-        if self.has_sockets() {
+        receiving.begin_lead();
+        // Peers with rings call nobody while they are watched: with those alone this can wait until the leader sleeps. And where
+        // the reply comes from another core, it takes longer than this does.
+        if self.has_sockets() && !self.stands_down_late() {
             receiving.stand_down(self);
         }
         receiving.count_lead(self);
         receiving.watch(self, 0);
         self.counts.leads.add(1);
         Some(Leader { switch: self, receiving: Some(receiving) })
+    }
+
+    /// The receive lock, where only the service thread has it, for one look: to sleep until that delivers would cost more by far.
+    fn await_peek(&self) -> Option<MutexGuard<'_, Receiving>> {
+        for _ in 0..PEEK_LOOKS {
+            if !self.peeking.load(Ordering::Relaxed) {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        self.try_receiving()
+    }
+
+    /// Whether the leader that begins may send first and stand the service thread down then, while the peer works. Where it looks for its reply
+    /// without sleeping, peers have cores of their own; but if they ask much themselves, one of their requests may come in between.
+    fn stands_down_late(&self) -> bool {
+        let crossed = self.crossed.load(Ordering::Relaxed);
+        if crossed > 0 {
+            self.crossed.store(crossed - 1, Ordering::Relaxed);
+        }
+        crossed == 0 && self.leader_spin.would_look()
     }
 
     fn has_sockets(&self) -> bool {
@@ -630,46 +665,73 @@ impl Switch {
         if !self.served.swap(false, Ordering::Relaxed) {
             return Ok(false);
         }
-        let Some(mut look) = self.service_spin.begin(None) else { return Ok(false) };
+        let mut look = self.service_spin.begin(None);
+        if look.is_none() {
+            return Ok(false);
+        }
         let watched = self.active.load(Ordering::Relaxed) & self.live_rings();
         self.want_calls(watched, false);
         let mut looks = 0u32;
-        let mut alone = true;
-        while !self.service_wake.is_notified() && !self.leading.load(Ordering::Relaxed) {
+        while look.is_some() && !self.service_wake.is_notified() && !self.leading.load(Ordering::Relaxed) {
             if self.any_news(watched) {
-                let Some(mut receiving) = self.try_receiving() else {
-                    alone = false;
-                    break;
-                };
-                look.end(true);
+                // A leader has it, and sees to it.
+                let Some(mut receiving) = self.try_receiving() else { break };
+                Look::succeed(&mut look);
                 receiving.take_over(watched);
                 self.serve_rounds(&mut receiving, receiver)?;
                 return Ok(true);
             }
             looks += 1;
-            if self.has_sockets() || looks.is_multiple_of(RING_LOOKS) {
+            let has_sockets = self.has_sockets();
+            if has_sockets && !looks.is_multiple_of(2) {
+                if self.peek(watched, &mut look, receiver)? {
+                    return Ok(true);
+                }
+            } else if has_sockets || looks.is_multiple_of(RING_LOOKS) {
                 let mut events = [const { MaybeUninit::uninit() }; 2];
                 let ready = wait(&self.outer, &mut events, Some(Duration::ZERO))?;
                 if !ready.is_empty() {
-                    look.end(true);
+                    Look::succeed(&mut look);
                     self.want_calls(watched, true);
                     self.leave_news(watched);
                     self.handle_outer(ready, receiver)?;
                     return Ok(true);
                 }
             }
-            if !look.goes_on() {
-                break;
-            }
+            // A thread of the application that leads, or a call, says nothing about looking.
+            look = look.and_then(Look::again);
             std::hint::spin_loop();
-        }
-        // A thread of the application that leads, or a call, says nothing about looking.
-        if alone && !self.leading.load(Ordering::Relaxed) && !self.service_wake.is_notified() {
-            look.end(false);
         }
         self.want_calls(watched, true);
         self.leave_news(watched);
         Ok(false)
+    }
+
+    /// One look of the service thread at the socket of the peer that sent last, past both epolls: the next request mostly comes from there.
+    /// True when something came, and was handled.
+    fn peek(
+        &self,
+        watched: u64,
+        look: &mut Option<Look<'_>>,
+        receiver: &mut dyn Receiver,
+    ) -> io::Result<bool> {
+        self.peeking.store(true, Ordering::Relaxed);
+        let Some(mut receiving) = self.try_receiving() else {
+            self.peeking.store(false, Ordering::Relaxed);
+            return Ok(false);
+        };
+        let came = receiving.peek(self, receiver, || {
+            self.peeking.store(false, Ordering::Relaxed);
+            Look::succeed(look);
+        });
+        if came {
+            self.flush();
+            receiving.take_over(watched);
+            self.serve_on(&mut receiving, Ok(()), receiver)?;
+        }
+        drop(receiving);
+        self.peeking.store(false, Ordering::Relaxed);
+        Ok(came)
     }
 
     fn handle_outer(&self, ready: &[Event], receiver: &mut dyn Receiver) -> io::Result<()> {
@@ -689,6 +751,7 @@ impl Switch {
         let mut receiving = self.try_receiving();
         if receiving.is_none() {
             self.counts.service_met_leader.add(1);
+            self.crossed.store(CROSSED_LEADS, Ordering::Relaxed);
             self.set_armed(false);
             // After standing down and before the lock is tried again: whoever leaves unlocks, and then looks at this.
             self.service_disarmed.store(true, Ordering::SeqCst);
@@ -708,8 +771,18 @@ impl Switch {
 
     /// Serves until nothing is left in the rings that called, or for so many rounds.
     fn serve_rounds(&self, receiving: &mut Receiving, receiver: &mut dyn Receiver) -> io::Result<()> {
-        let mut result = receiving.serve_round(self, receiver);
+        let result = receiving.serve_round(self, receiver);
         self.flush();
+        self.serve_on(receiving, result, receiver)
+    }
+
+    /// After the first of these rounds, which ended with `result`.
+    fn serve_on(
+        &self,
+        receiving: &mut Receiving,
+        mut result: io::Result<()>,
+        receiver: &mut dyn Receiver,
+    ) -> io::Result<()> {
         for _ in 1..SERVICE_ROUNDS {
             if result.is_err() || receiving.unwatch(self) {
                 break;
@@ -809,6 +882,9 @@ impl Leader<'_> {
         // Before the send: where nodes share a core the reply may be there when it returns.
         receiving.watch(self.switch, self.switch.dirty.load(Ordering::Relaxed));
         let sent = self.switch.flush_waiting() & self.switch.sockets.load(Ordering::Relaxed);
+        if self.switch.has_sockets() {
+            receiving.stand_down(self.switch);
+        }
         if sent == 0 || !receiving.receive_early(self.switch, sent.trailing_zeros() as u16, receiver) {
             receiving.lead_round(self.switch, timeout, receiver)?;
         }

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::loss::LinkLoss;
 use super::rings::Watch;
 use super::speed::Speed;
+use super::spin::Look;
 use super::{BELL, LEADER_WAKE, Receiver, Switch, bit};
 use crate::frame::{Frame, FrameBuffer, MAX_LONG_MESSAGE_BYTES, PREFIX_BYTES};
 use crate::long::Source;
@@ -73,6 +74,8 @@ pub(super) struct Receiving {
     recent_turns: u32,
     /// Rounds in which the leader does not look for its reply before it waits. See `receive_early`.
     late_rounds: u32,
+    /// The peer that this leader sent to last through a socket: its reply is mostly what is waited for.
+    asked: Option<u16>,
     pub(super) watch: Watch,
     /// This leader has stood the service thread down.
     pub(super) stood_down: bool,
@@ -94,6 +97,7 @@ impl Receiving {
             recent: 0,
             recent_turns: 0,
             late_rounds: 0,
+            asked: None,
             watch: Watch::default(),
             stood_down: false,
         }
@@ -109,15 +113,22 @@ impl Receiving {
         (!incoming.reported).then_some((switch.link(peer)?, incoming))
     }
 
+    /// Another thread leads from now on.
+    pub(super) fn begin_lead(&mut self) {
+        self.stood_down = false;
+        self.asked = None;
+    }
+
     /// Looks for the reply of the peer that a request has just been sent to, before any wait. Where the peer shares
     /// the core it often has answered inside our `send(2)`; then this saves an `epoll_wait(2)`. Where it has not, the
     /// look is wasted, and is not taken again for some rounds. True when something came.
     pub(super) fn receive_early(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
+        self.asked = Some(peer);
         if self.late_rounds > 0 {
             self.late_rounds -= 1;
             return false;
         }
-        let came = self.receive(switch, peer, receiver);
+        let came = self.receive(switch, peer, receiver, || ());
         if !came {
             self.late_rounds = LATE_ROUNDS;
         }
@@ -131,12 +142,21 @@ impl Receiving {
         self.look_at_rings(switch, receiver);
         if self.recent_turns > 0 && switch.is_socket(self.recent) {
             self.recent_turns -= 1;
-            if self.receive(switch, self.recent, receiver) {
+            if self.receive(switch, self.recent, receiver, || ()) {
                 return Ok(());
             }
         }
         self.recent_turns = RECENT_TURNS;
         self.round(switch, Some(Duration::ZERO), receiver).map(|_| ())
+    }
+
+    /// What the peer that sent last may have sent since, without asking the epoll, as often in a row as `serve_round` does. `came` is called
+    /// as soon as there is something. True when there was.
+    pub(super) fn peek(&mut self, switch: &Switch, receiver: &mut dyn Receiver, came: impl FnOnce()) -> bool {
+        let may = self.recent_turns > 0 && switch.is_socket(self.recent);
+        let found = may && self.receive(switch, self.recent, receiver, came);
+        self.recent_turns -= u32::from(found);
+        found
     }
 
     /// The leader's wait: until a socket is ready, the leader is called, or the time is over; then handles what
@@ -177,35 +197,43 @@ impl Receiving {
     }
 
     /// Looks at rings and sockets without sleeping for as long as the switch is set to, or has learnt. True when something came.
+    ///
+    /// Until something comes from there, every second look at sockets is one at the socket of the peer that was asked: what it finds need
+    /// not be asked for again after the epoll has told of it.
     fn spin(
         &mut self,
         switch: &Switch,
         timeout: Option<Duration>,
         receiver: &mut dyn Receiver,
     ) -> io::Result<bool> {
-        let Some(mut look) = switch.leader_spin.begin(timeout) else { return Ok(false) };
+        let mut look = switch.leader_spin.begin(timeout);
+        let asked = self.asked.filter(|peer| switch.is_socket(*peer));
         let mut looks = 0u32;
-        while !switch.leader_wake.is_notified() {
+        while look.is_some() && !switch.leader_wake.is_notified() {
             if switch.any_news(switch.live_rings()) {
-                look.end(true);
+                Look::succeed(&mut look);
                 return Ok(self.look_at_rings(switch, receiver));
             }
             // Rings cost a load each, sockets a system call.
             looks += 1;
             let ask = switch.has_sockets() || looks.is_multiple_of(RING_LOOKS);
-            if ask {
+            let first = asked.filter(|_| !looks.is_multiple_of(2));
+            if let Some(peer) = first {
+                if self.receive(switch, peer, receiver, || Look::succeed(&mut look)) {
+                    // Others have their turn next.
+                    self.asked = None;
+                    return Ok(true);
+                }
+            } else if ask {
                 let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
                 let ready = wait(&switch.inner, &mut events, Some(Duration::ZERO))?;
                 if !ready.is_empty() {
-                    look.end(true);
+                    Look::succeed(&mut look);
                     self.handle(switch, ready, receiver);
                     return Ok(true);
                 }
             }
-            if !look.goes_on() {
-                look.end(false);
-                break;
-            }
+            look = look.and_then(Look::again);
             std::hint::spin_loop();
         }
         Ok(false)
@@ -241,14 +269,20 @@ impl Receiving {
                 switch.unblock(peer);
             }
             if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
-                self.receive(switch, peer, receiver);
+                self.receive(switch, peer, receiver, || ());
             }
         }
     }
 
     /// One `recv(2)` from a peer, and every complete frame that is then there. True when something came: bytes, or
-    /// the end of the link.
-    fn receive(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
+    /// the end of the link. `on_news` is called before anything is done with it, unless it is some more of a long payload.
+    fn receive(
+        &mut self,
+        switch: &Switch,
+        peer: u16,
+        receiver: &mut dyn Receiver,
+        on_news: impl FnOnce(),
+    ) -> bool {
         let Some((link, incoming)) = self.link_and_incoming(switch, peer) else { return false };
         if link.is_deaf() {
             incoming.lose(switch, peer, link, LinkLoss::ClosedHere, receiver);
@@ -260,6 +294,9 @@ impl Receiving {
         let mut came = false;
         if !incoming.is_in_long() {
             let received = rustix::net::recv(&link.stream, incoming.space(), RecvFlags::DONTWAIT);
+            if !matches!(received, Err(Errno::AGAIN | Errno::INTR)) {
+                on_news();
+            }
             match Source::received(received.map(|(count, _)| count)) {
                 // Level-triggered: what is there is reported again.
                 Ok(0) => return false,

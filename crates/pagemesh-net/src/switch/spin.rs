@@ -98,6 +98,12 @@ impl Spin {
         Some(Look { spin: self, started, latest: started, most, learns, disturbed: false, absent: false })
     }
 
+    /// Whether the next wait is likely to look.
+    pub(super) fn would_look(&self) -> bool {
+        let fixed = self.fixed_ns.load(Ordering::Relaxed);
+        if fixed == LEARNT { self.trust.load(Ordering::Relaxed) > 0 } else { fixed > 0 }
+    }
+
     fn may_try(&self) -> bool {
         if self.trust.load(Ordering::Relaxed) > 0 {
             return true;
@@ -144,13 +150,29 @@ impl Spin {
 
 impl Look<'_> {
     /// Whether to look once more.
-    pub(super) fn goes_on(&mut self) -> bool {
+    fn goes_on(&mut self) -> bool {
         let now = Instant::now();
         let gap = now.duration_since(self.latest);
         self.disturbed |= gap > GAP;
         self.absent |= gap > ABSENCE;
         self.latest = now;
         now.duration_since(self.started) < self.most
+    }
+
+    /// The look, where it is to go on; else nothing came, and it is over.
+    pub(super) fn again(mut self) -> Option<Self> {
+        if self.goes_on() {
+            return Some(self);
+        }
+        self.end(false);
+        None
+    }
+
+    /// Something came: the look is over. What is done with what came is no part of it, so this is told first.
+    pub(super) fn succeed(look: &mut Option<Self>) {
+        if let Some(look) = look.take() {
+            look.end(true);
+        }
     }
 
     /// Something came, or nothing.

@@ -59,12 +59,6 @@ impl Directory {
         busy(self.entries.get(index)[1])
     }
 
-    /// The transaction of an entry, without the rest of it.
-    pub(super) fn busy(&self, index: u64) -> Option<u32> {
-        let [_, rest] = self.entries.get(index);
-        ((rest >> 32) as u32).checked_sub(1)
-    }
-
     pub(super) fn set(&mut self, index: u64, entry: DirectoryEntry) {
         let [before, rest] = self.entries.get(index);
         let place = (width(rest) == WIDE).then_some(before as usize);
