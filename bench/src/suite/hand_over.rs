@@ -37,7 +37,7 @@ pub(super) struct HandOver<'a> {
 
 fn now() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl HandOver<'_> {

@@ -248,8 +248,22 @@ fn who_reads_more_than_is_kept_has_the_rest_from_the_home() {
     let said = subject.wants(4, lock(), Read);
     assert_eq!(said.len(), limits::READERS_KEPT + 2);
     assert_eq!(said[limits::READERS_KEPT..], [send(HOME, yielded()), send(HOME, acquire(4, Read))]);
-    assert_eq!(subject.hears(HOME, left(4, Read)), [done(4)], "there is room again");
-    assert_eq!(subject.wants(5, lock(), Read), [done(5)]);
+    // From now on the home keeps it.
+    assert_eq!(subject.hears(HOME, granted(4)), [done(4)]);
+    assert_eq!(subject.wants(5, lock(), Read), [send(HOME, acquire(5, Read))]);
+}
+
+#[test]
+fn a_home_leaves_nothing_with_who_has_given_back_as_much_as_can_be_kept() {
+    let mut subject = home();
+    assert_eq!(subject.hears(2, acquire(1, Read)), [send(2, left(1, Read))]);
+    for slot in 1..=limits::READERS_KEPT as u16 {
+        assert_eq!(subject.hears(2, hold(slot, Read)), []);
+    }
+    assert_eq!(subject.hears(2, yielded()), []);
+    let next = limits::READERS_KEPT as u16 + 1;
+    assert_eq!(subject.hears(2, acquire(next, Read)), [send(2, granted(next))]);
+    assert_eq!(subject.hears(3, acquire(1, Read)), [send(3, left(1, Read))], "others have room");
 }
 
 #[test]

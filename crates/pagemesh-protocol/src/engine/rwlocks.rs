@@ -314,7 +314,11 @@ impl Engine {
     /// Whether the lock, which `turn` is about to get, is then left with its node.
     fn leaves_rwlock(&self, lock: RwLockId, turn: Turn) -> bool {
         let unwanted = |used: &RwLock| used.line.is_empty() && used.died.is_none() && !used.recalled;
-        turn.caller.node != self.config.node
+        // Who has given back so many for want of room would give this one back with all of them.
+        let has_room = turn.access == Access::Write
+            || self.rwlocks.reading.of(turn.caller.node) < limits::READERS_KEPT;
+        has_room
+            && turn.caller.node != self.config.node
             && self.live.contains(turn.caller.node)
             && self.rwlocks.keepers.len() < self.rwlocks.left_bound
             && self.rwlocks.used.get(&lock).is_some_and(unwanted)
