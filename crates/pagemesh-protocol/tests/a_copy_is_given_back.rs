@@ -191,7 +191,7 @@ fn a_hint_that_is_old_or_a_lie_changes_nothing() {
     moving.hears(5, request(70, Write));
     let mut lost = home().modified_by(4);
     lost.loses(4);
-    for mut subject in [untouched, elsewhere, moving, lost, home().modified_by(HOME)] {
+    for mut subject in vec![untouched, elsewhere, moving, lost, home().modified_by(HOME)] {
         let before = format!("{:?}", subject.engine);
         assert_eq!(subject.hears(3, EVICT), []);
         assert_eq!(format!("{:?}", subject.engine), before);
