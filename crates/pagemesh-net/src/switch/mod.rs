@@ -68,7 +68,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -177,6 +177,8 @@ pub struct Switch {
     service_wake: Wake,
     /// Bit `peer`: bytes wait to be sent to it.
     dirty: AtomicU64,
+    /// For whom bytes were queued first since there were none; a hint. Where all nodes share a core, whoever is woken first runs first.
+    first: AtomicU16,
     /// Bit `peer`: its socket was full; `EPOLLOUT` is armed.
     blocked: AtomicU64,
     /// Bit `peer`: its messages come through a ring, and it is there.
@@ -296,6 +298,7 @@ impl Switch {
             leader_wake,
             service_wake,
             dirty: AtomicU64::new(0),
+            first: AtomicU16::new(0),
             blocked: AtomicU64::new(0),
             rings: AtomicU64::new(with_ring),
             sockets: AtomicU64::new(with_socket),
@@ -408,9 +411,7 @@ impl Switch {
         if link.has_ended() {
             return Err(EnqueueError::Lost { peer });
         }
-        let mark_dirty = || {
-            self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
-        };
+        let mark_dirty = || self.mark_dirty(peer);
         let packs = self.packs(link);
         let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
         let saved =
@@ -421,6 +422,13 @@ impl Switch {
         link.counts.frames_out.add(1);
         link.counts.bytes_saved.add(saved as u64);
         Ok(())
+    }
+
+    /// Something is queued for `peer`.
+    fn mark_dirty(&self, peer: u16) {
+        if self.dirty.fetch_or(bit(peer), Ordering::SeqCst) == 0 {
+            self.first.store(peer, Ordering::Relaxed);
+        }
     }
 
     /// Queues a message with a long payload: the `bytes` bytes of `pages` from `at` on, whole pages, which are sent from where they lie
@@ -447,9 +455,7 @@ impl Switch {
         if self.packs(link) {
             return Ok(false);
         }
-        let mark_dirty = || {
-            self.dirty.fetch_or(bit(peer), Ordering::SeqCst);
-        };
+        let mark_dirty = || self.mark_dirty(peer);
         let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
         let queued = link.outgoing.enqueue_long(prefix, message, (pages, at, bytes), mark_dirty);
         link.counts.frames_out.add(u64::from(queued));
@@ -475,7 +481,12 @@ impl Switch {
     /// As `flush`; returns the set of peers that something was queued for.
     fn flush_waiting(&self) -> u64 {
         let waiting = self.dirty.load(Ordering::SeqCst) & !self.blocked.load(Ordering::SeqCst);
+        let first = self.first.load(Ordering::Relaxed);
         let mut rest = waiting;
+        if waiting & bit(first) != 0 && waiting != bit(first) {
+            self.flush_link(first);
+            rest &= !bit(first);
+        }
         while rest != 0 {
             self.flush_link(rest.trailing_zeros() as u16);
             rest &= rest - 1;

@@ -315,8 +315,8 @@ impl Engine {
     fn leaves_rwlock(&self, lock: RwLockId, turn: Turn) -> bool {
         let unwanted = |used: &RwLock| used.line.is_empty() && used.died.is_none() && !used.recalled;
         // Who has given back so many for want of room would give this one back with all of them.
-        let has_room = turn.access == Access::Write
-            || self.rwlocks.reading.of(turn.caller.node) < limits::READERS_KEPT;
+        let has_room =
+            turn.access == Access::Write || self.rwlocks.reading.of(turn.caller.node) < limits::READERS_KEPT;
         has_room
             && turn.caller.node != self.config.node
             && self.live.contains(turn.caller.node)
