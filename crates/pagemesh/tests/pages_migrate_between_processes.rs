@@ -198,7 +198,7 @@ fn regions_of_both_protocols_live_side_by_side() {
         say!("{} {}", moving.page_state(0), copied.page_state(0));
         let other = RegionOptions::new(4096).protocol(Protocol::Migration);
         let differs = mesh.region("copied", other).unwrap_err().to_string();
-        assert!(differs.contains("protocol or placement"), "{differs}");
+        assert!(differs.contains("asked for with protocol Migration, placement Cyclic"), "{differs}");
         mesh.leave().unwrap();
     });
     everywhere(|| {
