@@ -14,6 +14,8 @@ const RACE_FREE_SEEDS: u64 = 15_000;
 const STATES: usize = 30_000;
 /// The same for meshes with release regions.
 const INTERVAL_STATES: usize = 100_000;
+/// The same where a second thread of each node stores at any moment.
+const TRACKING_STATES: usize = 200_000;
 
 /// How many seeds it took, and what was noticed.
 fn simulate(planted: Planted) -> Option<(u64, String)> {
@@ -35,13 +37,23 @@ fn model_check(planted: Planted) -> Option<(String, usize, usize, String)> {
             let broken = model::check(&plan.planted(planted), STATES).err()?;
             Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
         }),
-        Modelled::Intervals => model::hunting_interval_plans().into_iter().find_map(|plan| {
-            let mesh = plan.to_string();
-            let broken = model::check_intervals(&plan.planted(planted), INTERVAL_STATES).err()?;
-            Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
-        }),
+        Modelled::Intervals => hunt(model::hunting_interval_plans(), planted, INTERVAL_STATES),
+        Modelled::Tracking => hunt(model::tracking_interval_plans(), planted, TRACKING_STATES),
+        Modelled::Updates => hunt(model::update_interval_plans(), planted, INTERVAL_STATES),
         Modelled::Nowhere => None,
     }
+}
+
+fn hunt(
+    plans: Vec<model::IntervalPlan>,
+    planted: Planted,
+    states: usize,
+) -> Option<(String, usize, usize, String)> {
+    plans.into_iter().find_map(|plan| {
+        let mesh = plan.to_string();
+        let broken = model::check_intervals(&plan.planted(planted), states).err()?;
+        Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
+    })
 }
 
 /// In which meshes of the model checker there is what a fault is in.
@@ -49,6 +61,10 @@ fn model_check(planted: Planted) -> Option<(String, usize, usize, String)> {
 enum Modelled {
     Copies,
     Intervals,
+    /// Where kernels note writes.
+    Tracking,
+    /// Where pages are sent along.
+    Updates,
     /// The newer objects of synchronisation.
     Nowhere,
 }
@@ -56,11 +72,18 @@ enum Modelled {
 fn modelled(planted: Planted) -> Modelled {
     let place = |fault: Planted| Planted::ALL.iter().position(|planted| *planted == fault);
     if place(planted) < place(Planted::LoseDiff) {
-        Modelled::Copies
-    } else if place(planted) < place(Planted::WriterBesideReaders) {
-        Modelled::Intervals
-    } else {
-        Modelled::Nowhere
+        return Modelled::Copies;
+    }
+    if place(planted) < place(Planted::WriterBesideReaders) {
+        return Modelled::Intervals;
+    }
+    match planted {
+        Planted::FlushBeforeUnmap | Planted::ForgetFlushed => Modelled::Tracking,
+        Planted::UpdateOverOwnWrites
+        | Planted::SpareUnheard
+        | Planted::UpdateBeforeDiff
+        | Planted::UpdateUncounted => Modelled::Updates,
+        _ => Modelled::Nowhere,
     }
 }
 
@@ -135,7 +158,8 @@ fn every_fault_that_is_planted_in_the_engine_is_caught() {
     assert!(missed.is_empty(), "nothing noticed {missed:?}");
     // What the checker sees does not depend on luck. Opening regions is not modelled, nor what words hold; nor are threads of one node that
     // acquire while others fetch, nor programs long enough that an interval of several diffs is asked for before all have come, or that
-    // notices are settled before.
+    // notices are settled before. Nor are meshes of three nodes with noted writes of two threads and with locks and barriers, in which somebody
+    // reads an old copy because what was flushed was not told of.
     let unmodelled = caught
         .iter()
         .filter(|caught| modelled(caught.planted) != Modelled::Nowhere && caught.checked.is_none());
@@ -147,6 +171,7 @@ fn every_fault_that_is_planted_in_the_engine_is_caught() {
         Planted::FirstDiffIsLast,
         Planted::ForgetAwaitedDiffs,
         Planted::UseOutdatedData,
+        Planted::ForgetFlushed,
     ];
     assert_eq!(unmodelled, excused);
 }
@@ -159,11 +184,7 @@ fn every_fault_of_barriers_in_trees_is_caught() {
     std::panic::set_hook(Box::new(|_| {}));
     let caught = Planted::OF_TREES.map(|planted| {
         let trees = model::hunting_interval_plans().into_iter().filter(|plan| plan.nodes > plan.barrier_fan);
-        let checked = trees.into_iter().find_map(|plan| {
-            let mesh = plan.to_string();
-            let broken = model::check_intervals(&plan.planted(planted), INTERVAL_STATES).err()?;
-            Some((mesh, broken.states, broken.trace.len(), broken.breach.to_string()))
-        });
+        let checked = hunt(trees.collect(), planted, INTERVAL_STATES);
         Caught { planted, simulated: simulate(planted), played: play(planted, TREE_SEEDS), checked }
     });
     let _ = std::panic::take_hook();

@@ -174,6 +174,15 @@ impl Engine {
         self.pages.set_expected(page, Page { refetches, ..expected }.pack());
     }
 
+    /// What decides when this node comes to follow `page`: how often it was fetched again, how long ago it was taken, and how often it was
+    /// followed in vain.
+    #[cfg(feature = "verification")]
+    pub(super) fn habit_of_fetching(&self, page: PageAddress) -> (u32, Option<u8>, u32) {
+        let expected = self.expected(page);
+        let age = |taken| self.release.foresight.time.wrapping_sub(taken).min(LONG + 1);
+        (expected.refetches, expected.taken.map(age), expected.followed_in_vain)
+    }
+
     /// A thread faulted on a page of which this node has no copy.
     pub(super) fn foresee_use(&mut self, page: PageAddress) {
         if !self.writes_in_place(page) {

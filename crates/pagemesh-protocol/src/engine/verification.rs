@@ -72,10 +72,7 @@ impl Engine {
         assert!(meetings.is_untouched(), "meetings are not modelled");
         let is_release = |region: &Region| region.spec.protocol == Protocol::Release;
         if pages.regions.iter().flatten().any(is_release) {
-            assert!(
-                !self.config.foresees && !self.config.updates,
-                "neither foresight nor updates are modelled"
-            );
+            assert!(!self.config.foresees, "foresight is not modelled");
             release.hash(hasher);
         }
         (view, live, leaving, agreements, &coherence.open).hash(hasher);
@@ -135,6 +132,9 @@ impl Engine {
                 (asked, pending.first, pending.noticed).hash(hasher);
             }
             if home.is_some_and(|home| home != self.config.node) {
+                if self.config.updates && region.spec.protocol == Protocol::Release {
+                    self.habit_of_fetching(page).hash(hasher);
+                }
                 continue;
             }
             let entry = self.pages.entry(page);

@@ -83,7 +83,9 @@ fn plans_with(name: &str) -> anyhow::Result<Vec<Plan>> {
 
 fn with_fault(name: &str) -> anyhow::Result<Vec<IntervalPlan>> {
     let fault = fault(name)?;
-    Ok(model::hunting_interval_plans().into_iter().map(|plan| plan.planted(fault)).collect())
+    let plans =
+        [model::hunting_interval_plans(), model::tracking_interval_plans(), model::update_interval_plans()];
+    Ok(plans.into_iter().flatten().map(|plan| plan.planted(fault)).collect())
 }
 
 fn fault(name: &str) -> anyhow::Result<Planted> {

@@ -32,6 +32,7 @@ mod turns;
 
 pub use intervals::{
     IntervalPlan, check_intervals, full_interval_plans, hunting_interval_plans, small_interval_plans,
+    tracking_interval_plans, update_interval_plans,
 };
 pub use plan::Plan;
 pub use plans::{full_plans, hunting_plans, small_plans};

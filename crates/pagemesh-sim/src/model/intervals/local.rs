@@ -35,8 +35,21 @@ pub(super) struct Parcel {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Copy {
     pub(super) rights: PageState,
-    cells: Cells,
+    pub(super) cells: Cells,
     twin: Option<Cells>,
+    /// The kernel has noted that it was written since it could only be read.
+    written: bool,
+}
+
+impl Copy {
+    /// Whether the application can do this without a fault.
+    fn allows(&self, access: Access, tracked: bool) -> bool {
+        self.rights.allows(access) || tracked && self.rights != PageState::Invalid
+    }
+
+    fn is_written(&self) -> bool {
+        self.written || self.rights == PageState::Modified
+    }
 }
 
 /// A cell of a page, and what is done with it.
@@ -66,13 +79,33 @@ pub(super) enum Operation {
     Evict(u8),
 }
 
+/// What the second thread of a node stores to the node's own cell of the first page, beside an event: before the action of this number, of those
+/// that take a right or make a diff.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Beside {
+    pub(super) action: u8,
+    pub(super) value: u8,
+}
+
 /// Something that happens to one node. `value` is what a write makes of the cell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Event {
-    Deliver { from: u8, parcel: u32 },
-    Begin { operation: Operation, value: u8 },
-    Touch { value: u8 },
+    Deliver {
+        from: u8,
+        parcel: u32,
+    },
+    Begin {
+        operation: Operation,
+        value: u8,
+    },
+    Touch {
+        value: u8,
+    },
     Postponed,
+    /// The second thread stores.
+    Store {
+        value: u8,
+    },
 }
 
 /// What an event did outside its node.
@@ -81,6 +114,8 @@ pub(super) struct Consequences {
     pub(super) sent: Vec<(NodeId, Parcel)>,
     /// What was done with a cell, and the value that was read or written.
     pub(super) done: Option<(Deed, u8)>,
+    /// The same of the second thread.
+    pub(super) stored: Option<(Deed, u8)>,
     /// The thread has come to the barrier.
     pub(super) arrived: bool,
     /// The thread has passed the barrier, for this time counted from 1.
@@ -96,14 +131,16 @@ pub(super) struct Local {
     /// How often the thread has passed the barrier.
     phase: u8,
     /// Operations that it may still begin.
-    left: u8,
-    postponing: bool,
+    pub(super) left: u8,
+    /// Stores that its second thread may still make.
+    stores: u8,
+    pub(super) postponing: bool,
 }
 
 impl Local {
     pub(super) fn new(plan: &IntervalPlan, node: NodeId) -> Local {
         let bounds = EngineConfig::new(node, plan.nodes);
-        // Neither lending nor foresight nor updates are modelled.
+        // Neither lending nor foresight are modelled.
         let mut engine = Engine::new(EngineConfig {
             tickets: 2,
             locks: 2,
@@ -111,13 +148,13 @@ impl Local {
             barrier_fan: plan.barrier_fan,
             lend_after: 0,
             foresees: false,
-            updates: false,
+            updates: plan.updates,
             ..bounds
         });
         if let Some(fault) = plan.planted {
             engine.plant(fault);
         }
-        let copy = Copy { rights: PageState::Invalid, cells: [0; CELLS], twin: None };
+        let copy = Copy { rights: PageState::Invalid, cells: [0; CELLS], twin: None, written: false };
         Local {
             engine,
             copies: vec![copy; plan.pages as usize],
@@ -125,6 +162,7 @@ impl Local {
             held: None,
             phase: 0,
             left: plan.operations,
+            stores: plan.stores,
             postponing: false,
         }
     }
@@ -132,7 +170,24 @@ impl Local {
     /// Feeds `hasher` with all that decides what happens next.
     pub(super) fn hash(&self, hasher: &mut impl Hasher) {
         self.engine.hash_behaviour(hasher);
-        (&self.copies, self.activity, self.held, self.phase, self.left, self.postponing).hash(hasher);
+        (&self.copies, self.activity, self.held, self.phase, self.left, self.stores, self.postponing)
+            .hash(hasher);
+    }
+
+    /// The cell that the node's second thread may store to now.
+    pub(super) fn storable(&self, plan: &IntervalPlan) -> Option<Deed> {
+        let may = self.stores > 0 && self.owns_cell() && self.activity != Activity::Barrier;
+        let cell = (plan.locks + self.engine.node().index()) as u8;
+        may.then_some(Deed { page: 0, cell, access: Access::Write })
+    }
+
+    /// Whether nobody but the threads of this node touches its own cells: until it has arrived at the next barrier.
+    pub(super) fn owns_cell(&self) -> bool {
+        self.phase.is_multiple_of(2)
+    }
+
+    pub(super) fn can_store(&self, plan: &IntervalPlan) -> bool {
+        self.copies[0].allows(Access::Write, plan.tracked)
     }
 
     /// Everything that the node can do by itself; the values of writes are the caller's to fill in.
@@ -190,11 +245,12 @@ pub(super) struct Step<'a> {
     pub(super) local: Local,
     pub(super) done: Consequences,
     load: Load,
+    beside: Option<Beside>,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(plan: &'a IntervalPlan, local: Local) -> Step<'a> {
-        Step { plan, local, done: Consequences::default(), load: Load::Nothing }
+    pub(super) fn new(plan: &'a IntervalPlan, local: Local, beside: Option<Beside>) -> Step<'a> {
+        Step { plan, local, done: Consequences::default(), load: Load::Nothing, beside }
     }
 
     /// Lets `event` happen; `parcel` is what arrives.
@@ -203,7 +259,10 @@ impl<'a> Step<'a> {
         let mut out = Actions::new();
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(event, parcel, &mut out)));
         told.unwrap_or_else(|panic| Err(Breach::Panic(crate::run::panic_text(panic.as_ref()))))?;
-        out.iter().try_for_each(|action| self.perform(action))?;
+        for action in &out {
+            self.store_beside(action);
+            self.perform(action)?;
+        }
         for (page, copy) in self.local.copies.iter().enumerate() {
             let state = self.local.engine.page_state(address(page as u8));
             if copy.rights != state {
@@ -211,7 +270,59 @@ impl<'a> Step<'a> {
                 return Err(Breach::Rights(format!("p{page} is {rights}, the engine says {state}")));
             }
         }
+        for copy in self.local.copies.iter_mut().filter(|copy| copy.rights == PageState::Invalid) {
+            // Nobody asks any more.
+            copy.written = false;
+        }
         Ok(())
+    }
+
+    /// The second thread stores before `action`, if that is the one it waits for and it can.
+    fn store_beside(&mut self, action: &Action) {
+        let counts = matches!(
+            action,
+            Action::Protect(_) | Action::Unmap(_) | Action::SendDiff { .. } | Action::Flush { .. }
+        );
+        match &mut self.beside {
+            Some(beside) if counts && beside.action > 0 => beside.action -= 1,
+            Some(Beside { value, .. }) if counts => {
+                let value = *value;
+                self.beside = None;
+                self.store(value);
+            }
+            _ => {}
+        }
+    }
+
+    fn store(&mut self, value: u8) {
+        let deed = self.local.storable(self.plan).filter(|_| self.local.can_store(self.plan));
+        if let Some(deed) = deed {
+            self.local.stores -= 1;
+            self.put(deed, value);
+            self.done.stored = Some((deed, value));
+        }
+    }
+
+    fn put(&mut self, deed: Deed, value: u8) {
+        let copy = &mut self.local.copies[deed.page as usize];
+        copy.cells[deed.cell as usize] = value;
+        copy.written |= copy.rights == PageState::Shared;
+    }
+
+    /// Tells the engine which pages were written, before what may be a release.
+    fn look(&mut self) {
+        let Local { engine, copies, .. } = &mut self.local;
+        let mut from = address(0);
+        while let Some((first, count)) = engine.next_to_look_at(from) {
+            from = PageAddress::new(REGION, first.page + count);
+            for page in first.page..from.page {
+                let copy = &mut copies[page as usize];
+                if copy.written && engine.on_written(PageAddress::new(REGION, page), 1) > 0 {
+                    (copy.rights, copy.written) = (PageState::Modified, false);
+                }
+            }
+        }
+        engine.on_looked();
     }
 
     /// A thread has one request under way, so two names are enough.
@@ -230,6 +341,9 @@ impl<'a> Step<'a> {
             Event::Deliver { from, .. } => {
                 let Parcel { message, load } = parcel.expect("a delivery has a message");
                 self.load = load;
+                if Engine::may_release(&message) {
+                    self.look();
+                }
                 self.local.engine.on_message(NodeId::new(from as u16), View::FIRST, &message, out)?;
             }
             Event::Begin { operation, value } => self.begin(operation, value, out),
@@ -248,12 +362,16 @@ impl<'a> Step<'a> {
                 self.local.postponing = false;
                 self.local.engine.on_postponed(out);
             }
+            Event::Store { value } => self.store(value),
         }
         Ok(())
     }
 
     fn begin(&mut self, operation: Operation, value: u8, out: &mut Actions) {
         self.local.left -= u8::from(operation != Operation::Unlock);
+        if matches!(operation, Operation::Lock(_) | Operation::Unlock | Operation::Barrier) {
+            self.look();
+        }
         let engine = &mut self.local.engine;
         match operation {
             Operation::Touch(deed) => {
@@ -285,15 +403,14 @@ impl<'a> Step<'a> {
 
     /// Reads or writes, where the application may.
     fn touch(&mut self, deed: Deed, value: u8) -> bool {
-        let copy = &mut self.local.copies[deed.page as usize];
-        if !copy.rights.allows(deed.access) {
+        if !self.local.copies[deed.page as usize].allows(deed.access, self.plan.tracked) {
             return false;
         }
-        let cell = &mut copy.cells[deed.cell as usize];
         if deed.access == Access::Write {
-            *cell = value;
+            self.put(deed, value);
         }
-        self.done.done = Some((deed, *cell));
+        let found = self.local.copies[deed.page as usize].cells[deed.cell as usize];
+        self.done.done = Some((deed, found));
         true
     }
 
@@ -301,7 +418,11 @@ impl<'a> Step<'a> {
         use PageState::{Invalid, Modified, Shared};
         match *action {
             Action::Send { to, message, payload } => {
-                let load = payload.map_or(Load::Nothing, |page| Load::Page(self.copy(page).cells));
+                let load = match (payload, message) {
+                    (Some(page), _) => Load::Page(self.copy(page).cells),
+                    (None, Message::Diff { .. }) => Load::Diff([None; CELLS]),
+                    (None, _) => Load::Nothing,
+                };
                 self.done.sent.push((to, Parcel { message, load }));
                 Ok(())
             }
@@ -323,8 +444,9 @@ impl<'a> Step<'a> {
                 Ok(())
             }
             Action::MakeTwin(page) => {
+                let tracked = self.plan.tracked;
                 let copy = self.copy(page);
-                if copy.twin.is_some() || copy.rights == Modified {
+                if copy.twin.is_some() || copy.allows(Access::Write, tracked) {
                     return Err(self.forbidden(action));
                 }
                 copy.twin = Some(copy.cells);
@@ -334,6 +456,11 @@ impl<'a> Step<'a> {
                 self.copy(page).twin = None;
                 Ok(())
             }
+            Action::Flush { page, diff } => self.flush(action, page, diff),
+            Action::Update(page) => match self.load {
+                Load::Page(cells) => self.update(action, page, cells),
+                _ => Err(self.forbidden(action)),
+            },
             Action::MapRead(page) => self.change(action, page, &[Invalid, Shared], Shared),
             Action::MapWrite(page) => self.change(action, page, &[Invalid, Modified], Modified),
             Action::Unprotect(page) => self.change(action, page, &[Shared], Modified),
@@ -349,17 +476,57 @@ impl<'a> Step<'a> {
     }
 
     fn make_diff(&mut self, action: &Action, page: PageAddress, keep: bool) -> Result<Load, Breach> {
+        let tracked = self.plan.tracked;
         let copy = self.copy(page);
         let Some(twin) = copy.twin.take() else { return Err(self.forbidden(action)) };
-        if keep || copy.rights == PageState::Modified {
-            // Nothing is pinned, so nothing is written on.
+        if keep != tracked || copy.rights == PageState::Modified {
+            // Nothing is pinned, so nothing is written on but where the kernel notes it.
             return Err(self.forbidden(action));
         }
-        let mut diff = [None; CELLS];
-        for (changed, (new, old)) in diff.iter_mut().zip(copy.cells.iter().zip(twin)) {
-            *changed = (*new != old).then_some(*new);
+        if keep {
+            copy.twin = Some(copy.cells);
         }
-        Ok(Load::Diff(diff))
+        Ok(Load::Diff(differences(copy.cells, twin)))
+    }
+
+    /// Sends what was written to a page until it was unmapped, or only says that something was.
+    fn flush(
+        &mut self,
+        action: &Action,
+        page: PageAddress,
+        diff: Option<(NodeId, Message)>,
+    ) -> Result<(), Breach> {
+        let copy = self.copy(page);
+        let (was_written, twin) = (copy.is_written(), copy.twin.take());
+        copy.written = false;
+        if !was_written {
+            return Ok(());
+        }
+        match (twin, diff) {
+            (None, Some(_)) => return Err(self.forbidden(action)),
+            (Some(twin), _) if twin == self.copy(page).cells => return Ok(()),
+            (Some(twin), Some((to, message))) => {
+                let load = Load::Diff(differences(self.copy(page).cells, twin));
+                self.done.sent.push((to, Parcel { message, load }));
+            }
+            _ => {}
+        }
+        self.local.engine.on_flushed(page);
+        Ok(())
+    }
+
+    /// Takes over what others changed.
+    fn update(&mut self, action: &Action, page: PageAddress, cells: Cells) -> Result<(), Breach> {
+        let copy = self.copy(page);
+        if copy.rights == PageState::Invalid {
+            return Err(self.forbidden(action));
+        }
+        let known = copy.twin.unwrap_or(copy.cells);
+        for (cell, new) in differences(cells, known).into_iter().enumerate() {
+            copy.cells[cell] = new.unwrap_or(copy.cells[cell]);
+        }
+        copy.twin = copy.twin.map(|_| cells);
+        Ok(())
     }
 
     fn fill(&mut self, action: &Action, page: PageAddress, cells: Cells) -> Result<(), Breach> {
@@ -382,6 +549,8 @@ impl<'a> Step<'a> {
         if !from.contains(&copy.rights) {
             return Err(self.forbidden(action));
         }
+        // What goes is asked about afterwards; what is protected is noted anew.
+        copy.written = to == PageState::Invalid && copy.is_written();
         copy.rights = to;
         Ok(())
     }
@@ -412,6 +581,11 @@ impl<'a> Step<'a> {
     fn forbidden(&self, action: &Action) -> Breach {
         Breach::Action(format!("{:?}: {action:?}", self.local.engine.node()))
     }
+}
+
+/// The cells that are other than in `old`.
+fn differences(new: Cells, old: Cells) -> [Option<u8>; CELLS] {
+    std::array::from_fn(|cell| (new[cell] != old[cell]).then_some(new[cell]))
 }
 
 pub(super) const fn address(page: u8) -> PageAddress {

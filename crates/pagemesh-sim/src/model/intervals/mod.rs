@@ -5,14 +5,21 @@
 //! answer: the last write by the checker's own book, whatever twins, diffs and notices do. Nobody passes a barrier before all have come,
 //! rights are what the engine says, twins are made before the application can write, and when nothing can happen any more nobody waits.
 //!
+//! Where kernels note writes, a second thread of each node may store at any moment, also between two actions of an event. Pages that are sent
+//! along may be lost on the way, and come about only after some rounds of a program: these are played before, in one order.
+//!
 //! Intervals are numbered without end, so the operations of a thread are bounded, and with them the states. Nobody dies here,
 //! nothing is pinned, and nobody gives up; programs without data races in the simulator have all of that.
 
 mod local;
 mod plan;
+mod rounds;
 mod search;
 
-pub use plan::{IntervalPlan, full_interval_plans, hunting_interval_plans, small_interval_plans};
+pub use plan::{
+    IntervalPlan, full_interval_plans, hunting_interval_plans, small_interval_plans, tracking_interval_plans,
+    update_interval_plans,
+};
 
 use super::{Broken, Explored};
 use local::Local;
@@ -31,7 +38,9 @@ use std::time::Instant;
 pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Box<Broken<IntervalPlan>>> {
     plan.check();
     let began = Instant::now();
-    let mut search = Search::new(plan, start(plan));
+    let broken = |breach, trace, states| Box::new(Broken { plan: plan.clone(), breach, trace, states });
+    let (nodes, book) = rounds::play(plan, start(plan)).map_err(|found| broken(found.0, found.1, 1))?;
+    let mut search = Search::new(plan, nodes, book);
     match search.run(bound) {
         Ok((depth, complete)) => Ok(Explored {
             states: search.states.len(),
@@ -44,7 +53,7 @@ pub fn check_intervals(plan: &IntervalPlan, bound: usize) -> Result<Explored, Bo
         }),
         Err(found) => {
             let (trace, states) = (search.trace(&found), search.states.len());
-            Err(Box::new(Broken { plan: plan.clone(), breach: found.breach, trace, states }))
+            Err(broken(found.breach, trace, states))
         }
     }
 }
@@ -69,6 +78,9 @@ fn start(plan: &IntervalPlan) -> Vec<Local> {
             }
             Action::MapRegion { region, round, .. } => {
                 nodes[at].engine.on_region_mapped(region, round, true, &mut out);
+                if plan.tracked {
+                    nodes[at].engine.track_writes(region);
+                }
                 at
             }
             _ => at,
@@ -76,5 +88,7 @@ fn start(plan: &IntervalPlan) -> Vec<Local> {
         under_way.extend(out.drain(..).map(|action| (to, action)));
     }
     assert!(nodes.iter().all(|node| node.engine.region(local::REGION).is_some()), "it is mapped everywhere");
+    let tracked = nodes.iter().all(|node| node.engine.tracks_writes(local::REGION) == plan.tracked);
+    assert!(tracked, "writes are noted on all nodes, or on none");
     nodes
 }

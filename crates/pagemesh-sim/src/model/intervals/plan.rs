@@ -16,6 +16,10 @@ pub(super) const CELLS: usize = 2 + NODES;
 /// Every page has a cell for each lock, which only the lock's holder touches, and, where there is a barrier, one for each node: before
 /// the first arrival, and between any even one and the next, only that node touches it, and in between everyone reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing that there is or is not, whatever else there is"
+)]
 pub struct IntervalPlan {
     /// Nodes, 2 or 3.
     pub nodes: u16,
@@ -31,6 +35,13 @@ pub struct IntervalPlan {
     pub barrier_fan: u16,
     /// Whether nodes give copies back.
     pub evict: bool,
+    /// Whether the kernels of all nodes note which pages are written.
+    pub tracked: bool,
+    /// Whether pages are sent along. Then it begins after some rounds in which one node wrote and the others read, so that they follow the pages.
+    pub updates: bool,
+    /// How often a second thread of each node stores to the node's own cell of the first page, where it can without a fault: between events
+    /// and, beside one, before any of the first few actions that take a right or make a diff. Before its node arrives at the barrier.
+    pub stores: u8,
     /// How many operations each thread makes; giving a lock back is none.
     pub operations: u8,
     /// A fault to plant in every engine.
@@ -49,6 +60,9 @@ impl IntervalPlan {
             barrier: false,
             barrier_fan: limits::BARRIER_FAN,
             evict: false,
+            tracked: false,
+            updates: false,
+            stores: 0,
             operations,
             planted: None,
         }
@@ -82,6 +96,24 @@ impl IntervalPlan {
     #[must_use]
     pub fn with_evictions(self) -> IntervalPlan {
         IntervalPlan { evict: true, ..self }
+    }
+
+    /// With kernels that note which pages are written.
+    #[must_use]
+    pub fn tracked(self) -> IntervalPlan {
+        IntervalPlan { tracked: true, ..self }
+    }
+
+    /// With pages that are sent along.
+    #[must_use]
+    pub fn with_updates(self) -> IntervalPlan {
+        IntervalPlan { updates: true, ..self }
+    }
+
+    /// With so many stores of a second thread a node.
+    #[must_use]
+    pub fn with_stores(self, stores: u8) -> IntervalPlan {
+        IntervalPlan { stores, ..self }
     }
 
     /// With a fault in every engine.
@@ -125,6 +157,7 @@ impl IntervalPlan {
         assert!((2..=NODES).contains(&(self.nodes as usize)), "{self:?}: 2 to {NODES} nodes");
         assert!((1..=PAGES as u64).contains(&self.pages), "{self:?}: 1 to {PAGES} pages");
         assert!(self.locks <= 2, "{self:?}: at most 2 locks");
+        assert!(self.stores == 0 || self.barrier, "{self:?}: a node's own cell is for barriers");
     }
 }
 
@@ -142,10 +175,17 @@ impl fmt::Display for IntervalPlan {
             write!(f, ", {locks} {}", plural(*locks as u64, "lock"))?;
         }
         let barrier = if self.nodes > self.barrier_fan { "barrier in a tree" } else { "barrier" };
-        for (has, what) in [(self.barrier, barrier), (self.evict, "evictions")] {
-            if has {
-                write!(f, ", {what}")?;
-            }
+        let all = [
+            (self.barrier, barrier),
+            (self.evict, "evictions"),
+            (self.tracked, "noted writes"),
+            (self.updates, "updates"),
+        ];
+        for (_, what) in all.into_iter().filter(|(has, _)| *has) {
+            write!(f, ", {what}")?;
+        }
+        if self.stores > 0 {
+            write!(f, ", {} {} beside", self.stores, plural(u64::from(self.stores), "store"))?;
         }
         write!(f, ", {operations} {} a thread", plural(*operations as u64, "operation"))?;
         self.planted.map_or(Ok(()), |fault| write!(f, ", with {fault:?}"))
@@ -169,6 +209,14 @@ pub fn small_interval_plans() -> Vec<IntervalPlan> {
         IntervalPlan::new(3, 1, 3).of(ELSEWHERE),
         IntervalPlan::new(2, 1, 5).locks(0).with_tree(1),
         IntervalPlan::new(3, 1, 3).locks(0).with_tree(1),
+        IntervalPlan::new(2, 1, 4).tracked().with_evictions(),
+        IntervalPlan::new(2, 1, 3).with_barrier().tracked().with_stores(1),
+        IntervalPlan::new(2, 1, 3).of(other_home).with_barrier().with_stores(2),
+        IntervalPlan::new(2, 1, 4).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(2, 1, 4).of(other_home).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(2, 1, 4).with_updates(),
+        IntervalPlan::new(3, 1, 2).of(ELSEWHERE).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(2, 1, 3).locks(0).with_barrier().tracked().with_updates().with_stores(1),
     ]
 }
 
@@ -187,8 +235,34 @@ pub fn full_interval_plans() -> Vec<IntervalPlan> {
         IntervalPlan::new(3, 2, 3).of(ELSEWHERE),
         IntervalPlan::new(3, 1, 4).locks(0).with_tree(1),
         IntervalPlan::new(3, 1, 4).locks(0).with_tree(2),
+        IntervalPlan::new(2, 2, 4).of(Placement::Cyclic).tracked().with_evictions(),
+        IntervalPlan::new(2, 1, 4).with_barrier().tracked().with_stores(1),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE).tracked(),
+        IntervalPlan::new(2, 1, 5).with_evictions().with_updates(),
+        IntervalPlan::new(2, 1, 5).locks(0).with_barrier().tracked().with_updates(),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE).with_updates(),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(3, 1, 3).of(ELSEWHERE).tracked().with_updates(),
     ]);
     plans
+}
+
+/// Meshes in which planted faults of noted writes are looked for, the smallest first.
+pub fn tracking_interval_plans() -> Vec<IntervalPlan> {
+    vec![
+        IntervalPlan::new(2, 1, 3).with_barrier().tracked().with_stores(1),
+        IntervalPlan::new(2, 1, 4).with_barrier().tracked().with_stores(1),
+    ]
+}
+
+/// Meshes in which planted faults of updates are looked for, the smallest first.
+pub fn update_interval_plans() -> Vec<IntervalPlan> {
+    let other_home = Placement::Single(NodeId::new(1));
+    vec![
+        IntervalPlan::new(2, 1, 3).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(2, 1, 3).of(other_home).locks(0).with_barrier().with_updates(),
+        IntervalPlan::new(3, 1, 2).of(ELSEWHERE).locks(0).with_barrier().with_updates(),
+    ]
 }
 
 /// Meshes in which planted faults are looked for, the smallest first.

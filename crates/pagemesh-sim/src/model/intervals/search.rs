@@ -4,20 +4,50 @@
 //! out once for all meshes in which it happens, as in the checker of the other protocols.
 
 use super::super::store::{Recorder, States, Table};
-use super::local::{Activity, Consequences, Event, Local, Parcel, Step};
+use super::local::{Activity, Beside, Consequences, Deed, Event, Local, Operation, Parcel, Step};
 use super::plan::{CELLS, IntervalPlan, NODES, PAGES};
 use crate::breach::Breach;
-use pagemesh_protocol::Access;
+use pagemesh_protocol::{Access, Message, PageState};
 
 /// The parent of the first state.
 const NONE: u32 = u32::MAX;
 
+/// Actions of one event, of those that take a right or make a diff, before which the second thread of a node stores.
+const BESIDE: u8 = 3;
+
 /// What all have done so far, by the checker's own book.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-struct Book {
+pub(super) struct Book {
     /// How often each cell was written.
-    written: [[u8; CELLS]; PAGES],
+    pub(super) written: [[u8; CELLS]; PAGES],
     arrived: u8,
+}
+
+impl Book {
+    /// What is made of the cell by the next who writes it.
+    pub(super) fn next(&self, deed: Deed) -> u8 {
+        self.written[deed.page as usize][deed.cell as usize] + 1
+    }
+
+    /// What was read must be what was written last, and nobody passes a barrier before all have come.
+    pub(super) fn judge(mut self, nodes: u16, node: usize, done: &Consequences) -> Result<Book, Breach> {
+        for (deed, value) in done.done.into_iter().chain(done.stored) {
+            let written = &mut self.written[deed.page as usize][deed.cell as usize];
+            if deed.access == Access::Write {
+                *written = value;
+            } else if *written != value {
+                let text = format!("n{node} reads write {value} of {deed:?}, the last was {written}");
+                return Err(Breach::Data(text));
+            }
+        }
+        self.arrived += u8::from(done.arrived);
+        match done.passed {
+            Some(times) if u16::from(self.arrived) < u16::from(times) * nodes => {
+                Err(Breach::Barrier(format!("n{node} passes before all have come")))
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Something that happens to a node.
@@ -25,7 +55,20 @@ struct Book {
 pub(super) struct Move {
     pub(super) node: u8,
     pub(super) event: Event,
+    /// What the node's second thread does meanwhile.
+    pub(super) beside: Option<Beside>,
+    /// What arrives is lost on the way.
+    pub(super) lost: bool,
 }
+
+impl Move {
+    fn new(node: usize, event: Event) -> Move {
+        Move { node: node as u8, event, beside: None, lost: false }
+    }
+}
+
+/// What happens to a node in a state that has a number.
+type Happening = (u32, Event, Option<Beside>);
 
 struct Effect {
     after: u32,
@@ -69,7 +112,7 @@ pub(super) struct Search<'a> {
     parcels: Once<Parcel>,
     queues: Once<Box<[u32]>>,
     books: Once<Book>,
-    effects: Vec<Table<(u32, Event), u32>>,
+    effects: Vec<Table<Happening, u32>>,
     worked_out: Vec<Result<Effect, Breach>>,
     pub(super) states: States,
     /// How each state was found.
@@ -78,8 +121,8 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A search that begins with these nodes, between which nothing is under way.
-    pub(super) fn new(plan: &'a IntervalPlan, start: Vec<Local>) -> Search<'a> {
+    /// A search that begins with these nodes, between which nothing is under way, when they have done what is in the book.
+    pub(super) fn new(plan: &'a IntervalPlan, start: Vec<Local>, book: Book) -> Search<'a> {
         let count = start.len();
         let width = count + count * count + 1;
         let mut search = Search {
@@ -92,14 +135,14 @@ impl<'a> Search<'a> {
             effects: (0..count).map(|_| Table::default()).collect(),
             worked_out: Vec::new(),
             states: States::new(width),
-            moves: vec![Move { node: 0, event: Event::Postponed }],
+            moves: vec![Move::new(0, Event::Postponed)],
             transitions: 0,
         };
         let mut first = vec![0; width];
         for (index, local) in start.into_iter().enumerate() {
             first[index] = search.number(index, local);
         }
-        let (empty, nothing) = (search.queues.number(Box::new([])), search.books.number(Book::default()));
+        let (empty, nothing) = (search.queues.number(Box::new([])), search.books.number(book));
         assert_eq!((empty, nothing), (0, 0), "the first of each has number 0");
         search.states.number(&first, NONE);
         search
@@ -178,10 +221,11 @@ impl<'a> Search<'a> {
         let mut moves = Vec::new();
         for (from, to) in (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to))) {
             if let Some(parcel) = self.queue(state, from, to).first() {
-                moves.push(Move {
-                    node: to as u8,
-                    event: Event::Deliver { from: from as u8, parcel: *parcel },
-                });
+                let arrival = Move::new(to, Event::Deliver { from: from as u8, parcel: *parcel });
+                moves.push(arrival);
+                if matches!(self.parcels.all[*parcel as usize].message, Message::Update { .. }) {
+                    moves.push(Move { lost: true, ..arrival });
+                }
             }
         }
         let book = self.book(state);
@@ -189,16 +233,43 @@ impl<'a> Search<'a> {
             let local = self.local(state, node);
             for event in local.own_events(self.plan) {
                 let deed = local.deed_of(event).filter(|deed| deed.access == Access::Write);
-                let value = deed.map_or(0, |deed| book.written[deed.page as usize][deed.cell as usize] + 1);
+                let value = deed.map_or(0, |deed| book.next(deed));
                 let event = match event {
                     Event::Begin { operation, .. } => Event::Begin { operation, value },
                     Event::Touch { .. } => Event::Touch { value },
                     other => other,
                 };
-                moves.push(Move { node: node as u8, event });
+                moves.push(Move::new(node, event));
             }
         }
+        if self.plan.stores > 0 {
+            self.add_stores(state, &mut moves);
+        }
         moves
+    }
+
+    /// Adds what the second threads of nodes do, by themselves and beside what is possible otherwise.
+    fn add_stores(&self, state: &[u32], moves: &mut Vec<Move>) {
+        let value = |node: usize| {
+            let local = self.local(state, node);
+            let can = local.can_store(self.plan);
+            local.storable(self.plan).filter(|_| can).map(|deed| self.book(state).next(deed))
+        };
+        let takes_rights = |event: Event| match event {
+            Event::Deliver { .. } => true,
+            Event::Begin { operation, .. } => {
+                matches!(operation, Operation::Lock(_) | Operation::Unlock | Operation::Evict(_))
+            }
+            _ => false,
+        };
+        for next in moves.clone().into_iter().filter(|next| takes_rights(next.event) && !next.lost) {
+            if let Some(value) = value(next.node as usize) {
+                let beside = |action| Some(Beside { action, value });
+                moves.extend((0..BESIDE).map(|action| Move { beside: beside(action), ..next }));
+            }
+        }
+        let nodes = 0..self.plan.nodes as usize;
+        moves.extend(nodes.filter_map(|node| Some(Move::new(node, Event::Store { value: value(node)? }))));
     }
 
     /// The state after `next`.
@@ -209,10 +280,14 @@ impl<'a> Search<'a> {
             let link = self.link(from as usize, node);
             after[link] = self.queues.number(rest);
         }
-        let number = self.effect(node, here[node], next.event);
+        if next.lost {
+            return Ok(after);
+        }
+        let number = self.effect(node, here[node], next.event, next.beside);
         let effect = self.worked_out[number as usize].as_ref().map_err(Clone::clone)?;
         after[node] = effect.after;
-        let book = self.judge(self.book(here), node, &effect.done)?;
+        let book = self.book(here).judge(self.plan.nodes, node, &effect.done)?;
+        self.check_own_cell(&book, node, effect.after)?;
         let last = after.len() - 1;
         after[last] = self.books.number(book);
         let Ok(effect) = &self.worked_out[number as usize] else { return Ok(after) };
@@ -226,36 +301,29 @@ impl<'a> Search<'a> {
         Ok(after)
     }
 
-    /// What was read must be what was written last, and nobody passes a barrier before all have come.
-    fn judge(&self, mut book: Book, node: usize, done: &Consequences) -> Result<Book, Breach> {
-        if let Some((deed, value)) = done.done {
-            let written = &mut book.written[deed.page as usize][deed.cell as usize];
-            if deed.access == Access::Write {
-                *written = value;
-            } else if *written != value {
-                let text = format!("n{node} reads write {value} of {deed:?}, the last was {written}");
-                return Err(Breach::Data(text));
-            }
+    /// Threads of one node share its copies: what one has stored the others find, as long as nobody else may write it.
+    fn check_own_cell(&self, book: &Book, node: usize, after: u32) -> Result<(), Breach> {
+        let (local, cell) = (&self.nodes[node][after as usize], self.plan.locks + node);
+        if self.plan.stores == 0 || !local.owns_cell() || local.copies[0].rights == PageState::Invalid {
+            return Ok(());
         }
-        book.arrived += u8::from(done.arrived);
-        match done.passed {
-            Some(times) if u16::from(book.arrived) < u16::from(times) * self.plan.nodes => {
-                Err(Breach::Barrier(format!("n{node} passes before all have come")))
-            }
-            _ => Ok(book),
+        let (has, stored) = (local.copies[0].cells[cell], book.written[0][cell]);
+        if has == stored {
+            return Ok(());
         }
+        Err(Breach::Data(format!("n{node} has write {has} of its own cell, and has made {stored}")))
     }
 
     /// The number of what `event` does to a node in this state, worked out at most once.
-    fn effect(&mut self, node: usize, local: u32, event: Event) -> u32 {
-        if let Some(number) = self.effects[node].get(&(local, event)) {
+    fn effect(&mut self, node: usize, local: u32, event: Event, beside: Option<Beside>) -> u32 {
+        if let Some(number) = self.effects[node].get(&(local, event, beside)) {
             return *number;
         }
         let parcel = match event {
             Event::Deliver { parcel, .. } => Some(self.parcels.all[parcel as usize]),
             _ => None,
         };
-        let mut step = Step::new(self.plan, self.nodes[node][local as usize].clone());
+        let mut step = Step::new(self.plan, self.nodes[node][local as usize].clone(), beside);
         let result = step.take(event, parcel).map(|()| {
             let sent = step.done.sent.iter();
             let sent = sent.map(|(to, parcel)| (to.get() as u8, self.parcels.number(*parcel))).collect();
@@ -264,7 +332,7 @@ impl<'a> Search<'a> {
         });
         let number = self.worked_out.len() as u32;
         self.worked_out.push(result);
-        self.effects[node].insert((local, event), number);
+        self.effects[node].insert((local, event, beside), number);
         number
     }
 
@@ -300,10 +368,13 @@ impl<'a> Search<'a> {
             way.push(self.moves[state as usize]);
             state = self.states.parent(state);
         }
-        let lines = way.into_iter().rev().enumerate();
-        lines
-            .map(|(step, Move { node, event })| format!("{:>4}  n{node} {}", step + 1, self.describe(event)))
-            .collect()
+        let line = |(step, next): (usize, Move)| {
+            let Move { node, event, beside, lost } = next;
+            let lost = if lost { ", which is lost" } else { "" };
+            let beside = beside.map_or(String::new(), |beside| format!(", {beside:?}"));
+            format!("{:>4}  n{node} {}{lost}{beside}", step + 1, self.describe(event))
+        };
+        way.into_iter().rev().enumerate().map(line).collect()
     }
 
     fn describe(&self, event: Event) -> String {
@@ -315,6 +386,7 @@ impl<'a> Search<'a> {
             Event::Begin { operation, .. } => format!("begins {operation:?}"),
             Event::Touch { .. } => "touches what it was given".into(),
             Event::Postponed => "has let its threads run".into(),
+            Event::Store { .. } => "stores by its second thread".into(),
         }
     }
 }
