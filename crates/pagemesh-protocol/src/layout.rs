@@ -186,6 +186,7 @@ kinds! {
     HOLD_QUERY = 150, HOLD_REPLY = 151,
     RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173, RW_HAND_OVER = 190,
     FOLLOW = 180, UNFOLLOW = 181, UPDATE = 182,
+    DROP = 210, DROPPED = 211, GRANT_AFTER = 212, DATA_AFTER = 213, UNHEARD = 214, GONE = 215,
 }
 
 impl Message {
@@ -242,6 +243,7 @@ impl Message {
             Message::Invalidate { page } => on_page(kind::INVALIDATE, page, 0, 0),
             Message::InvalidateAck { page } => on_page(kind::INVALIDATE_ACK, page, 0, 0),
             Message::Evict { page } => on_page(kind::EVICT, page, 0, 0),
+            Message::Collect { page, request, step } => collecting::fields(page, request, step),
             Message::OwnerQuery { page, ticket } => on_page(kind::OWNER_QUERY, page, ticket.to_wire(), 0),
             Message::OwnerReply { page, ticket, owner } => {
                 let (detail, node) = match owner {
@@ -398,6 +400,7 @@ impl Message {
             kind::HOLD_QUERY | kind::HOLD_REPLY => holds::decode(&fields)?,
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
             kind::FOLLOW..=kind::UPDATE => updates::decode(&fields, rest)?,
+            kind::DROP..=kind::GONE => collecting::decode(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -605,6 +608,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 
 mod atomics;
 mod barriers;
+mod collecting;
 mod holds;
 mod locks;
 mod objects;

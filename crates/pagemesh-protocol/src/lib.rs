@@ -25,6 +25,7 @@ mod message_parts;
 mod node_set;
 mod placement;
 mod region;
+mod sharers;
 mod sparse;
 
 pub use action::{Action, Actions, AtomicAnswer, Failure, Outcome, PageOwner, RegionRefusal};
@@ -41,6 +42,7 @@ pub use ids::{
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::{DecodeError, Run, RunKind};
-pub use message::{BarrierPlan, HandOver, MeetingEnd, Message, Named, Payload, SyncObject};
+pub use message::{BarrierPlan, Collect, HandOver, MeetingEnd, Message, Named, Payload, SyncObject};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec, Unit};
+pub use sharers::Sharers;

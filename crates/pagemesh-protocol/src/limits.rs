@@ -17,6 +17,8 @@ pub const REQUESTS_PER_PEER: u32 = (TICKETS + REFETCHES) as u32;
 pub const EVICTIONS: usize = TICKETS;
 /// Calls that may wait for one region. A node's call that gave up is not told apart from one that waits.
 pub const WAITING_FOR_ONE_REGION: usize = 65_536;
+/// Sharers that tell a writer themselves that their copies are gone: so many stand in one message. More tell the home.
+pub const COLLECTED: usize = 4;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost. So many are not lost while one thread is let run; and a home that lies cannot make the list long.
 pub const DEMANDS_FOR_ONE_COPY: usize = 64;

@@ -8,7 +8,7 @@ use crate::ids::{
 };
 use crate::region::RegionSpec;
 
-pub use crate::message_parts::{BarrierPlan, HandOver, MeetingEnd, Named, Payload, SyncObject};
+pub use crate::message_parts::{BarrierPlan, Collect, HandOver, MeetingEnd, Named, Payload, SyncObject};
 
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -88,6 +88,15 @@ pub enum Message {
     InvalidateAck {
         /// The page.
         page: PageAddress,
+    },
+    /// About a request to write a page whose sharers tell the requester itself that their copies are gone.
+    Collect {
+        /// The page.
+        page: PageAddress,
+        /// The requester's name for its request.
+        request: RequestId,
+        /// What is said.
+        step: Collect,
     },
     /// To the home: I have no more use for my copy. A hint, which nobody answers.
     Evict {

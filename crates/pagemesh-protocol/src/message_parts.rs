@@ -4,6 +4,7 @@ use crate::ids::{
     BarrierId, ByteRange, LockId, NodeId, PageAddress, RegionId, RwLockId, SemaphoreId, Ticket,
 };
 use crate::message::Message;
+use crate::sharers::Sharers;
 
 /// What follows a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +84,36 @@ pub enum Named {
     KeptInMind,
 }
 
+/// What is said about a page whose sharers tell the writer itself that their copies are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Collect {
+    /// From the home to a sharer: drop your copy.
+    Drop {
+        /// Whom to tell.
+        requester: NodeId,
+        /// Tell me instead, whether the copy goes or went before: the requester cannot hear you.
+        again: bool,
+        /// What to tell: unless this is empty, my grant with these nodes, of whom you are one.
+        grant: Sharers,
+    },
+    /// From a sharer to the requester: the copy is gone.
+    Dropped,
+    /// To the requester, from the home or, with its own copy gone, from a sharer on the home's behalf: you may write your copy when those of
+    /// these nodes are gone.
+    Grant(Sharers),
+    /// From the home to the requester: the page's bytes (in the payload), which you may write when the copies of these nodes are gone.
+    Data(Sharers),
+    /// From the requester to the home: I have lost this node, and have not heard that its copy is gone.
+    Unheard(NodeId),
+    /// From the home to the requester: the copy of a sharer is gone, or the sharer is.
+    Gone {
+        /// Which.
+        sharer: NodeId,
+        /// My grant, which may have been with it.
+        grant: Sharers,
+    },
+}
+
 /// What threads of several nodes wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum SyncObject {
@@ -121,9 +152,11 @@ impl Message {
     /// What follows the message.
     pub const fn payload(&self) -> Payload {
         match self {
-            Message::Data { .. } | Message::Lend { .. } | Message::Return { .. } | Message::Update { .. } => {
-                Payload::Page
-            }
+            Message::Data { .. }
+            | Message::Lend { .. }
+            | Message::Return { .. }
+            | Message::Update { .. }
+            | Message::Collect { step: Collect::Data(_), .. } => Payload::Page,
             Message::Diff { .. } => Payload::Diff,
             Message::RangeBytes { range, .. } | Message::RangeWrite { range, .. } => {
                 Payload::Bytes(range.bytes as usize)
@@ -170,6 +203,7 @@ impl Message {
             | Message::Recall { page, .. }
             | Message::Invalidate { page }
             | Message::InvalidateAck { page }
+            | Message::Collect { page, .. }
             | Message::Evict { page }
             | Message::OwnerQuery { page, .. }
             | Message::OwnerReply { page, .. }

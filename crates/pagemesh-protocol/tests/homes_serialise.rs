@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    INVALIDATE, INVALIDATE_ACK, PAGE, Subject, at_rest, data, deny, done, failed, fetch, grant, node, nodes,
-    report, request, send, send_page, ticket, zero_grant,
+    INVALIDATE, INVALIDATE_ACK, PAGE, Subject, at_rest, data, data_after, deny, done, drop_for,
+    drop_granting, failed, fetch, grant, node, nodes, report, request, send, send_page, ticket, zero_grant,
 };
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{
@@ -65,8 +65,25 @@ fn a_home_without_a_copy_has_the_owner_serve_readers() {
 }
 
 #[test]
-fn an_upgrade_waits_until_every_other_copy_is_gone() {
-    for k in 0..=5 {
+fn an_upgrade_is_granted_by_the_last_of_the_sharers_whom_the_home_names() {
+    for k in 1..=4 {
+        let others: Vec<u16> = (3..3 + k).collect();
+        let mut subject = home().shared_by(&[&[2], others.as_slice()].concat());
+        let (last, before) = others.split_last().expect("there is one");
+        let mut expected: Vec<Action> = before.iter().map(|n| send(*n, drop_for(70, 2))).collect();
+        expected.push(send(*last, drop_granting(70, 2, &others)));
+        assert_eq!(subject.hears(2, request(70, Write)), expected);
+        assert_eq!(subject.hears(7, request(71, Read)), [], "nobody has the page before the writer has it");
+        assert_eq!(subject.hears(2, report(70, true)), [send(2, fetch(71, Read, 7))]);
+        subject.hears(7, report(71, true));
+        assert_eq!(subject.entry(), at_rest(DirectoryState::Shared(node(2)), &[2, 7]));
+        assert!(subject.engine.is_quiet());
+    }
+}
+
+#[test]
+fn an_upgrade_with_more_sharers_waits_until_every_other_copy_is_gone() {
+    for k in [0, 5] {
         let others: Vec<u16> = (3..3 + k).collect();
         let mut subject = home().shared_by(&[&[2], others.as_slice()].concat());
         let told = subject.hears(2, request(70, Write));
@@ -95,8 +112,13 @@ fn an_upgrade_takes_the_homes_own_copy_without_a_message() {
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(2)), &[2]));
 
     let mut subject = home().shared_by(&[HOME, 2, 3]);
-    assert_eq!(subject.hears(2, request(70, Write)), [send(3, INVALIDATE), Action::Unmap(PAGE)]);
-    assert_eq!(subject.hears(3, INVALIDATE_ACK), [send(2, grant(70, Write))]);
+    assert_eq!(
+        subject.hears(2, request(70, Write)),
+        [Action::Unmap(PAGE), send(3, drop_granting(70, 2, &[3]))]
+    );
+    assert_eq!(subject.state(), PageState::Invalid);
+    assert_eq!(subject.hears(2, report(70, true)), []);
+    assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(2)), &[2]));
 }
 
 #[test]
@@ -122,10 +144,17 @@ fn a_writer_without_a_copy_gets_the_last_one_from_its_owner() {
 #[test]
 fn a_writer_without_a_copy_gets_the_last_one_from_a_home_that_holds_it() {
     let mut subject = home().shared_by(&[HOME, 3, 4]);
-    assert_eq!(subject.hears(2, request(70, Write)), [send(3, INVALIDATE), send(4, INVALIDATE)]);
-    assert_eq!(subject.state(), PageState::Shared, "the home reads on until the last moment");
-    assert_eq!(subject.hears(4, INVALIDATE_ACK), []);
-    assert_eq!(subject.hears(3, INVALIDATE_ACK), [Action::Unmap(PAGE), send_page(2, data(70, Write))]);
+    assert_eq!(
+        subject.hears(2, request(70, Write)),
+        [
+            send(3, drop_for(70, 2)),
+            send(4, drop_for(70, 2)),
+            Action::Unmap(PAGE),
+            send_page(2, data_after(70, &[3, 4])),
+        ]
+    );
+    assert_eq!(subject.state(), PageState::Invalid);
+    assert_eq!(subject.hears(2, report(70, true)), []);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(2)), &[2]));
 
     let mut subject = home().shared_by(&[HOME]);
@@ -212,14 +241,13 @@ fn requests_that_meet_a_transaction_are_served_in_the_order_they_came() {
 #[test]
 fn requests_that_need_no_waiting_are_served_in_one_go() {
     let mut subject = home().shared_by(&[HOME, 2, 3]);
-    assert_eq!(subject.hears(2, request(20, Write)), [send(3, INVALIDATE), Action::Unmap(PAGE)]);
+    assert_eq!(
+        subject.hears(2, request(20, Write)),
+        [Action::Unmap(PAGE), send(3, drop_granting(20, 2, &[3]))]
+    );
     assert_eq!(subject.hears(4, request(40, Read)), []);
     assert_eq!(subject.hears(5, request(50, Read)), []);
-    assert_eq!(
-        subject.hears(3, INVALIDATE_ACK),
-        [send(2, grant(20, Write)), send(2, fetch(40, Read, 4))],
-        "the grant goes ahead of the fetch on the same link"
-    );
+    assert_eq!(subject.hears(2, report(20, true)), [send(2, fetch(40, Read, 4))]);
     assert_eq!(subject.hears(4, report(40, true)), [send(2, fetch(50, Read, 5))]);
 }
 
@@ -252,9 +280,12 @@ fn a_writer_behind_the_homes_own_upgrade_takes_the_page_from_it() {
 #[test]
 fn a_home_that_waits_behind_others_gives_its_copy_up_first() {
     let mut subject = home().shared_by(&[HOME, 3, 4]);
-    assert_eq!(subject.hears(3, request(30, Write)), [send(4, INVALIDATE), Action::Unmap(PAGE)]);
+    assert_eq!(
+        subject.hears(3, request(30, Write)),
+        [Action::Unmap(PAGE), send(4, drop_granting(30, 3, &[4]))]
+    );
     assert_eq!(subject.fault(1, Read), []);
-    assert_eq!(subject.hears(4, INVALIDATE_ACK), [send(3, grant(30, Write)), send(3, fetch(1, Read, HOME))]);
+    assert_eq!(subject.hears(3, report(30, true)), [send(3, fetch(1, Read, HOME))]);
     assert_eq!(subject.hears(3, data(1, Read)), [Action::Fill(PAGE), Action::MapRead(PAGE), done(1)]);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Shared(node(3)), &[HOME, 3]));
 }
@@ -262,12 +293,12 @@ fn a_home_that_waits_behind_others_gives_its_copy_up_first() {
 #[test]
 fn a_home_that_supplies_a_writer_keeps_its_own_request_in_the_queue() {
     let mut subject = home().shared_by(&[HOME, 3]);
-    assert_eq!(subject.hears(4, request(40, Write)), [send(3, INVALIDATE)]);
-    assert_eq!(subject.fault(1, Write), []);
     assert_eq!(
-        subject.hears(3, INVALIDATE_ACK),
-        [Action::Unmap(PAGE), send_page(4, data(40, Write)), send(4, fetch(1, Write, HOME))]
+        subject.hears(4, request(40, Write)),
+        [send(3, drop_for(40, 4)), Action::Unmap(PAGE), send_page(4, data_after(40, &[3]))]
     );
+    assert_eq!(subject.fault(1, Write), []);
+    assert_eq!(subject.hears(4, report(40, true)), [send(4, fetch(1, Write, HOME))]);
     assert_eq!(subject.hears(4, data(1, Write)), [Action::Fill(PAGE), Action::MapWrite(PAGE), done(1)]);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(HOME)), &[HOME]));
 }
@@ -275,9 +306,9 @@ fn a_home_that_supplies_a_writer_keeps_its_own_request_in_the_queue() {
 #[test]
 fn an_upgrade_that_lost_the_race_is_served_as_a_plain_write() {
     let mut subject = home().shared_by(&[2, 3]);
-    assert_eq!(subject.hears(2, request(20, Write)), [send(3, INVALIDATE)]);
+    assert_eq!(subject.hears(2, request(20, Write)), [send(3, drop_granting(20, 2, &[3]))]);
     assert_eq!(subject.hears(3, request(30, Write)), []);
-    assert_eq!(subject.hears(3, INVALIDATE_ACK), [send(2, grant(20, Write)), send(2, fetch(30, Write, 3))]);
+    assert_eq!(subject.hears(2, report(20, true)), [send(2, fetch(30, Write, 3))]);
     assert_eq!(subject.hears(3, report(30, true)), []);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(3)), &[3]));
 }

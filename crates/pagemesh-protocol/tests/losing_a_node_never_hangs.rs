@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    INVALIDATE, INVALIDATE_ACK, PAGE, Subject, at_rest, data, deny, done, failed, fetch, grant, node, recall,
-    report, request, send, send_page, ticket, zero_grant,
+    INVALIDATE, INVALIDATE_ACK, PAGE, Subject, at_rest, data, deny, done, drop_for, drop_granting, failed,
+    fetch, gone, grant, grant_after, node, recall, report, request, send, send_page, ticket, zero_grant,
 };
 use pagemesh_protocol::Access::{Read, Write};
 use pagemesh_protocol::{Action, DirectoryState, Failure, Message, PageOwner, PageState};
@@ -56,11 +56,22 @@ fn a_page_that_was_on_its_way_to_a_lost_writer_is_lost_with_it() {
 #[test]
 fn a_lost_upgrader_gets_no_grant_and_its_copy_was_the_last() {
     let mut subject = home().shared_by(&[2, 3, 4]);
-    assert_eq!(subject.hears(2, request(20, Write)), [send(3, INVALIDATE), send(4, INVALIDATE)]);
+    assert_eq!(
+        subject.hears(2, request(20, Write)),
+        [send(3, drop_for(20, 2)), send(4, drop_granting(20, 2, &[3, 4]))]
+    );
     assert_eq!(subject.hears(5, request(50, Read)), []);
+    assert_eq!(subject.loses(2), [send(5, deny(50, 2))], "those who were told to drop their copies still do");
+    assert!(subject.engine.is_quiet());
+
+    let mut subject = home().shared_by(&[2, 3, 4, 5, 6, 7]);
+    assert_eq!(subject.hears(2, request(20, Write)), [3, 4, 5, 6, 7].map(|sharer| send(sharer, INVALIDATE)));
+    assert_eq!(subject.hears(0, request(50, Read)), []);
     assert_eq!(subject.loses(2), [], "those who were told to drop their copies still do");
-    assert_eq!(subject.hears(3, INVALIDATE_ACK), []);
-    assert_eq!(subject.hears(4, INVALIDATE_ACK), [send(5, deny(50, 2))]);
+    for sharer in 3..7 {
+        assert_eq!(subject.hears(sharer, INVALIDATE_ACK), []);
+    }
+    assert_eq!(subject.hears(7, INVALIDATE_ACK), [send(0, deny(50, 2))]);
     assert!(subject.engine.is_quiet());
 }
 
@@ -195,14 +206,18 @@ fn a_home_that_waits_for_a_lost_sharer_turns_to_another() {
 
 #[test]
 fn a_lost_sharer_counts_as_one_that_dropped_its_copy() {
-    let mut subject = home().shared_by(&[2, 3, 4]);
+    let mut subject = home().shared_by(&[2, 3, 4, 5, 6, 7]);
     subject.hears(2, request(20, Write));
     assert_eq!(subject.loses(4), []);
-    assert_eq!(subject.hears(3, INVALIDATE_ACK), [send(2, grant(20, Write))]);
+    for sharer in [3, 5, 6] {
+        assert_eq!(subject.hears(sharer, INVALIDATE_ACK), []);
+    }
+    assert_eq!(subject.hears(7, INVALIDATE_ACK), [send(2, grant(20, Write))]);
 
     let mut subject = home().shared_by(&[2, 3]);
     subject.hears(2, request(20, Write));
-    assert_eq!(subject.loses(3), [send(2, grant(20, Write))]);
+    assert_eq!(subject.loses(3), [send(2, gone(20, 3, &[3]))]);
+    assert_eq!(subject.hears(2, report(20, true)), []);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(2)), &[2]));
 }
 
@@ -210,7 +225,10 @@ fn a_lost_sharer_counts_as_one_that_dropped_its_copy() {
 fn a_sharer_that_was_lost_before_is_not_asked() {
     let mut subject = home().shared_by(&[2, 3, 4]);
     assert_eq!(subject.loses(3), []);
-    assert_eq!(subject.hears(2, request(20, Write)), [send(4, INVALIDATE)]);
+    assert_eq!(
+        subject.hears(2, request(20, Write)),
+        [send(4, drop_for(20, 2)), send(2, grant_after(20, &[4]))]
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use common::{PAGE, REGION, data, fetch, lock_at, node, number_at, report, reques
 use pagemesh_protocol::Access::{self, Read, Write};
 use pagemesh_protocol::{
     ByteRange, ConditionId, Message, Outcome, PageState, Placement, Protocol, RwLockId, SemaphoreId, Ticket,
+    limits,
 };
 
 const HOME: u16 = 1;
@@ -98,6 +99,11 @@ fn a_third_hop_is_the_last_that_the_requester_waits_for() {
     assert_eq!(mesh.completed.len(), 1, "the report to the home is nobody's wait");
 }
 
+/// What a write costs more whose `k` sharers tell the writer, to which the home sends the bytes: its report.
+fn report_of(k: usize) -> usize {
+    usize::from((1..=limits::COLLECTED).contains(&k))
+}
+
 #[test]
 fn an_upgrade_costs_two_and_two_for_each_other_sharer() {
     for k in 0..=5 {
@@ -107,6 +113,28 @@ fn an_upgrade_costs_two_and_two_for_each_other_sharer() {
         assert_eq!(sent.len(), 2 + 2 * k);
         assert!(sent.iter().all(|sent| sent.payload.is_none()), "the bytes are there already");
         mesh.check_coherence([PAGE].into_iter());
+    }
+}
+
+/// The home's word and the sharers' take different links; whichever is last, three messages one after the other are enough.
+#[test]
+fn a_writer_waits_for_three_hops_however_many_share_the_page() {
+    for sharers in 1..=limits::COLLECTED as u16 {
+        for upgrades in [true, false] {
+            let first: &[u16] = if upgrades { &[2] } else { &[HOME] };
+            let others: Vec<u16> = (3..3 + sharers).collect();
+            let mut mesh = read_by(&[first, others.as_slice()].concat());
+            mesh.forget();
+            mesh.faults(2, PAGE, Write);
+            for hop in 1..=3 {
+                assert!(mesh.completed.is_empty(), "{sharers} others, before hop {hop}");
+                mesh.deliver_round();
+            }
+            assert_eq!(mesh.completed.len(), 1, "{sharers} others, an upgrade: {upgrades}");
+            assert_eq!(mesh.state(2, PAGE), PageState::Modified);
+            mesh.deliver_all();
+            mesh.check_coherence([PAGE].into_iter());
+        }
     }
 }
 
@@ -126,7 +154,7 @@ fn a_write_miss_on_a_shared_page_takes_the_last_copy_along() {
         assert_eq!(cost(read_by(&holders), 2, Write), 4 + 2 * (k as usize - 1));
         let others: Vec<u16> = (3..3 + k - 1).collect();
         let with_home = read_by(&[&[HOME], others.as_slice()].concat());
-        assert_eq!(cost(with_home, 2, Write), 2 + 2 * (k as usize - 1));
+        assert_eq!(cost(with_home, 2, Write), 2 + 2 * others.len() + report_of(others.len()));
     }
 }
 

@@ -197,9 +197,9 @@ fn an_acknowledgement_must_have_been_asked_for() {
     let mut moving = home().modified_by(3);
     moving.hears(4, request(7, Read));
     assert_eq!(moving.refuses(3, INVALIDATE_ACK), not_told);
-    let mut invalidating = home().shared_by(&[2, 3, 4]);
-    invalidating.hears(2, request(7, Write));
-    assert_eq!(invalidating.refuses(2, INVALIDATE_ACK), not_told, "the requester");
+    let mut invalidating = home().shared_by(&[HOME, 3, 4]);
+    invalidating.fault(1, Write);
+    assert_eq!(invalidating.refuses(2, INVALIDATE_ACK), not_told, "a node without a copy");
     assert_eq!(invalidating.refuses(0, INVALIDATE_ACK), not_told, "a bystander");
     invalidating.hears(3, INVALIDATE_ACK);
     assert_eq!(invalidating.refuses(3, INVALIDATE_ACK), not_told, "a second time");
@@ -210,7 +210,8 @@ fn a_report_must_be_of_the_copy_that_is_on_its_way() {
     let not_moving = "no copy is on its way";
     let another = "the copy is on its way to another";
     assert_eq!(home().refuses(3, report(7, true)), not_moving);
-    let mut invalidating = home().shared_by(&[2, 3]);
+    let mut invalidating = home().shared_by(&[HOME, 3]);
+    invalidating.fault(1, Write);
     invalidating.hears(2, request(7, Write));
     assert_eq!(invalidating.refuses(2, report(7, true)), not_moving);
     let mut moving = home().modified_by(3);

@@ -6,8 +6,13 @@
 mod common;
 
 use common::mesh::Mesh;
-use common::{INVALIDATE, PAGE, Subject, data, deny, fetch, grant, node, zero_grant};
-use pagemesh_protocol::{Access, Action, Failure, Message, NodeId, Outcome, PageState, Placement, Protocol};
+use common::{
+    INVALIDATE, PAGE, Subject, data, data_after, deny, drop_for, dropped, fetch, grant, grant_after, node,
+    zero_grant,
+};
+use pagemesh_protocol::{
+    Access, Action, Collect, Failure, Message, NodeId, Outcome, PageState, Placement, Protocol,
+};
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"));
 const WRITE_INVALIDATE: &str =
@@ -97,6 +102,8 @@ enum Event {
     Fault(Access),
     /// An answer to the node's own request for this access.
     Answer(Access, u16, fn(u32, Access) -> Message),
+    /// As `Answer`, where `OTHER` has said before that its copy is gone.
+    Collected(fn(u32, &[u16]) -> Message),
     /// Something that the home wants.
     Demand(Message),
     /// The node gives its copy back.
@@ -112,6 +119,8 @@ fn event(text: &str) -> Event {
     let word = rest.split([')', ',', ' ']).next().unwrap_or("");
     match name {
         "read" | "write" => Event::Fault(access(name)),
+        "Data" if rest.ends_with("after drops") => Event::Collected(data_after),
+        "Grant" if rest.ends_with("after drops") => Event::Collected(grant_after),
         "Data" if rest.ends_with("from home") => Event::Answer(access(word), HOME, data),
         "Data" if rest.ends_with("from owner") => Event::Answer(access(word), OWNER, data),
         "Grant" if rest.ends_with("zero)") => Event::Answer(access(word), HOME, zero_grant),
@@ -120,6 +129,7 @@ fn event(text: &str) -> Event {
         "release" => Event::Release,
         "acquire" => Event::Acquire,
         "Invalidate" => Event::Demand(INVALIDATE),
+        "Drop" => Event::Demand(drop_for(70, OTHER)),
         "evict" => Event::Evict,
         "Fetch" => Event::Demand(fetch(70, access(word), OTHER)),
         other => panic!("the test knows no event {other}"),
@@ -153,6 +163,11 @@ fn apply(subject: &mut Subject, next: u32, event: Event) -> Vec<Action> {
         Event::Answer(access, from, message) => {
             subject.fault(1, access);
             subject.hears(from, message(next, access))
+        }
+        Event::Collected(message) => {
+            subject.fault(1, Access::Write);
+            assert_eq!(subject.hears(OTHER, dropped(next)), []);
+            subject.hears(HOME, message(next, &[OTHER]))
         }
         Event::Demand(message) => subject.hears(HOME, message),
         Event::Evict => subject.act(|engine, out| engine.on_evict(PAGE, out)),
@@ -197,6 +212,7 @@ fn words(action: &Action) -> String {
                 Message::Done { page: PAGE, installed: true, .. } => ("Done".into(), false),
                 Message::InvalidateAck { page: PAGE } => ("InvalidateAck".into(), false),
                 Message::Evict { page: PAGE } => ("Evict".into(), false),
+                Message::Collect { page: PAGE, step: Collect::Dropped, .. } => ("Dropped".into(), false),
                 other => panic!("the table has no word for {other:?}"),
             };
             assert_eq!(*payload, with_page.then_some(PAGE), "{what}");
@@ -251,6 +267,7 @@ fn what_has_no_row_changes_nothing() {
                 let (from, message) = match event(&event_text) {
                     Event::Fault(_) => panic!("{protocol:?}: a fault in {state} has no row"),
                     Event::Answer(access, from, message) => (from, message(next, access)),
+                    Event::Collected(message) => (HOME, message(next, &[OTHER])),
                     Event::Demand(message) => (HOME, message),
                     Event::Evict => {
                         assert_eq!(apply(&mut subject, next, Event::Evict), [], "{protocol:?}: in {state}");
@@ -320,6 +337,17 @@ fn accesses(request: &str) -> Vec<Access> {
     if request == "any" { vec![Access::Read, Access::Write] } else { vec![access(request)] }
 }
 
+/// A write after `first` and k others read the page, for each k; a second number is for more of these than are collected.
+fn dropping(protocol: Protocol, first: u16, messages: &str) -> Vec<(usize, usize)> {
+    let (few, many) = messages.split_once(", or ").unwrap_or((messages, messages));
+    let one = |k: usize| {
+        let others: Vec<u16> = (3..3 + k as u16).collect();
+        let said = if k > pagemesh_protocol::limits::COLLECTED { many } else { few };
+        (count(said, k), after_reads(protocol, &[&[first], others.as_slice()].concat(), Access::Write))
+    };
+    (1..=5).map(one).collect()
+}
+
 /// Runs the scenario of one row; returns for each run of it what the row says and what was counted.
 fn scenario(protocol: Protocol, row: &[String; 4]) -> Vec<(usize, usize)> {
     let [directory, request_word, _, messages] = row;
@@ -330,27 +358,16 @@ fn scenario(protocol: Protocol, row: &[String; 4]) -> Vec<(usize, usize)> {
         "untouched" => each(&|access| after_reads(protocol, &[], access)),
         "shared, home holds a copy" => each(&|access| after_reads(protocol, &[HOME, OWNER], access)),
         "shared, home holds none" => each(&|access| after_reads(protocol, &[OWNER, OTHER], access)),
-        "shared, requester among k+1 holders" => (0..=5)
+        "shared by the requester alone" => each(&|access| after_reads(protocol, &[THIS], access)),
+        "shared by the home alone" => each(&|access| after_reads(protocol, &[HOME], access)),
+        "shared, requester among k+1 holders" => dropping(protocol, THIS, messages),
+        "shared, home among k+1 holders, requester not" => dropping(protocol, HOME, messages),
+        "shared by k, neither home nor requester among them" => (1..=5)
             .map(|k| {
-                let others: Vec<u16> = (3..3 + k as u16).collect();
-                let counted =
-                    after_reads(protocol, &[&[THIS], others.as_slice()].concat(), access(request_word));
-                (count(messages, k), counted)
+                let holders: Vec<u16> = (3..3 + k as u16).collect();
+                (count(messages, k), after_reads(protocol, &holders, access(request_word)))
             })
             .collect(),
-        "shared, requester holds none" => {
-            let (with_home, without) = messages.split_once(", or ").expect("the row has two numbers");
-            let one = |k: usize| {
-                let others: Vec<u16> = (3..3 + k as u16).collect();
-                let holders = [&[HOME], &others[1..]].concat();
-                let access = access(request_word);
-                [
-                    (count(with_home, k), after_reads(protocol, &holders, access)),
-                    (count(without, k), after_reads(protocol, &others, access)),
-                ]
-            };
-            (1..=5).flat_map(one).collect()
-        }
         "touched" => each(&|access| after_write(protocol, HOME, access, false)),
         // On a mesh without delay no diff is on its way, and none goes with a node; the engine's own tests have these rows.
         "touched, a diff is on its way" | "touched, a diff went with a lost node" => Vec::new(),

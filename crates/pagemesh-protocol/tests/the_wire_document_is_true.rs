@@ -6,10 +6,10 @@ mod common;
 
 use common::{PAGE, node};
 use pagemesh_protocol::{
-    Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, ConditionId, HandOver, LockId,
-    MeetingEnd, Message, Named, PageAddress, PageOwner, Placement, Protocol, RegionId, RegionName,
-    RegionRefusal, RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, SyncObject, Ticket, Unit,
-    View,
+    Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, Collect, ConditionId, HandOver,
+    LockId, MeetingEnd, Message, Named, NodeSet, PageAddress, PageOwner, Placement, Protocol, RegionId,
+    RegionName, RegionRefusal, RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, Sharers,
+    SyncObject, Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,8 +128,23 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::Goodbye,
         Message::Leaving,
     ];
+    all.extend(full_of_collecting(page, request));
     all.extend(full_of_objects(ticket, node));
     all
+}
+
+fn full_of_collecting(page: PageAddress, request: RequestId) -> [Message; 6] {
+    let few: NodeSet = [7, 300, 301, 1023].into_iter().map(node).collect();
+    let sharers = Sharers::of(few).expect("four fit");
+    [
+        Collect::Drop { requester: node(7), again: true, grant: sharers },
+        Collect::Dropped,
+        Collect::Grant(sharers),
+        Collect::Data(sharers),
+        Collect::Unheard(node(7)),
+        Collect::Gone { sharer: node(7), grant: sharers },
+    ]
+    .map(|step| Message::Collect { page, request, step })
 }
 
 fn full_of_objects(ticket: Ticket, node: pagemesh_protocol::NodeId) -> Vec<Message> {
@@ -181,8 +196,13 @@ fn encoded(message: Message) -> Vec<u8> {
 
 /// The name of a message in the document: `PageRequest` is PAGE_REQUEST.
 fn name_in_capitals(message: Message) -> String {
-    let name = format!("{message:?}");
-    let name = name.split([' ', '{']).next().unwrap_or_default();
+    let name = match message {
+        Message::Collect { step: Collect::Grant(_), .. } => "GrantAfter".to_owned(),
+        Message::Collect { step: Collect::Data(_), .. } => "DataAfter".to_owned(),
+        Message::Collect { step, .. } => format!("{step:?}"),
+        other => format!("{other:?}"),
+    };
+    let name = name.split([' ', '{', '(']).next().unwrap_or_default();
     let mut capitals = String::new();
     for letter in name.chars() {
         if letter.is_uppercase() && !capitals.is_empty() {
@@ -315,6 +335,10 @@ fn the_codes_stand_for_what_the_document_says() {
     for (hold, code) in [(None, 0), (Some(Access::Read), 1), (Some(Access::Write), 2)] {
         assert_eq!(detail(Message::HoldReply { question: 1, hold, waiting: 0, since_ms: 0 }), code);
     }
+
+    let sharers = Sharers::of([0, 7].into_iter().map(node).collect()).expect("two fit");
+    let grant = encoded(Message::Collect { page, request, step: Collect::Grant(sharers) });
+    assert_eq!(grant[24..32], [1, 0, 8, 0, 0, 0, 0, 0], "the lowest first, each its number and 1");
 
     let rows = table("| detail | meaning | node | number |");
     for (code, refusal) in [

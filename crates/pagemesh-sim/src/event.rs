@@ -111,6 +111,7 @@ pub(crate) fn page_of(message: &Message) -> Option<PageAddress> {
         | Message::Recall { page, .. }
         | Message::Invalidate { page }
         | Message::InvalidateAck { page }
+        | Message::Collect { page, .. }
         | Message::Evict { page }
         | Message::AtomicRequest { page, .. }
         | Message::AtomicForward { page, .. }

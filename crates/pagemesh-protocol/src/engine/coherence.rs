@@ -8,7 +8,7 @@
 //! one pure function: what a home does with a request, given what its directory says.
 //!
 //! The order of messages on one link is relied on in one place: a Grant or Data that the home itself sends is not
-//! acknowledged, so what the home says next about the page must come after it. Messages on different links may pass
+//! acknowledged, so what the home says next about the page must come after it (`collecting.rs` adds what losses make of it). Messages on different links may pass
 //! each other freely.
 
 use super::EngineConfig;
@@ -21,6 +21,7 @@ use crate::action::Action;
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId};
 use crate::limits;
 use crate::placement::Protocol;
+use crate::sharers::Sharers;
 use slab::Slab;
 
 pub(super) const NO_SUCH_PAGE: &str = "the page does not exist here";
@@ -43,6 +44,12 @@ pub(super) struct Pending {
     /// First of the tickets that wait, linked by their slots.
     pub(super) first: Option<u16>,
     pub(super) noticed: Noticed,
+    /// Who must have dropped its copy before the page may be written; known when the home has said so.
+    pub(super) owed: Option<Sharers>,
+    /// Who has.
+    pub(super) gone: NodeSet,
+    /// Of these, who has not said so itself: the home counts it as one that has.
+    pub(super) counted: Sharers,
 }
 
 /// Whose writes a node was told of while it waits for a page.
@@ -99,6 +106,8 @@ pub(super) enum Phase {
     Lingering,
     /// Sharers that have not yet said that their copy is gone.
     Invalidating { missing: NodeSet },
+    /// The requester, who waits for these sharers to tell it that their copies are gone; some were asked to tell this home.
+    Collecting { sharers: Sharers, asked: Sharers },
     /// One of several sharers, who has given its copy back and has not yet said that it is gone. No request stands behind it.
     Evicting { sharer: NodeId },
     /// The owner sends its copy to the requester, who will say that it came.

@@ -13,6 +13,7 @@ use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId, Ticket};
 use crate::message::Message;
 use crate::placement::Protocol;
+use crate::sharers::Sharers;
 
 impl Engine {
     pub(super) fn fault(
@@ -104,7 +105,8 @@ impl Engine {
         }
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
-        let pending = Pending { page, asked, claims, request, access, first, noticed: Noticed::Nobodys };
+        let (noticed, owed, gone, counted) = (Noticed::Nobodys, None, NodeSet::EMPTY, Sharers::NONE);
+        let pending = Pending { page, asked, claims, request, access, first, noticed, owed, gone, counted };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
         if claims {
@@ -280,7 +282,8 @@ impl Engine {
     ) -> Handled {
         // Bytes that nobody waits for: a recall was answered before they came.
         let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
-        if pending.claims || pending.access != access || local.state != PageState::Invalid {
+        let is_open = !pending.claims && pending.owed.is_none();
+        if !is_open || pending.access != access || local.state != PageState::Invalid {
             return Err("the page was not asked for in this way");
         }
         let home = pending.asked;
@@ -321,7 +324,7 @@ impl Engine {
     ) -> Handled {
         self.check_home_says(page, from)?;
         let Some((local, pending)) = self.answered(page, request)? else { return Ok(()) };
-        if pending.access != access {
+        if pending.access != access || pending.owed.is_some() {
             return Err("the page was not asked for in this way");
         }
         let state = granted(access);
@@ -431,6 +434,18 @@ impl Engine {
         access: Access,
         out: &mut Actions,
     ) {
+        self.supply_by(page, requester, access, Message::Data { page, request, access }, out);
+    }
+
+    /// As `supply`, where `message` goes with the bytes.
+    pub(super) fn supply_by(
+        &mut self,
+        page: PageAddress,
+        requester: NodeId,
+        access: Access,
+        message: Message,
+        out: &mut Actions,
+    ) {
         let local = self.pages.local(page).expect("checked by the caller");
         let state = match (access, local.state) {
             (Access::Write, state)
@@ -452,7 +467,7 @@ impl Engine {
         };
         self.pins.take(page, access);
         self.pages.set_local(page, LocalPage { state, ..local });
-        self.send_page(requester, Message::Data { page, request, access }, page, out);
+        self.send_page(requester, message, page, out);
         if self.planted(Planted::SendBeforeProtect) {
             swap_last(out);
         }

@@ -127,6 +127,9 @@ impl Engine {
                 self.move_copy(page, asked, missing.lowest().unwrap_or(node), out)
             }
             Decision::Invalidate(missing) => {
+                if let Some(collecting) = self.begin_collecting(page, asked, missing, out) {
+                    return Some(collecting);
+                }
                 for sharer in missing.iter() {
                     self.send(sharer, Message::Invalidate { page }, out);
                 }
@@ -192,7 +195,7 @@ impl Engine {
     }
 
     /// Records that the requester has what it asked for; `others` held copies before.
-    fn settle_entry(&mut self, page: PageAddress, asked: Request, others: NodeSet) {
+    pub(super) fn settle_entry(&mut self, page: PageAddress, asked: Request, others: NodeSet) {
         let entry = self.pages.entry(page);
         let (state, holders) = match (asked.access, entry.state) {
             (Access::Write, DirectoryState::Modified(owner)) if self.planted(Planted::KeepOldOwner) => {
@@ -244,6 +247,10 @@ impl Engine {
             }
             Phase::Evicting { sharer } if sharer == from => {
                 self.evicted(index, from, out);
+                Ok(())
+            }
+            Phase::Collecting { sharers, asked } if asked.contains(from) => {
+                self.sharer_has_told_home(index, from, (sharers, asked), out);
                 Ok(())
             }
             _ => Err("it was not told to drop its copy"),
@@ -317,6 +324,11 @@ impl Engine {
             return Err("no copy is on its way");
         };
         let asked = transaction.request;
+        let collecting = matches!(transaction.phase, Phase::Collecting { .. });
+        if collecting && asked.node == from && asked.id == request && installed {
+            self.end_transaction(index, out);
+            return Ok(());
+        }
         let (Phase::Moving { from: supplier } | Phase::Recalling { from: supplier }) = transaction.phase
         else {
             return Err("no copy is on its way");
@@ -366,6 +378,10 @@ impl Engine {
                 self.sharer_gone(index, lost, missing, out);
             }
             Phase::Evicting { sharer } if sharer == lost => self.evicted(index, lost, out),
+            Phase::Collecting { asked: again, .. } if asked.node == lost => {
+                self.writer_lost(index, again, lost, out);
+            }
+            Phase::Collecting { sharers, .. } if sharers.contains(lost) => self.tell_gone(index, lost, out),
             Phase::Operating { at } if at == lost => self.resume(index, asked, page, out),
             Phase::Moving { from } | Phase::Recalling { from } if asked.node == lost => {
                 // A read left the owner a copy; a write took it away, and it went to the lost node.

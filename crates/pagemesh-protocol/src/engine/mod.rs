@@ -14,6 +14,7 @@ mod atomics;
 mod barriers;
 mod below;
 mod coherence;
+mod collecting;
 mod conditions;
 mod departure;
 mod directory;
@@ -541,6 +542,7 @@ impl Engine {
             Message::Invalidate { page } => self.invalidate(from, page, out),
             Message::InvalidateAck { page } => self.invalidate_ack(from, page, out),
             Message::Evict { page } => self.evict(from, page, out),
+            Message::Collect { page, request, step } => self.collect(from, (page, request), step, out),
             Message::OwnerQuery { page, ticket } => self.owner_asked(from, page, ticket, out),
             Message::OwnerReply { page, ticket, owner } => {
                 let wait = Wait::Owner { page, asked: from };

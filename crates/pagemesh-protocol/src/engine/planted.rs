@@ -97,6 +97,18 @@ pub enum Planted {
     AtomicTwice,
     /// A home that has done an atomic operation in a release region writes no notice.
     AtomicUntold,
+    /// A requester that collects drops writes as soon as the home has named the sharers.
+    WriteBeforeLastDrop,
+    /// A sharer that drops its copy for a requester does not tell it.
+    DropUntold,
+    /// A home grants a write with sharers to be waited for, and keeps its own copy.
+    KeepOwnSharedCopy,
+    /// A requester forgets a sharer that has told it before the home did.
+    ForgetEarlyDrop,
+    /// A home does not tell a requester that a sharer was lost.
+    ForgetLostSharer,
+    /// A requester takes the copy of a sharer that it has lost itself for gone.
+    CountOwnLoss,
     /// A node keeps a region where it was when another address is agreed on.
     KeepOldAddress,
     /// A region counts as mapped everywhere when one node has not answered.
@@ -232,7 +244,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 70] = [
+    pub const ALL: [Planted; 76] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -265,6 +277,12 @@ impl Planted {
         Planted::ForgetEarlyRequests,
         Planted::EvictWithoutUnmap,
         Planted::EvictOnlyCopy,
+        Planted::WriteBeforeLastDrop,
+        Planted::DropUntold,
+        Planted::KeepOwnSharedCopy,
+        Planted::ForgetEarlyDrop,
+        Planted::ForgetLostSharer,
+        Planted::CountOwnLoss,
         Planted::AtomicBesideSharers,
         Planted::AtomicTwice,
         Planted::KeepOldAddress,

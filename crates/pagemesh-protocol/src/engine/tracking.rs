@@ -190,6 +190,7 @@ impl Engine {
                 | Message::Recall { .. }
                 | Message::Invalidate { .. }
                 | Message::InvalidateAck { .. }
+                | Message::Collect { .. }
                 | Message::Evict { .. }
                 | Message::OwnerQuery { .. }
                 | Message::OwnerReply { .. }

@@ -23,14 +23,17 @@ use crate::action::{Action, Actions, Outcome};
 use crate::ids::{Access, NodeId, PageAddress, PageState, RegionId, RequestId, Ticket};
 use crate::limits;
 use crate::message::Message;
+use crate::sharers::Sharers;
 
 /// What is wanted of a copy of this node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Want {
     /// To be sent to `requester`, and no more rights than its access leaves.
     Fetch { request: RequestId, access: Access, requester: NodeId },
-    /// To be dropped.
+    /// To be dropped, and the home to be told.
     Invalidate,
+    /// To be dropped, and the requester to be told.
+    Drop { request: RequestId, requester: NodeId, grant: Sharers },
     /// To be sent by this node as the page's home: a transaction waits for it.
     Own,
 }
@@ -190,7 +193,7 @@ impl Engine {
     pub(super) fn demanded_access(&self, demand: &Demand) -> Option<Access> {
         match demand.want {
             Want::Fetch { access, .. } => Some(access),
-            Want::Invalidate => Some(Access::Write),
+            Want::Invalidate | Want::Drop { .. } => Some(Access::Write),
             Want::Own => {
                 let index = self.pages.entry(demand.page).busy?;
                 Some(self.coherence.transactions[index as usize].request.access)
@@ -220,7 +223,10 @@ impl Engine {
                 self.supply(page, requester, request, access, out);
             }
             (Want::Invalidate, PageState::Shared) => self.drop_copy(page, home, out),
-            (Want::Invalidate, _) => {}
+            (Want::Drop { request, requester, grant }, PageState::Shared) => {
+                self.drop_for(page, request, (requester, grant), out);
+            }
+            (Want::Invalidate | Want::Drop { .. }, _) => {}
             (Want::Own, _) => {
                 let Some(index) = self.pages.entry(page).busy else { return };
                 let transaction = self.coherence.transactions[index as usize];
@@ -231,13 +237,29 @@ impl Engine {
         }
     }
 
+    /// The home is to be told when the copy goes, which was to be dropped for another; false when no such demand waits.
+    pub(super) fn tell_home_instead(&mut self, page: PageAddress, asked: (RequestId, NodeId)) -> bool {
+        let waits = |demand: &&mut Demand| {
+            let is_it =
+                matches!(demand.want, Want::Drop { request, requester, .. } if (request, requester) == asked);
+            demand.page == page && is_it
+        };
+        let demand = self.uses.demands.iter_mut().find(waits);
+        demand.map(|demand| demand.want = Want::Invalidate).is_some()
+    }
+
     pub(super) fn drop_copy(&mut self, page: PageAddress, home: NodeId, out: &mut Actions) {
+        self.give_copy_up(page, out);
+        self.send(home, Message::InvalidateAck { page }, out);
+    }
+
+    /// Takes this node's copy away from its threads.
+    pub(super) fn give_copy_up(&mut self, page: PageAddress, out: &mut Actions) {
         let local = self.pages.local(page).expect("checked by the caller");
         if local.pending.is_none() || !self.planted(Planted::LoseUpgradeRace) {
             out.push(Action::Unmap(page));
             self.pins.take(page, Access::Write);
             self.pages.set_local(page, LocalPage { state: PageState::Invalid, ..local });
         }
-        self.send(home, Message::InvalidateAck { page }, out);
     }
 }

@@ -130,6 +130,7 @@ impl Engine {
                 let pending = self.coherence.pending[index as usize];
                 let asked = (pending.asked, pending.claims, pending.request, pending.access);
                 (asked, pending.first, pending.noticed).hash(hasher);
+                (pending.owed, pending.gone, pending.counted).hash(hasher);
             }
             if home.is_some_and(|home| home != self.config.node) {
                 if self.config.updates && region.spec.protocol == Protocol::Release {
@@ -164,7 +165,9 @@ impl Engine {
             }
         }
         for demand in &self.uses.demands {
-            if let Want::Fetch { request, requester, .. } = demand.want {
+            if let Want::Fetch { request, requester, .. } | Want::Drop { request, requester, .. } =
+                demand.want
+            {
                 visit(Name::Request(requester, request));
             }
         }

@@ -18,24 +18,32 @@
 //! | INVALID | Grant(Read, zero) | FillZero, MapRead, Complete | SHARED |
 //! | INVALID | Grant(Write, zero) | FillZero, MapWrite, Complete | MODIFIED |
 //! | SHARED | Grant(Write) | Unprotect, Complete | MODIFIED |
+//! | SHARED | Grant(Write) after drops | Unprotect, Done to home, Complete | MODIFIED |
+//! | INVALID | Data(Write) after drops | Fill, MapWrite, Done to home, Complete | MODIFIED |
 //! | INVALID | Deny | Complete(PageLost) | INVALID |
 //! | SHARED | evict | Evict to home | SHARED |
 //! | MODIFIED | evict | Evict to home | MODIFIED |
 //! | SHARED | Invalidate | Unmap, InvalidateAck to home | INVALID |
+//! | SHARED | Drop | Unmap, Dropped to requester | INVALID |
 //! | SHARED | Fetch(Read) | Data(Read) to requester | SHARED |
 //! | SHARED | Fetch(Write) | Unmap, Data(Write) to requester | INVALID |
 //! | MODIFIED | Fetch(Read) | Protect, Data(Read) to requester | SHARED |
 //! | MODIFIED | Fetch(Write) | Unmap, Data(Write) to requester | INVALID |
 //!
-//! The home's part; `k` counts holders other than the requester:
+//! "After drops": all sharers that the message names have said Dropped (`collecting.rs`). Where one is missing, its Dropped does the rest.
+//!
+//! The home's part; `k` counts those who drop their copies, and the second number is for more than four of them:
 //!
 //! | directory | request | what happens | messages |
 //! |---|---|---|---|
 //! | untouched | any | zero grant | 2 |
 //! | shared, home holds a copy | read | the home sends it | 2 |
 //! | shared, home holds none | read | the owner sends its copy, the requester reports | 4 |
-//! | shared, requester among k+1 holders | write | the k others drop theirs, then the grant | 2 + 2k |
-//! | shared, requester holds none | write | all but one drop theirs; the last sends its copy and drops it | 2 + 2(k-1), or 4 + 2(k-1) |
+//! | shared by the requester alone | write | the grant | 2 |
+//! | shared, requester among k+1 holders | write | the k others drop theirs and tell the requester, which reports; or tell the home, and then the grant | 2 + 2k |
+//! | shared by the home alone | write | the home sends its copy and drops it | 2 |
+//! | shared, home among k+1 holders, requester not | write | the home sends its copy and drops it; the k others drop theirs and tell the requester, which reports | 3 + 2k, or 2 + 2k |
+//! | shared by k, neither home nor requester among them | write | all but one drop theirs; the last sends its copy and drops it | 4 + 2(k-1) |
 //! | modified at the home | any | the home sends it | 2 |
 //! | modified at a third node | any | it sends its copy, the requester reports | 4 |
 //! | lost | any | denied | 2 |

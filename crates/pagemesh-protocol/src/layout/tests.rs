@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::atomic::{AtomicChange, AtomicOperation};
-use crate::ids::{ByteRange, ConditionId, LockId, RwLockId, SemaphoreId};
-use crate::message::{BarrierPlan, HandOver, MeetingEnd, Named, SyncObject};
+use crate::ids::{ByteRange, ConditionId, LockId, NodeSet, RwLockId, SemaphoreId};
+use crate::message::{BarrierPlan, Collect, HandOver, MeetingEnd, Named, SyncObject};
+use crate::sharers::Sharers;
 use proptest::prelude::*;
 
 const RW: RwLockId = RwLockId(0x0102_0304_0506_0708);
@@ -129,6 +130,23 @@ fn updates(page: PageAddress, node: NodeId) -> [Message; 3] {
     ]
 }
 
+fn about_drops(page: PageAddress, node: NodeId) -> [Message; 8] {
+    let request = RequestId(u32::MAX);
+    let few = Sharers::of([0, 3, 77, 1023].into_iter().map(NodeId::new).collect()).unwrap();
+    let one = Sharers::of(NodeSet::only(node)).unwrap();
+    [
+        Collect::Drop { requester: node, again: false, grant: few },
+        Collect::Drop { requester: node, again: true, grant: Sharers::NONE },
+        Collect::Dropped,
+        Collect::Grant(few),
+        Collect::Grant(one),
+        Collect::Data(few),
+        Collect::Unheard(node),
+        Collect::Gone { sharer: node, grant: one },
+    ]
+    .map(|step| Message::Collect { page, request, step })
+}
+
 fn about_trees() -> [Message; 7] {
     let (barrier, ticket, node) = (BarrierId(5), Ticket::new(1023, 77), NodeId::new(1023));
     let plan = Some(BarrierPlan { generation: 9, participants: u32::MAX });
@@ -234,6 +252,7 @@ fn every_message() -> Vec<Message> {
     all.extend(meetings(ticket));
     all.extend(messages_of_reader_writer_locks(ticket, node));
     all.extend(about_trees());
+    all.extend(about_drops(page, node));
     all.extend(questions_of_holds());
     for access in [Access::Read, Access::Write] {
         all.push(Message::PageRequest { page, request, access });

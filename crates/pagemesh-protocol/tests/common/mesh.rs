@@ -169,6 +169,13 @@ impl Mesh {
         true
     }
 
+    /// Delivers what is under way now, and nothing that is sent meanwhile.
+    pub(crate) fn deliver_round(&mut self) {
+        for _ in 0..self.flying.len() {
+            self.deliver_one();
+        }
+    }
+
     /// Delivers until nothing is left to deliver.
     pub(crate) fn deliver_all(&mut self) {
         while self.deliver_one() {}

@@ -6,10 +6,10 @@ pub(crate) mod mesh;
 pub(crate) mod rwlock;
 
 use pagemesh_protocol::{
-    Access, Action, Actions, BarrierId, ConditionId, DirectoryEntry, DirectoryState, Engine, EngineConfig,
-    Failure, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement, Protocol,
-    RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Ticket, Unit, View, barrier_home,
-    lock_home, sync_home,
+    Access, Action, Actions, BarrierId, Collect, ConditionId, DirectoryEntry, DirectoryState, Engine,
+    EngineConfig, Failure, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement,
+    Protocol, RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Sharers, Ticket, Unit,
+    View, barrier_home, lock_home, sync_home,
 };
 
 /// The region of every test that needs just one.
@@ -112,6 +112,48 @@ pub(crate) const fn report(id: u32, installed: bool) -> Message {
 
 pub(crate) const fn recall(id: u32) -> Message {
     Message::Recall { page: PAGE, request: RequestId(id) }
+}
+
+/// About a write whose sharers tell the writer.
+pub(crate) const fn collect(id: u32, step: Collect) -> Message {
+    Message::Collect { page: PAGE, request: RequestId(id), step }
+}
+
+pub(crate) const fn drop_for(id: u32, requester: u16) -> Message {
+    collect(id, Collect::Drop { requester: node(requester), again: false, grant: Sharers::NONE })
+}
+
+pub(crate) const fn drop_again(id: u32, requester: u16) -> Message {
+    collect(id, Collect::Drop { requester: node(requester), again: true, grant: Sharers::NONE })
+}
+
+/// A copy is to be dropped, and the requester to be told that it may write when those of these nodes are gone.
+pub(crate) fn drop_granting(id: u32, requester: u16, sharers: &[u16]) -> Message {
+    collect(id, Collect::Drop { requester: node(requester), again: false, grant: few(sharers) })
+}
+
+fn few(sharers: &[u16]) -> Sharers {
+    Sharers::of(nodes(sharers)).expect("they are few")
+}
+
+pub(crate) const fn dropped(id: u32) -> Message {
+    collect(id, Collect::Dropped)
+}
+
+pub(crate) fn grant_after(id: u32, sharers: &[u16]) -> Message {
+    collect(id, Collect::Grant(few(sharers)))
+}
+
+pub(crate) fn data_after(id: u32, sharers: &[u16]) -> Message {
+    collect(id, Collect::Data(few(sharers)))
+}
+
+pub(crate) const fn unheard(id: u32, sharer: u16) -> Message {
+    collect(id, Collect::Unheard(node(sharer)))
+}
+
+pub(crate) fn gone(id: u32, sharer: u16, sharers: &[u16]) -> Message {
+    collect(id, Collect::Gone { sharer: node(sharer), grant: few(sharers) })
 }
 
 // Actions.

@@ -5,7 +5,7 @@
 
 use super::plan::NODES;
 use super::step::{Parcel, REQUESTS_AN_EVENT};
-use pagemesh_protocol::{Message, Name, NodeId, RequestId, Ticket};
+use pagemesh_protocol::{Collect, Message, Name, NodeId, RequestId, Ticket};
 
 /// Generations of one slot that can be told apart.
 const GENERATIONS: u32 = 16;
@@ -69,6 +69,13 @@ impl Names {
             | Message::Recall { request, .. }
             | Message::HomeNamed { request, .. } => Name::Request(to, request),
             Message::Fetch { request, requester, .. } => Name::Request(requester, request),
+            Message::Collect { request, step, .. } => match step {
+                Collect::Drop { requester, .. } => Name::Request(requester, request),
+                Collect::Unheard(_) => Name::Request(from, request),
+                Collect::Dropped | Collect::Grant(_) | Collect::Data(_) | Collect::Gone { .. } => {
+                    Name::Request(to, request)
+                }
+            },
             Message::AtomicForward { requester, ticket, .. }
             | Message::AtomicDone { requester, ticket, .. } => call(requester, ticket),
             Message::LockForward { ticket, node, wanted, .. } => {

@@ -4,8 +4,8 @@ use super::local::{Activity, BARRIER, Event, Local, Operation, page_address};
 use super::plan::Plan;
 use crate::breach::Breach;
 use pagemesh_protocol::{
-    Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, Failure, Message, NodeId, Outcome,
-    PageAddress, PageState, RequestId, Ticket, View,
+    Access, Action, Actions, AtomicAnswer, AtomicChange, AtomicOperation, Collect, Failure, Message, NodeId,
+    Outcome, PageAddress, PageState, RequestId, Ticket, View,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -213,11 +213,18 @@ impl<'a> Step<'a> {
     /// Rights that the receiver excludes must be gone before it can hear of it.
     fn send(&mut self, to: NodeId, message: Message, payload: Option<PageAddress>) -> Result<(), Breach> {
         let most = match message {
-            Message::Data { access: Access::Write, .. } | Message::InvalidateAck { .. } => PageState::Invalid,
+            Message::Data { access: Access::Write, .. }
+            | Message::InvalidateAck { .. }
+            | Message::Collect { .. } => PageState::Invalid,
             _ => PageState::Shared,
         };
         let spoken_of = payload.or(match message {
-            Message::InvalidateAck { page } => Some(page),
+            Message::InvalidateAck { page }
+            | Message::Collect { page, step: Collect::Dropped | Collect::Grant(_), .. } => Some(page),
+            // Whoever hears it passes the grant on.
+            Message::Collect { page, step: Collect::Drop { grant, .. }, .. } if !grant.is_empty() => {
+                Some(page)
+            }
             _ => None,
         });
         if let Some(page) = spoken_of

@@ -7,7 +7,7 @@ use super::local::{Event, Local, Operation, page_of};
 use super::plan::Plan;
 use super::step::Parcel;
 use crate::breach::Breach;
-use pagemesh_protocol::{Action, Message, NodeId, Outcome, Ticket};
+use pagemesh_protocol::{Action, Collect, Message, NodeId, Outcome, Ticket};
 
 /// What one home has heard and not answered, oldest first.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -84,11 +84,21 @@ impl Local {
         let here = self.engine.node();
         match *action {
             Action::Send { to, message, .. } => match message {
-                Message::Grant { page, .. } | Message::Deny { page, .. } => {
+                Message::Grant { page, .. }
+                | Message::Deny { page, .. }
+                | Message::Collect { page, step: Collect::Data(_), .. } => {
                     self.turns.serve_page(page.page as u8, to)
                 }
-                Message::Data { page, .. } if self.engine.home(page) == Some(here) => {
+                // A sharer may pass the grant on.
+                Message::Data { page, .. } | Message::Collect { page, step: Collect::Grant(_), .. }
+                    if self.engine.home(page) == Some(here) =>
+                {
                     self.turns.serve_page(page.page as u8, to)
+                }
+                Message::Collect { page, step: Collect::Drop { requester, grant, .. }, .. }
+                    if !grant.is_empty() =>
+                {
+                    self.turns.serve_page(page.page as u8, requester)
                 }
                 Message::Fetch { requester, .. } if requester != here => {
                     page_of(&message).map_or(Ok(()), |page| self.turns.serve_page(page, requester))

@@ -4,14 +4,25 @@ use super::World;
 use crate::breach::Breach;
 use crate::event::Wanted;
 use crate::sabotage::Sabotage;
-use pagemesh_protocol::{Message, NodeId, PageAddress};
+use pagemesh_protocol::{Collect, Message, NodeId, PageAddress};
 
 impl World {
     /// A home serves a request by answering it, or by having the owner answer it.
     pub(super) fn observe_service(&mut self, at: usize, to: NodeId, message: &Message) -> Result<(), Breach> {
         let is_home = |page| self.nodes[at].engine.home(page) == Some(self.nodes[at].id);
         match *message {
-            Message::Grant { page, .. } | Message::Deny { page, .. } => self.note_service(page, to),
+            Message::Grant { page, .. }
+            | Message::Deny { page, .. }
+            | Message::Collect { page, step: Collect::Data(_), .. } => self.note_service(page, to),
+            // A sharer may pass it on.
+            Message::Collect { page, step: Collect::Grant(_), .. } if is_home(page) => {
+                self.note_service(page, to)
+            }
+            Message::Collect { page, step: Collect::Drop { requester, grant, .. }, .. }
+                if !grant.is_empty() =>
+            {
+                self.note_service(page, requester)
+            }
             Message::Data { page, .. } if is_home(page) => self.note_service(page, to),
             Message::Fetch { page, requester, .. } => self.note_service(page, requester),
             _ => Ok(()),

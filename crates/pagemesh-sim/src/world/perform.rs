@@ -6,7 +6,9 @@ use crate::event::Words;
 use crate::network::Parcel;
 use crate::node::{Proposal, Rights};
 use crate::sabotage::Sabotage;
-use pagemesh_protocol::{Access, Action, Message, NodeId, PageAddress, Payload, RegionId, RegionSpec, View};
+use pagemesh_protocol::{
+    Access, Action, Collect, Message, NodeId, PageAddress, Payload, RegionId, RegionSpec, View,
+};
 
 impl World {
     pub(super) fn perform(
@@ -183,7 +185,9 @@ impl World {
     fn read_payload(&mut self, at: usize, page: PageAddress, message: &Message) -> Result<Words, Breach> {
         let rights = self.nodes[at].rights(page);
         let most = match message {
-            Message::Data { access: Access::Write, .. } => Rights::None,
+            Message::Data { access: Access::Write, .. } | Message::Collect { step: Collect::Data(_), .. } => {
+                Rights::None
+            }
             _ => Rights::Read,
         };
         if rights > most {

@@ -14,8 +14,8 @@ use pagemesh_memory::{
 };
 use pagemesh_net::{Pages, Switch};
 use pagemesh_protocol::{
-    Access, Action, Actions, ByteRange, Engine, Message, NodeId, Outcome, PageAddress, Protocol, RegionId,
-    RegionSpec, Ticket, Unit, View, Violation,
+    Access, Action, Actions, ByteRange, Collect, Engine, Message, NodeId, Outcome, PageAddress, Protocol,
+    RegionId, RegionSpec, Ticket, Unit, View, Violation,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -461,7 +461,10 @@ impl Shard {
         let view = self.engine.view();
         let Some(page) = payload else {
             match message {
-                Message::Invalidate { .. } => count(&runtime.counters.invalidations_sent),
+                Message::Invalidate { .. }
+                | Message::Collect { step: Collect::Drop { again: false, .. }, .. } => {
+                    count(&runtime.counters.invalidations_sent);
+                }
                 Message::LendReply { taken: true, .. } => count(&runtime.counters.pages_borrowed),
                 _ => {}
             }
