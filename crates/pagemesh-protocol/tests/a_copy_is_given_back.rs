@@ -191,11 +191,16 @@ fn a_hint_that_is_old_or_a_lie_changes_nothing() {
     moving.hears(5, request(70, Write));
     let mut lost = home().modified_by(4);
     lost.loses(4);
-    for mut subject in vec![untouched, elsewhere, moving, lost, home().modified_by(HOME)] {
+    let unmoved = |mut subject: Subject| {
         let before = format!("{:?}", subject.engine);
         assert_eq!(subject.hears(3, EVICT), []);
         assert_eq!(format!("{:?}", subject.engine), before);
-    }
+    };
+    unmoved(untouched);
+    unmoved(elsewhere);
+    unmoved(moving);
+    unmoved(lost);
+    unmoved(home().modified_by(HOME));
     let mut holder = Subject::mapped(THIS, 5, HOME);
     assert_eq!(holder.refuses(3, EVICT), "this node is not the home of the page");
     let mut release = Subject::following(Protocol::Release, HOME, 5, HOME);
