@@ -245,6 +245,7 @@ fn a_home_asks_a_sharer_that_it_trusts_and_tells_the_writer() {
     let mut subject = collecting();
     assert_eq!(subject.hears(2, unheard(20, 3)), [send(3, drop_again(20, 2))]);
     assert_eq!(subject.hears(3, INVALIDATE_ACK), [send(2, gone(20, 3, &[3, 4]))]);
+    assert_eq!(subject.hears(2, unheard(20, 3)), [], "it asked twice, and is about to hear");
     assert_eq!(subject.hears(2, report(20, true)), []);
     assert_eq!(subject.entry(), at_rest(DirectoryState::Modified(node(2)), &[2]));
     assert!(subject.engine.is_quiet());

@@ -106,8 +106,9 @@ pub(super) enum Phase {
     Lingering,
     /// Sharers that have not yet said that their copy is gone.
     Invalidating { missing: NodeSet },
-    /// The requester, who waits for these sharers to tell it that their copies are gone; some were asked to tell this home.
-    Collecting { sharers: Sharers, asked: Sharers },
+    /// The requester, who waits for these sharers to tell it that their copies are gone; some are asked to tell this home,
+    /// and some have told it so.
+    Collecting { sharers: Sharers, asked: Sharers, told: Sharers },
     /// One of several sharers, who has given its copy back and has not yet said that it is gone. No request stands behind it.
     Evicting { sharer: NodeId },
     /// The owner sends its copy to the requester, who will say that it came.

@@ -113,7 +113,7 @@ impl Engine {
             self.supply_by(page, requester, Access::Write, message, out);
         }
         self.settle_entry(page, asked, NodeSet::EMPTY);
-        Some(Phase::Collecting { sharers, asked: Sharers::NONE })
+        Some(Phase::Collecting { sharers, asked: Sharers::NONE, told: Sharers::NONE })
     }
 
     /// The requester cannot hear `sharer`.
@@ -126,15 +126,17 @@ impl Engine {
     ) -> Handled {
         // One that has not been named its sharers asks about whomever it loses.
         let Some((index, transaction)) = self.transaction(page)? else { return Ok(()) };
-        let Phase::Collecting { sharers, asked } = transaction.phase else { return Ok(()) };
+        let Phase::Collecting { sharers, asked, told } = transaction.phase else { return Ok(()) };
         let is_its = transaction.request.node == from && transaction.request.id == request;
-        if !is_its || !sharers.contains(sharer) || asked.contains(sharer) {
+        // Asked once more, the sharer could answer when all is over.
+        let is_known = asked.contains(sharer) || told.contains(sharer);
+        if !is_its || !sharers.contains(sharer) || is_known {
             return Ok(());
         }
         // Of one that this home has lost it was told when that happened.
         if self.live.contains(sharer) {
             let asked = asked.with(sharer).expect("they are no more than the sharers");
-            self.coherence.transactions[index as usize].phase = Phase::Collecting { sharers, asked };
+            self.coherence.transactions[index as usize].phase = Phase::Collecting { sharers, asked, told };
             let step = Collect::Drop { requester: from, again: true, grant: Sharers::NONE };
             self.send(sharer, Message::Collect { page, request, step }, out);
         }
@@ -157,15 +159,12 @@ impl Engine {
     }
 
     /// A sharer that was asked again has told this home.
-    pub(super) fn sharer_has_told_home(
-        &mut self,
-        index: u32,
-        sharer: NodeId,
-        (sharers, asked): (Sharers, Sharers),
-        out: &mut Actions,
-    ) {
-        let phase = Phase::Collecting { sharers, asked: asked.without(sharer) };
-        self.coherence.transactions[index as usize].phase = phase;
+    pub(super) fn sharer_has_told_home(&mut self, index: u32, sharer: NodeId, out: &mut Actions) {
+        let phase = &mut self.coherence.transactions[index as usize].phase;
+        if let Phase::Collecting { asked, told, .. } = phase {
+            *asked = asked.without(sharer);
+            *told = told.with(sharer).expect("they are no more than the sharers");
+        }
         self.tell_gone(index, sharer, out);
     }
 

@@ -249,8 +249,8 @@ impl Engine {
                 self.evicted(index, from, out);
                 Ok(())
             }
-            Phase::Collecting { sharers, asked } if asked.contains(from) => {
-                self.sharer_has_told_home(index, from, (sharers, asked), out);
+            Phase::Collecting { asked, .. } if asked.contains(from) => {
+                self.sharer_has_told_home(index, from, out);
                 Ok(())
             }
             _ => Err("it was not told to drop its copy"),
