@@ -10,13 +10,14 @@ const FRESH_SEEDS: u64 = 200;
 
 /// Seeds that once failed, each with what was wrong: they stay, so that it does not come back. What was found before the
 /// programs were drawn as they are now stands as scenarios in `small_scenarios_of_large_faults.rs` and in the engine's tests.
-const PINNED: [(u64, &str); 3] = [
+const PINNED: [(u64, &str); 4] = [
     (30766, "the referee took a prefetch of a page that its home had for the home's turn"),
     (88842, "a call that was given up too late freed the simulated node's slot of a later one: a panic"),
     (
         998_069,
         "a try for a lock whose last holder had passed it on, and died before it answered, was never answered",
     ),
+    (1_021_350, "a sharer was asked twice whether its copy is gone, and its second answer was refused"),
 ];
 
 /// Says what was run also when the test passes, whose standard output the harness keeps to itself.
