@@ -9,7 +9,7 @@ use std::path::Path;
 /// Seeds within which the simulator is to catch what it can.
 const SEEDS: u64 = 200;
 /// Seeds of programs without data races within which they are to catch what is about them.
-const RACE_FREE_SEEDS: u64 = 15_000;
+const RACE_FREE_SEEDS: u64 = 20_000;
 /// States within which the model checker is.
 const STATES: usize = 30_000;
 /// The same for meshes with release regions.
