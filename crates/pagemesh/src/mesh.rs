@@ -291,10 +291,7 @@ impl Mesh {
         Barrier::new(self.runtime.clone(), id, self.runtime.nodes() as u32)
     }
 
-    /// The barrier named `id` of `participants` threads, on whatever nodes.
-    ///
-    /// # Panics
-    /// When there are no participants.
+    /// The barrier named `id` of `participants` threads, on whatever nodes. Nobody can wait at one of none.
     pub fn barrier_of(&self, id: u64, participants: u32) -> Barrier {
         Barrier::new(self.runtime.clone(), id, participants)
     }

@@ -119,17 +119,16 @@ impl fmt::Debug for Barrier {
 
 impl Barrier {
     pub(crate) fn new(runtime: Arc<Runtime>, id: u64, participants: u32) -> Barrier {
-        assert!(participants > 0, "a barrier has at least one participant");
         Barrier { runtime, id: BarrierId(id), participants }
     }
 
     /// Waits until all participants are here.
     ///
     /// # Errors
-    /// When a node is gone without which they cannot all come, when others gave another number of participants, or when the
-    /// configured wait ran out.
+    /// When a node is gone without which they cannot all come, when others gave another number of participants, when that is
+    /// none, or when the configured wait ran out.
     pub fn wait(&self) -> Result<(), SyncError> {
-        self.runtime.barrier(self.id, self.participants, None)
+        self.meet(None)
     }
 
     /// As [`wait`](Barrier::wait), at most `timeout`. Who gave up does not count as having arrived.
@@ -137,6 +136,27 @@ impl Barrier {
     /// # Errors
     /// As for [`wait`](Barrier::wait).
     pub fn wait_within(&self, timeout: Duration) -> Result<(), SyncError> {
-        self.runtime.barrier(self.id, self.participants, Some(timeout))
+        self.meet(Some(timeout))
+    }
+
+    fn meet(&self, timeout: Option<Duration>) -> Result<(), SyncError> {
+        if self.participants == 0 {
+            let bound = "it was asked for with no participants; ask for one at least";
+            return Err(SyncError::Limit { what: format!("barrier {}", self.id.0), bound });
+        }
+        self.runtime.barrier(self.id, self.participants, timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, Mesh};
+
+    #[test]
+    fn a_barrier_of_none_is_refused_and_one_of_one_opens() {
+        let mesh = Mesh::join(Config::single()).unwrap();
+        let text = mesh.barrier_of(7, 0).wait().unwrap_err().to_string();
+        assert_eq!(text, "barrier 7: it was asked for with no participants; ask for one at least");
+        mesh.barrier_of(7, 1).wait().unwrap();
     }
 }

@@ -7,6 +7,7 @@ mod cluster;
 use cluster::{PATIENCE, everywhere, free_address, play, run, start};
 use pagemesh::{Config, DepartureKind, Mesh, NodeId, RegionOptions, SyncError};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Forks. In the child runs `child` and ends, with 0 unless it panics. The tests run on the only thread of their process that
@@ -95,6 +96,39 @@ fn a_child_of_a_bare_system_call_becomes_a_node_too() {
     });
     everywhere(|| {
         run(TEST, 1);
+    });
+}
+
+/// A child has locks as they were when it was forked: some other thread of its parent may have had them, and gives them back to nobody.
+#[test]
+fn a_child_that_was_forked_while_locks_were_held_is_told_so_and_does_not_hang() {
+    let mesh = Mesh::join(Config::single()).expect("joins");
+    let region = mesh.region("busy", RegionOptions::new(64 * 4096)).expect("a region");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    region.page_state(3);
+                }
+            });
+        }
+        for _ in 0..30 {
+            let guard = mesh.lock(1).acquire().expect("the lock");
+            let child = forked(|| {
+                assert!(region.prefetch(0..64).is_err());
+                assert!(region.prefetch_for_writing(0..64).is_err());
+                assert!(region.pin(0..8192, pagemesh::Access::Write).is_err());
+                assert_eq!(region.page_state(3), pagemesh::PageState::Invalid);
+                assert!(mesh.read_write_lock(2).acquire(pagemesh::Access::Read, None).is_err());
+                assert!(mesh.semaphore(3).wait(None).is_err());
+                assert!(mesh.barrier(4).wait().is_err());
+                region.evict(0..64);
+                drop(guard);
+            });
+            reap(child);
+        }
+        stop.store(true, Ordering::Relaxed);
     });
 }
 

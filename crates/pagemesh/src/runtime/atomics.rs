@@ -1,7 +1,7 @@
 //! Atomic operations on words of shared memory, done where the page is.
 
 use super::shard::Shard;
-use super::{CallFailure, ROOM_BYTES, Runtime};
+use super::{CallFailure, Runtime};
 use crate::stats::count;
 use pagemesh_memory::{PAGE_BYTES, ServiceView};
 use pagemesh_protocol::{
@@ -16,7 +16,7 @@ impl Runtime {
     pub(crate) fn atomic(&self, page: PageAddress, operation: AtomicOperation) -> Result<u64, CallFailure> {
         let timeout = self.fault_timeout;
         let deadline = Instant::now() + timeout;
-        self.switch.wait_room(ROOM_BYTES, deadline);
+        self.wait_room(deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
         let start = |engine: &mut Engine, out: &mut Actions| engine.on_atomic(ticket, page, operation, out);

@@ -5,7 +5,7 @@
 //! it has room for.
 
 use super::shard::Load;
-use super::{CallFailure, ROOM_BYTES, Runtime, lock};
+use super::{CallFailure, Runtime, lock};
 use crate::{Holders, NodeId, SyncError};
 use pagemesh_protocol::limits::{PIECE_BYTES, PIECES_BYTES};
 use pagemesh_protocol::{Failure, Message, Outcome};
@@ -137,7 +137,7 @@ impl Runtime {
     }
 
     fn send_pieces(&self, round: u64, bytes: &[u8]) {
-        self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+        self.wait_room(Instant::now() + self.fault_timeout);
         let view = pagemesh_protocol::View::FIRST;
         let last = (bytes.len() - 1) / PIECE_BYTES;
         for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {

@@ -6,7 +6,7 @@
 //! those that none has touched when the range is given back were not written at all.
 
 use super::holds::{coarse_ms, strongest};
-use super::{Held, ROOM_BYTES, Runtime, lock};
+use super::{Held, Runtime, lock};
 use crate::holders::Awaited;
 use crate::stats::count;
 use crate::{Departure, Protocol, RangeError, Region};
@@ -190,7 +190,7 @@ impl Runtime {
             Protocol::Entry => Ok(()),
             // The interval that ends may have much to say.
             _ => {
-                self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+                self.wait_room(Instant::now() + self.fault_timeout);
                 Ok(())
             }
         };
@@ -226,7 +226,7 @@ impl Runtime {
             if written.is_empty() {
                 continue;
             }
-            self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+            self.wait_room(Instant::now() + self.fault_timeout);
             let sent = self.event(|engine, out| {
                 written.iter().try_for_each(|piece| engine.on_range_write(ticket, *piece, out))
             });

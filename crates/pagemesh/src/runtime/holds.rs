@@ -207,7 +207,7 @@ impl Runtime {
         start: impl FnOnce(&mut Engine, Ticket, &mut Actions),
     ) -> Result<Outcome, CallFailure> {
         let deadline = Instant::now() + timeout.min(FOREVER);
-        self.switch.wait_room(super::ROOM_BYTES, deadline);
+        self.wait_room(deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         call.awaits(Some(object));
         let started = self.event(|engine, out| start(engine, call.ticket(), out));
@@ -268,7 +268,7 @@ impl Runtime {
         if self.is_inherited() {
             return Vec::new();
         }
-        self.switch.wait_room(super::ROOM_BYTES, Instant::now() + within);
+        self.wait_room(Instant::now() + within);
         let question = self.questions.next.fetch_add(1, Ordering::Relaxed);
         let (view, peers) = {
             let shard = self.shards.first();

@@ -1,8 +1,8 @@
 //! Looks for written pages in release regions, before whatever may be a release: where the kernel notes them, and where pages are pinned for
 //! writing, of which nobody else tells.
 
+use super::Runtime;
 use super::shard::{Load, Shard};
-use super::{ROOM_BYTES, Runtime};
 use pagemesh_memory::PageRange;
 use pagemesh_protocol::{Engine, NodeId, PageAddress, RegionId, limits};
 use std::sync::MutexGuard;
@@ -80,7 +80,7 @@ impl Runtime {
             shard.run(self, Load::Nothing, Engine::on_much_written);
             drop(shard);
             self.switch.flush();
-            self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+            self.wait_room(Instant::now() + self.fault_timeout);
         }
         unreachable!("the last part has no bound")
     }

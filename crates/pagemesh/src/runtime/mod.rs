@@ -259,6 +259,14 @@ impl Runtime {
         process_generation() != self.generation
     }
 
+    /// Waits until there is room for what an event may send, or until `deadline`. A child of a node sends nothing, and its parent may have been
+    /// in the middle of it.
+    fn wait_room(&self, deadline: Instant) {
+        if !self.is_inherited() {
+            self.switch.wait_room(ROOM_BYTES, deadline);
+        }
+    }
+
     pub(crate) fn page_state(&self, page: PageAddress) -> PageState {
         if self.is_inherited() {
             return PageState::Invalid;
@@ -332,7 +340,7 @@ impl Runtime {
         begin: impl FnOnce(Ticket) -> Option<()>,
     ) -> Result<Outcome, CallFailure> {
         let deadline = Instant::now() + timeout.min(FOREVER);
-        self.switch.wait_room(ROOM_BYTES, deadline);
+        self.wait_room(deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         begin(call.ticket()).ok_or(CallFailure::Closed)?;
         self.finish_call(&call, deadline, timeout)
@@ -408,7 +416,7 @@ impl Runtime {
         }
         let timeout = self.fault_timeout;
         let deadline = now + timeout;
-        self.switch.wait_room(ROOM_BYTES, deadline);
+        self.wait_room(deadline);
         let call = self.calls.claim(deadline).ok_or(CallFailure::TimedOut(timeout))?;
         let ticket = call.ticket();
         self.fault(ticket, page, access).ok_or(CallFailure::Closed)?;
@@ -461,7 +469,7 @@ impl Runtime {
 
     /// `pages` are asked for by name: they are mapped as soon as they are here.
     fn ask_for(&self, pages: impl Iterator<Item = PageAddress>) {
-        if self.reads_ahead {
+        if self.reads_ahead && !self.is_inherited() {
             let mut shards = Along::new(&self.shards);
             pages.for_each(|page| shards.at(page).forget_ahead(page));
         }
@@ -506,7 +514,7 @@ impl Runtime {
     pub(crate) fn evict(&self, mut pages: impl Iterator<Item = PageAddress>) {
         let mut next = pages.next();
         while let Some(first) = next {
-            self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+            self.wait_room(Instant::now() + self.fault_timeout);
             next = None;
             let mut left = AT_A_TIME;
             self.page_event(first, |engine, out| {
@@ -614,7 +622,7 @@ impl Runtime {
         if self.keep_object(object, ticket, |engine| engine.on_lock_keep(ticket, id)) {
             return;
         }
-        self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+        self.wait_room(Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_lock_release(ticket, id, out)).is_some() {
             self.hold_ends(object, ticket);
             self.switch.flush();

@@ -1,7 +1,7 @@
 //! Reader-writer locks, semaphores and condition variables: calls that wait for other threads of the mesh.
 
 use super::calls::Call;
-use super::{CallFailure, Held, ROOM_BYTES, Runtime};
+use super::{CallFailure, Held, Runtime};
 use crate::SyncError;
 use crate::config::FOREVER;
 use crate::holders::Awaited;
@@ -95,7 +95,7 @@ impl Runtime {
         if self.keep_object(object, ticket, |engine| engine.on_rw_keep(ticket, id)) {
             return;
         }
-        self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+        self.wait_room(Instant::now() + self.fault_timeout);
         if self.event(|engine, out| engine.on_rw_release(ticket, id, out)).is_some() {
             self.hold_ends(object, ticket);
             self.switch.flush();
@@ -147,9 +147,11 @@ impl Runtime {
     }
 
     pub(crate) fn notify(&self, id: ConditionId, all: bool) -> Result<(), SyncError> {
-        self.switch.wait_room(ROOM_BYTES, Instant::now() + self.fault_timeout);
+        self.wait_room(Instant::now() + self.fault_timeout);
         let notified = self.event(|engine, out| engine.on_condition_notify(id, all, out));
-        self.switch.flush();
+        if notified.is_some() {
+            self.switch.flush();
+        }
         let failed = match notified {
             Some(Ok(())) => return Ok(()),
             Some(Err(failure)) => CallFailure::Failed(failure),
@@ -168,7 +170,7 @@ impl Runtime {
     ) -> Woken {
         let timeout = timeout.unwrap_or(self.wait_timeout);
         let deadline = Instant::now() + timeout.min(FOREVER);
-        self.switch.wait_room(ROOM_BYTES, deadline);
+        self.wait_room(deadline);
         let fails = |failed: CallFailure| Some(failed.into_sync_error(self, about_condition(id)));
         let Some(call) = self.calls.claim(deadline) else {
             // The lock was never given back.

@@ -172,6 +172,9 @@ impl Runtime {
         pages: Range<u64>,
         access: Access,
     ) -> Result<PinId, (PageAddress, CallFailure)> {
+        if self.is_inherited() {
+            return Err((PageAddress::new(region, pages.start), CallFailure::Closed));
+        }
         let deadline = Instant::now() + self.fault_timeout;
         loop {
             self.fetch_ahead(region, pages.clone(), access)?;
@@ -381,6 +384,9 @@ impl Runtime {
 
     /// The region that holds all of these addresses.
     pub(crate) fn region_at(self: &Arc<Self>, address: usize, bytes: usize) -> Option<crate::Region> {
+        if self.is_inherited() {
+            return None;
+        }
         let shard = self.shards.first();
         let (id, mapping) = shard.mapping_at(address, bytes)?;
         let spec = shard.engine.region(id)?;
