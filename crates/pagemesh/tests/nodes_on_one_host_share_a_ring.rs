@@ -227,9 +227,6 @@ fn spoil_rings() -> usize {
         let bytes = (high - low).checked_sub(4096)? / 2;
         (bytes >= 64 * 1024 && bytes.is_power_of_two()).then_some(low)
     });
-    let rings: Vec<u64> = rings.collect();
-    for ring in &rings {
-        memory.write_all_at(&[0xff; 4096], *ring).unwrap();
-    }
-    rings.len()
+    // One whose other end is lost goes, also between the two looks.
+    rings.filter(|ring| memory.write_all_at(&[0xff; 4096], *ring).is_ok()).count()
 }
