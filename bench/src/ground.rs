@@ -26,7 +26,7 @@ pub(crate) const THIRD: NodeId = NodeId::new(2);
 pub(crate) const FOURTH: NodeId = NodeId::new(3);
 
 /// How long a node waits for what other nodes are to bring about.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The barrier at which all nodes take turns; the suites have the numbers after it.
 const TURN: u64 = 1_000_000;

@@ -1,12 +1,12 @@
 //! From giving a lock back until the node that waits for it has it.
 //!
-//! Both sides look at the clock of the machine that counts on its own, which is one for all processes. The holder waits long enough that the other
-//! stands in line, and sleeps, when it gives the lock back.
+//! Both sides look at the clock of the machine that counts on its own, which is one for all processes. The other is to stand in line, and to sleep, when
+//! the holder gives the lock back: so it says that it is about to ask, and the holder keeps the lock for many times what that takes.
 
-use crate::ground::{Case, Ground, HOME, THIRD};
+use crate::ground::{Case, Ground, HOME, PATIENCE, THIRD};
 use crate::report::Target;
 use crate::samples::Samples;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use pagemesh::{Access, NodeId, SharedSlice};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
@@ -14,8 +14,11 @@ use std::time::Duration;
 /// The barrier at which the nodes meet between two hand-overs.
 const MEETING: u64 = 1_000_002;
 
-/// How long the lock is held, so that the other asks for it meanwhile.
+/// How long the lock is held after the other was about to ask for it. Nothing tells a holder that somebody waits.
 const HELD: Duration = Duration::from_millis(2);
+/// Words: when the lock was given back, and whether the other is about to ask for it.
+const GIVEN: usize = 0;
+const ASKING: usize = 1;
 
 /// Which lock.
 #[derive(Clone, Copy)]
@@ -70,11 +73,19 @@ impl HandOver<'_> {
 
     fn hold(&self) -> Result<()> {
         self.with(|| {
+            self.given.set(ASKING, 0)?;
             self.meet()?;
+            let deadline = now() + PATIENCE;
+            while self.given.get(ASKING)? == 0 {
+                if now() > deadline {
+                    bail!("nobody asks for the lock that is to be handed over");
+                }
+                std::thread::yield_now();
+            }
             std::thread::sleep(HELD);
             // Now the page is here, and saying when takes no time.
-            self.given.set(0, 0)?;
-            Ok(self.given.set(0, now().as_nanos() as u64)?)
+            self.given.set(GIVEN, 0)?;
+            Ok(self.given.set(GIVEN, now().as_nanos() as u64)?)
         })
     }
 }
@@ -104,11 +115,9 @@ impl Case for HandOver<'_> {
         let mut samples = Samples::default();
         for _ in 0..self.rounds() {
             self.meet()?;
-            let taken = self.with(|| {
-                let taken = now();
-                Ok(taken.saturating_sub(Duration::from_nanos(self.given.get(0)?)))
-            })?;
-            samples.add(taken);
+            self.given.set(ASKING, 1)?;
+            let (taken, given) = self.with(|| Ok((now(), Duration::from_nanos(self.given.get(GIVEN)?))))?;
+            samples.add(taken.saturating_sub(given));
             self.meet()?;
         }
         Ok(samples)
