@@ -6,6 +6,8 @@
 //! cargo build --release --workspace --bins --examples
 //! PAGEMESH_TRANSPORT=tcp taskset -c 1 target/release/pagemesh run -n 2 -- target/release/examples/bulk_costs
 //! ```
+//!
+//! With a number after it, so many pages are asked for at a time; without, the pages are missed one by one.
 
 use pagemesh::{Config, Mesh, NodeId, Placement, Region, RegionOptions, SharedSlice};
 use rustix::time::{ClockId, clock_gettime};
@@ -42,9 +44,22 @@ fn write_all(region: &Region, words: &SharedSlice<u64>, round: u64) -> Result<()
     Ok(())
 }
 
-fn go_through(words: &SharedSlice<u64>, writes: bool, round: u64) -> Result<(), Box<dyn Error>> {
+fn go_through(
+    words: &SharedSlice<u64>,
+    writes: bool,
+    round: u64,
+    asked: Option<usize>,
+) -> Result<(), Box<dyn Error>> {
     let mut private = vec![0; PIECE * WORDS];
     for first in (0..PAGES).step_by(PIECE) {
+        if let Some(asked) = asked.filter(|asked| first % asked == 0) {
+            let pages = first..(first + asked).min(PAGES);
+            if writes {
+                words.region().prefetch_for_writing(pages)?;
+            } else {
+                words.region().prefetch(pages)?;
+            }
+        }
         if writes {
             words.write(first * WORDS, &private)?;
         } else {
@@ -56,6 +71,7 @@ fn go_through(words: &SharedSlice<u64>, writes: bool, round: u64) -> Result<(), 
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let asked = std::env::args().nth(1).map(|asked| asked.parse()).transpose()?;
     let mesh = Mesh::join(Config::from_env()?)?;
     let at_first = Placement::Single(NodeId::new(0));
     let region = mesh.region("bulk", RegionOptions::new(PAGES * PAGE).placement(at_first))?;
@@ -72,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             turn.wait()?;
             let (began, before) = (Instant::now(), processor_ns());
             if mesh.node().get() == 1 {
-                go_through(&words, writes, round)?;
+                go_through(&words, writes, round, asked)?;
             }
             let (clock, own) = (began.elapsed().as_nanos() as u64, processor_ns() - before);
             turn.wait()?;

@@ -85,6 +85,31 @@ impl Directory {
         alone
     }
 
+    /// Where `home` has a copy and nothing is under way: `reader` has one too from now on, and `home` answers for the page. False, and nothing
+    /// changed, where the entry does not say all that by itself: somebody in it is not in `live` or is `reader`, or there is no room for
+    /// one more.
+    pub(super) fn add_reader(&mut self, index: u64, home: NodeId, reader: NodeId, live: &NodeSet) -> bool {
+        let [holders, rest] = self.entries.get(index);
+        let has_copies = matches!(rest as u8, 1 | 2) && rest >> 32 == 0;
+        let count = width(rest) as usize;
+        if !has_copies || count >= NARROW {
+            return false;
+        }
+        let known = (0..count).map(|place| (holders >> (place * 16)) as u16);
+        if !known.clone().any(|node| node == home.get())
+            || known.clone().any(|node| node == reader.get() || !live.contains(NodeId::new(node)))
+        {
+            return false;
+        }
+        // In order of their numbers, as a set gives them.
+        let before = known.filter(|node| *node < reader.get()).count() * 16;
+        let low = holders & ((1 << before) - 1);
+        let high = holders >> before << before << 16;
+        let holders = low | (reader.get() as u64) << before | high;
+        self.entries.set(index, [holders, 1 | (count as u64 + 1) << 8 | (home.get() as u64) << 16]);
+        true
+    }
+
     /// Keeps `holders` in an entry whose set stood at `place` of the table; returns the first word and the count.
     fn keep(&mut self, place: Option<usize>, holders: NodeSet) -> (u64, u64) {
         let count = holders.len();
@@ -201,6 +226,45 @@ mod tests {
         directory.set(0, alone);
         assert!(directory.own_alone(0, node));
         assert_eq!(directory.get(0), DirectoryEntry { state: DirectoryState::Modified(node), ..alone });
+    }
+
+    #[test]
+    fn a_reader_is_added_as_a_set_would_have_it_or_not_at_all() {
+        let (home, dead) = (NodeId::new(5), NodeId::new(9));
+        let live = NodeSet::first(8);
+        let states = [
+            DirectoryState::Untouched,
+            DirectoryState::Shared(home),
+            DirectoryState::Shared(NodeId::new(2)),
+            DirectoryState::Modified(home),
+            DirectoryState::Lost(dead),
+        ];
+        let mut added = 0;
+        for bits in 0..1_u32 << 10 {
+            let holders: NodeSet = (0..10).filter(|node| bits >> node & 1 != 0).map(NodeId::new).collect();
+            for (state, busy) in states.into_iter().flat_map(|state| [(state, None), (state, Some(0))]) {
+                for reader in [0, 4, 6, 7].map(NodeId::new) {
+                    let entry = DirectoryEntry { state, holders, busy };
+                    let mut directory = Directory::new(1);
+                    directory.set(0, entry);
+                    if directory.add_reader(0, home, reader, &live) {
+                        added += 1;
+                        let has_copies =
+                            !matches!(state, DirectoryState::Untouched | DirectoryState::Lost(_));
+                        assert!(has_copies && holders.contains(home) && busy.is_none(), "{entry:?}");
+                        assert!(!holders.contains(reader) && holders.and(live) == holders, "{entry:?}");
+                        let state = DirectoryState::Shared(home);
+                        let after = DirectoryEntry { state, holders: holders.with(reader), busy };
+                        let mut by_set = Directory::new(1);
+                        by_set.set(0, after);
+                        assert_eq!(directory.entries.get(0), by_set.entries.get(0), "{entry:?} and {reader}");
+                    } else {
+                        assert_eq!(directory.get(0), entry, "what was refused changed the entry");
+                    }
+                }
+            }
+        }
+        assert!(added > 100, "only {added} times");
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl Engine {
         if asked_access(self.pages.protocol(page), access) != access {
             return Err(NOT_OF_THIS_PROTOCOL);
         }
+        if home.is_some() && self.supply_reader(page, request, out) {
+            return Ok(());
+        }
         let open = &mut self.coherence.open[from.index()];
         // What this node asks of itself is bounded where it asks.
         if *open >= limits::REQUESTS_PER_PEER && from != self.config.node {

@@ -328,6 +328,14 @@ impl Pages {
         region.directory.get(placement.entry(page.page, pages, self.nodes))
     }
 
+    /// As [`Directory::add_reader`], for a page whose home is this node.
+    pub(super) fn add_reader(&mut self, page: PageAddress, reader: NodeId, live: &NodeSet) -> bool {
+        let (node, nodes) = (self.node, self.nodes);
+        let Some(region) = self.numbered_mut(page.region) else { return false };
+        let RegionSpec { placement, pages, .. } = region.spec;
+        region.directory.add_reader(placement.entry(page.page, pages, nodes), node, reader, live)
+    }
+
     /// The transaction under way on a page whose home is, or is about to be, this node.
     pub(super) fn busy(&self, page: PageAddress) -> Option<u32> {
         let region = self.region(page).expect("the page was checked when the event came in");

@@ -23,6 +23,8 @@ pub enum Planted {
     MoveWithoutInvalidate,
     /// A home writes its copy of a page beside those of others.
     WriteBesideSharers,
+    /// A home sends a reader its copy whatever is under way on the page, and does not write down that it has one.
+    SupplyWithoutEntry,
     /// A sharer whose own upgrade is under way keeps its copy when it is told to drop it.
     LoseUpgradeRace,
     /// A node that reads a page anew takes the bytes that it had before.
@@ -244,11 +246,12 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 76] = [
+    pub const ALL: [Planted; 77] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
         Planted::WriteBesideSharers,
+        Planted::SupplyWithoutEntry,
         Planted::LoseUpgradeRace,
         Planted::StaleRefetch,
         Planted::AckBeforeDrop,
