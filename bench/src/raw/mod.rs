@@ -6,7 +6,7 @@ mod pager;
 mod ping;
 
 pub(crate) use barrier::{BarrierMember, serve_barrier};
-pub(crate) use bulk::BulkReader;
+pub(crate) use bulk::{BulkReader, Through};
 pub(crate) use pager::BarePager;
 pub(crate) use ping::Pinger;
 

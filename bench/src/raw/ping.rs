@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub(super) const REQUEST: usize = 64;
 /// The most that a request or a reply of a ping can have.
 const MOST: usize = 1 << 20;
+/// The most that is sent from memory that is gone through.
+const MOST_IN_ALL: usize = 1 << 30;
 
 /// What a request says.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +22,15 @@ pub(super) struct Wanted {
     pub(super) reply: u32,
     /// Pieces of the reply.
     pub(super) pieces: u32,
+    /// Each piece lies behind the one before in memory; else all are the same.
+    pub(super) goes_on: bool,
 }
 
 impl Wanted {
     pub(super) fn encode(self) -> [u8; REQUEST] {
         let mut request = [0; REQUEST];
-        for (place, number) in request.chunks_exact_mut(4).zip([self.more, self.reply, self.pieces]) {
+        let numbers = [self.more, self.reply, self.pieces, self.goes_on.into()];
+        for (place, number) in request.chunks_exact_mut(4).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
         request
@@ -34,7 +39,7 @@ impl Wanted {
     fn decode(request: &[u8; REQUEST]) -> Wanted {
         let number =
             |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
-        Wanted { more: number(0), reply: number(4), pieces: number(8) }
+        Wanted { more: number(0), reply: number(4), pieces: number(8), goes_on: number(12) != 0 }
     }
 }
 
@@ -42,20 +47,26 @@ impl Wanted {
 pub(super) fn answer(mut line: Line) -> io::Result<()> {
     let mut request = [0; REQUEST];
     let mut more = vec![0; MOST];
-    let reply = vec![7; MOST];
+    let mut replies = vec![7; MOST];
     loop {
         line.receive(&mut request)?;
-        let wanted = Wanted::decode(&request);
-        let (Some(more), Some(reply)) =
-            (more.get_mut(..wanted.more as usize), reply.get(..wanted.reply as usize))
-        else {
+        let Wanted { more: bytes, reply, pieces, goes_on } = Wanted::decode(&request);
+        let (Some(more), reply) = (more.get_mut(..bytes as usize), reply as usize) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
+        let in_all = if goes_on { reply.saturating_mul(pieces as usize) } else { reply };
+        if reply > MOST || in_all > MOST_IN_ALL {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if replies.len() < in_all {
+            replies.resize(in_all, 7);
+        }
         if !more.is_empty() {
             line.receive(more)?;
         }
-        for _ in 0..wanted.pieces {
-            line.send(reply)?;
+        for piece in 0..pieces as usize {
+            let start = if goes_on { piece * reply } else { 0 };
+            line.send(&replies[start..start + reply])?;
         }
     }
 }
@@ -73,7 +84,8 @@ impl Pinger {
 
     /// `count` round trips of `request` (at least 64) and `reply` bytes.
     pub(crate) fn ping(&mut self, request: usize, reply: usize, count: usize) -> Result<Samples> {
-        let wanted = Wanted { more: (request - REQUEST) as u32, reply: reply as u32, pieces: 1 };
+        let wanted =
+            Wanted { more: (request - REQUEST) as u32, reply: reply as u32, pieces: 1, goes_on: false };
         let mut out = vec![3; request];
         out[..REQUEST].copy_from_slice(&wanted.encode());
         let mut back = vec![0; reply];
@@ -89,7 +101,7 @@ impl Pinger {
 
     /// One round trip, which fills `reply`; allocates nothing.
     pub(super) fn fetch(&mut self, reply: &mut [u8]) -> io::Result<()> {
-        let wanted = Wanted { more: 0, reply: reply.len() as u32, pieces: 1 };
+        let wanted = Wanted { more: 0, reply: reply.len() as u32, pieces: 1, goes_on: false };
         self.line.send(&wanted.encode())?;
         self.line.receive(reply)
     }

@@ -4,6 +4,7 @@ use super::fault::{Act, act};
 use crate::ground::{Case, Ground, HOME, PAGE, WORDS};
 use crate::mode::Mode;
 use crate::plan::Link;
+use crate::raw::Through;
 use crate::report::Target;
 use crate::samples::Samples;
 use anyhow::{Result, bail};
@@ -27,6 +28,9 @@ const RAW_PASSES: usize = 3;
 /// Pages copied at a time.
 const PIECE: usize = 64;
 
+/// What all is held against.
+const BASELINE: &str = "raw TCP, as many bytes";
+
 struct Moving<'a> {
     ground: &'a Ground,
     access: Access,
@@ -44,6 +48,9 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
     let pages = (ground.plan.samples * PAGES_EACH_64 / 64).next_multiple_of(PIECE);
     let private = Rc::new(RefCell::new(vec![1; PIECE * WORDS]));
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
+    if ground.plan.link == Link::Tcp {
+        cases.push(Box::new(OneBuffer { ground, bytes: pages * PAGE }));
+    }
     for unit in Unit::ALL {
         let words = ground.units(&format!("bulk {}", unit.bytes()), pages, unit)?;
         // Who asks for pages himself has no use for larger units.
@@ -61,6 +68,43 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
         }
     }
     Ok(cases)
+}
+
+/// A bare program, a few times: it is so much shorter that one alone would catch less of what else the machine does.
+fn raw(ground: &Ground, bytes: usize, through: Through) -> Result<Samples> {
+    let mut samples = Samples::default();
+    for _ in 0..RAW_PASSES {
+        samples.add(ground.bulk.borrow_mut().read(bytes, through)?);
+    }
+    Ok(samples)
+}
+
+/// The bare program without the cost of memory that no cache holds, beside itself.
+struct OneBuffer<'a> {
+    ground: &'a Ground,
+    bytes: usize,
+}
+
+impl Case for OneBuffer<'_> {
+    fn name(&self) -> String {
+        "a bare stream from one buffer into one".to_owned()
+    }
+
+    fn baseline(&self) -> Option<String> {
+        Some(BASELINE.to_owned())
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.bytes as u64)
+    }
+
+    fn measure_baseline(&self, _: usize) -> Result<Samples> {
+        raw(self.ground, self.bytes, Through::Memory)
+    }
+
+    fn measure(&self, _: usize) -> Result<Samples> {
+        raw(self.ground, self.bytes, Through::OneBuffer)
+    }
 }
 
 impl Moving<'_> {
@@ -137,7 +181,7 @@ impl Case for Moving<'_> {
     }
 
     fn baseline(&self) -> Option<String> {
-        Some("raw TCP, as many bytes".to_owned())
+        Some(BASELINE.to_owned())
     }
 
     fn bytes(&self) -> Option<u64> {
@@ -156,12 +200,7 @@ impl Case for Moving<'_> {
     }
 
     fn measure_baseline(&self, _: usize) -> Result<Samples> {
-        let mut samples = Samples::default();
-        // It is so much shorter that one alone would catch less of what else the machine does.
-        for _ in 0..RAW_PASSES {
-            samples.add(self.ground.bulk.borrow_mut().read(self.pages() * PAGE)?);
-        }
-        Ok(samples)
+        raw(self.ground, self.pages() * PAGE, Through::Memory)
     }
 
     fn measure(&self, round: usize) -> Result<Samples> {
