@@ -5,7 +5,8 @@ use crate::recoverable::sites;
 use crate::{PAGE_BYTES, PageBytes, PageRange, RingFault, SharedRing};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 
 /// The mapping of a region through which its bytes are served and received: always readable and writable, whatever the app
@@ -84,20 +85,31 @@ impl ServiceView {
         unsafe { sites::transfer(to, bytes.as_ptr(), bytes.len()) };
     }
 
-    /// Sends some of the `bytes` bytes from `byte_offset` on through a socket, without blocking and without a signal when the peer is gone;
-    /// says how many.
+    /// Sends some of `head` and then of the `bytes` bytes from `byte_offset` on through a socket, by one call, without blocking and without a
+    /// signal when the peer is gone; says how many in all.
     ///
     /// # Errors
-    /// What `send(2)` says.
+    /// What `send(2)` or `sendmsg(2)` says.
     ///
     /// # Panics
     /// When they do not lie in the region.
-    pub fn send(&self, socket: BorrowedFd<'_>, byte_offset: usize, bytes: usize) -> Result<usize, Errno> {
+    pub fn send(
+        &self,
+        socket: BorrowedFd<'_>,
+        head: &[u8],
+        byte_offset: usize,
+        bytes: usize,
+    ) -> Result<usize, Errno> {
         let from = self.pointer(byte_offset, bytes);
         // SAFETY: `pointer` checked the bounds, and the view is mapped as long as `self` lives. Only the kernel reads through the slice, which
         // is gone after the call; that others may store there meanwhile is as for any copy out.
         let bytes = unsafe { std::slice::from_raw_parts(from, bytes) };
-        rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if head.is_empty() {
+            return rustix::net::send(socket, bytes, flags);
+        }
+        let pieces = [IoSlice::new(head), IoSlice::new(bytes)];
+        rustix::net::sendmsg(socket, &pieces, &mut SendAncillaryBuffer::default(), flags)
     }
 
     /// Receives some of the `bytes` bytes from `byte_offset` on from a socket, without blocking; says how many, 0 when the peer has closed it.

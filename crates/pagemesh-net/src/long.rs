@@ -17,12 +17,12 @@ const WASTE_BYTES: usize = 1024;
 /// Memory that long payloads are sent from. What is queued of it must not change until the peer has said that it has it, and stays
 /// mapped as long as this lives.
 pub trait Pages: Send + Sync + fmt::Debug {
-    /// Sends some of the `bytes` bytes from `at` on through a socket, without blocking (`MSG_DONTWAIT`, `MSG_NOSIGNAL`), and says how
-    /// many.
+    /// Sends some of `head` and then of the `bytes` bytes from `at` on through a socket, without blocking (`MSG_DONTWAIT`, `MSG_NOSIGNAL`), and
+    /// says how many in all.
     ///
     /// # Errors
-    /// What `send(2)` says.
-    fn send(&self, socket: BorrowedFd<'_>, at: usize, bytes: usize) -> Result<usize, Errno>;
+    /// What `sendmsg(2)` says.
+    fn send(&self, socket: BorrowedFd<'_>, head: &[u8], at: usize, bytes: usize) -> Result<usize, Errno>;
 
     /// Appends as many of the `bytes` bytes from `at` on as there is room for, and says how many.
     ///

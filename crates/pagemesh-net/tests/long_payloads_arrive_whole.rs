@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use pagemesh_net::{
     LinkLoss, PAGE_BYTES, Packing, Pages, Receiver, Reject, RingEnd, RingFault, Source, Switch,
 };
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 #[derive(Debug)]
 struct Heap(Vec<u8>);
@@ -36,8 +37,10 @@ fn byte(at: usize) -> u8 {
 }
 
 impl Pages for Heap {
-    fn send(&self, socket: BorrowedFd<'_>, at: usize, bytes: usize) -> Result<usize, Errno> {
-        rustix::net::send(socket, &self.0[at..at + bytes], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+    fn send(&self, socket: BorrowedFd<'_>, head: &[u8], at: usize, bytes: usize) -> Result<usize, Errno> {
+        let pieces = [IoSlice::new(head), IoSlice::new(&self.0[at..at + bytes])];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(socket, &pieces, &mut SendAncillaryBuffer::default(), flags)
     }
 
     fn write(&self, ring: &dyn RingEnd, at: usize, bytes: usize) -> Result<usize, RingFault> {

@@ -264,14 +264,17 @@ impl Sending {
     fn send_some(&mut self, way: Way<'_>) -> Result<Option<usize>, LinkLoss> {
         let next = self.longs.get(self.longs_sent);
         let end = next.map_or(self.buffer.length, |long| long.before);
-        if self.sent < end {
-            let taken = way.take(&self.buffer.bytes[self.sent..end], next.is_some())?;
+        let head = &self.buffer.bytes[self.sent..end];
+        let Some(LongPayload { pages, at, bytes, .. }) = next else {
+            let taken = way.take(head)?;
             self.sent += taken.unwrap_or(0);
             return Ok(taken);
-        }
-        let Some(LongPayload { pages, at, bytes, .. }) = next else { return Ok(Some(0)) };
-        let taken = way.take_pages(&**pages, at + self.long_sent, bytes - self.long_sent)?;
-        self.long_sent += taken.unwrap_or(0);
+        };
+        let taken = way.take_pages(head, &**pages, at + self.long_sent, bytes - self.long_sent)?;
+        let count = taken.unwrap_or(0);
+        let of_head = count.min(head.len());
+        self.sent += of_head;
+        self.long_sent += count - of_head;
         if self.long_sent == *bytes {
             self.longs_sent += 1;
             self.long_sent = 0;
@@ -288,12 +291,11 @@ pub(super) enum Way<'a> {
 }
 
 impl Way<'_> {
-    /// How many of `bytes` were taken, some of them; `None` when there is no room. `more` follows at once.
-    fn take(self, bytes: &[u8], more: bool) -> Result<Option<usize>, LinkLoss> {
+    /// How many of `bytes` were taken, some of them; `None` when there is no room.
+    fn take(self, bytes: &[u8]) -> Result<Option<usize>, LinkLoss> {
         match self {
             Way::Socket(stream) => loop {
-                let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
+                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                     Ok(count) => return Ok(Some(count)),
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(None),
@@ -312,17 +314,24 @@ impl Way<'_> {
         }
     }
 
-    /// The same for a long payload.
-    fn take_pages(self, pages: &dyn Pages, at: usize, bytes: usize) -> Result<Option<usize>, LinkLoss> {
+    /// The same for a long payload and what comes before it.
+    fn take_pages(
+        self,
+        head: &[u8],
+        pages: &dyn Pages,
+        at: usize,
+        bytes: usize,
+    ) -> Result<Option<usize>, LinkLoss> {
         match self {
             Way::Socket(stream) => loop {
-                match pages.send(stream.as_fd(), at, bytes) {
+                match pages.send(stream.as_fd(), head, at, bytes) {
                     Ok(count) => return Ok(Some(count)),
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(None),
                     Err(errno) => return Err(LinkLoss::from_errno(errno)),
                 }
             },
+            Way::Ring(_) if !head.is_empty() => self.take(head),
             Way::Ring(ring) => {
                 let count = pages.write(&*ring.end, at, bytes.min(RING_PIECE_BYTES));
                 let count = count.map_err(LinkLoss::BadRing)?;

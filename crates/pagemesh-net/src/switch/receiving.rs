@@ -30,6 +30,8 @@ const RECENT_TURNS: u32 = 16;
 pub(super) const RING_LOOKS: u32 = 64;
 /// Frames of one piece that are handled before what they gave rise to is sent.
 const FRAMES_BETWEEN_SENDS: u64 = 32;
+/// Bytes of a payload that are worth a `recv(2)` of their own, so that they are not copied.
+const RECEIVED_APART: usize = 8 * 4096;
 /// Rounds without an early look for the reply after one that found nothing.
 const LATE_ROUNDS: u32 = 1;
 
@@ -416,7 +418,7 @@ impl Incoming {
             }
             match self.buffer.next_frame() {
                 Ok(Some(Frame { message, long_bytes: long_bytes @ 1.., .. })) => {
-                    expects_long = true;
+                    expects_long |= link.ring.is_some() || long_bytes >= RECEIVED_APART;
                     self.head_bytes = PREFIX_BYTES + message.len();
                     self.long = Some(Long::new(message, long_bytes));
                 }

@@ -33,7 +33,7 @@ pub struct Run {
     pub request: RequestId,
     /// What they all ask for, or bring.
     pub access: Access,
-    /// How many there are, 2 to [`limits::RUN_PAGES`].
+    /// How many there are, 1 to [`limits::RUN_PAGES`]; requests are at least 2.
     pub count: u32,
 }
 
@@ -108,7 +108,9 @@ impl Run {
         if fields.detail > 1 {
             return Err(fields.bad("access", fields.detail as u64));
         }
-        let count = u32::try_from(fields.number).ok().filter(|count| (2..=limits::RUN_PAGES).contains(count));
+        let least = if kind == RunKind::Requests { 2 } else { 1 };
+        let count = u32::try_from(fields.number).ok();
+        let count = count.filter(|count| (least..=limits::RUN_PAGES).contains(count));
         let count = count.ok_or_else(|| fields.bad("count", fields.number))?;
         let first = fields.page();
         if first.page >= limits::REGION_PAGES - count as u64 {

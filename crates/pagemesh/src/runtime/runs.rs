@@ -29,9 +29,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Pages that are sent as a run; fewer cost more by it than they save.
-const PAGES_LEAST: u32 = 8;
-
 /// The memory of a region, as the network sends from it.
 #[derive(Debug)]
 pub(super) struct Sent(Arc<Mapping>);
@@ -43,8 +40,8 @@ impl Sent {
 }
 
 impl Pages for Sent {
-    fn send(&self, socket: BorrowedFd<'_>, at: usize, bytes: usize) -> Result<usize, Errno> {
-        self.0.service().send(socket, at, bytes)
+    fn send(&self, socket: BorrowedFd<'_>, head: &[u8], at: usize, bytes: usize) -> Result<usize, Errno> {
+        self.0.service().send(socket, head, at, bytes)
     }
 
     fn write(&self, ring: &dyn RingEnd, at: usize, bytes: usize) -> Result<usize, RingFault> {
@@ -92,7 +89,8 @@ impl Shard {
                 _ => break,
             }
         }
-        let least = if run.kind == RunKind::Data { PAGES_LEAST } else { 2 };
+        // A page alone goes without a copy too; a request alone is a message.
+        let least = if run.kind == RunKind::Data { 1 } else { 2 };
         (run.count >= least && self.has_runs(run.first.region)).then_some((to, run))
     }
 
