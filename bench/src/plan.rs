@@ -1,7 +1,9 @@
 //! What is to be measured.
 
 use crate::mode::Mode;
+use crate::suite::app;
 use pagemesh::Transport;
+use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -66,6 +68,14 @@ pub struct Setting {
 }
 
 impl Plan {
+    /// Makes the memory that the nodes share outside of the mesh, where the suite measures that too.
+    ///
+    /// # Errors
+    /// When the kernel refuses the file.
+    pub fn plain_memory(&self) -> anyhow::Result<Option<OwnedFd>> {
+        (self.suite == Suite::App).then(|| app::plain_memory(self)).transpose()
+    }
+
     /// How many rounds a case can have: as many again, twice, where its baseline moved.
     pub(crate) fn most_rounds(&self) -> usize {
         3 * self.rounds

@@ -3,9 +3,10 @@
 //!
 //! This crate owns the demos as libraries: the patterns and their file format ([`rle`], [`patterns`]), the grid and
 //! its single-process reference ([`Grid`]), the work of one node on a shared grid ([`life`]), the picture of it
-//! ([`view`]), and the computing programs with their references and measurements ([`compute`]). It must never start processes, read the command line, install signal handlers or exit: that is for the
-//! program that calls it. It reaches shared memory only through the public interface of the `pagemesh` crate, exactly
-//! as a user's program would.
+//! ([`view`]), and the computing programs with their references and measurements ([`compute`]). It must never start processes, read the
+//! command line, install signal handlers or exit: that is for the program that calls it. It reaches the memory of a mesh only through the
+//! public interface of the `pagemesh` crate, exactly as a user's program would; from `pagemesh-memory` it has the plain memory that the
+//! programs are measured beside.
 //!
 //! The main types are [`Grid`] and [`GridSize`], [`life::Plan`], [`view::View`], and [`compute::Workload`].
 #![forbid(unsafe_code)]

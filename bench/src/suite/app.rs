@@ -1,28 +1,34 @@
-//! Whole programs: on a mesh, beside threads on one plain mapping and beside their sequential versions.
+//! Whole programs: on a mesh, beside as many processes on one plain mapping and beside their sequential versions.
 
 use crate::ground::Ground;
+use crate::plan::Plan as BenchPlan;
 use crate::report::{Baseline, Figure, Measured};
 use crate::samples::Samples;
 use anyhow::{Context, Result};
 use pagemesh::Protocol;
 use pagemesh_demos::compute::measure::{self, Plan};
+use pagemesh_demos::compute::plain::{self, PlainGround};
 use pagemesh_demos::compute::report::{Memory, Row};
 use pagemesh_demos::compute::{Kind, Scale, Workload};
+use rustix::fd::OwnedFd;
 
 /// With fewer samples asked for, the programs are small.
 const SAMPLES_FOR_LARGE: usize = 100;
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::WriteInvalidate, Protocol::Release];
 
+/// The plain memory of all nodes.
+pub(crate) fn plain_memory(plan: &BenchPlan) -> Result<OwnedFd> {
+    Ok(plain::file_for(&workloads(plan)?)?)
+}
+
 /// Measures all programs; node 0 has the figures.
-pub(super) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
-    let is_large = ground.plan.samples >= SAMPLES_FOR_LARGE;
-    let workloads: Result<Vec<Workload>, _> =
-        Kind::ALL.into_iter().map(|kind| workload(kind, is_large)).collect();
-    let plan = Plan { workloads: workloads?, protocols: PROTOCOLS.to_vec(), repeats: 1 };
+pub(super) fn measure(ground: &Ground, plain: OwnedFd) -> Result<Vec<Figure>> {
+    let plain = PlainGround::open(plain, ground.node().index(), ground.mesh.nodes())?;
+    let plan = Plan { workloads: workloads(&ground.plan)?, protocols: PROTOCOLS.to_vec(), repeats: 1 };
     let mut rounds = Vec::new();
     for _ in 0..ground.plan.rounds {
-        rounds.extend(measure::run(&ground.mesh, &plan)?.map(|report| report.rows));
+        rounds.extend(measure::run(&ground.mesh, &plain, &plan)?.map(|report| report.rows));
     }
     if rounds.is_empty() {
         return Ok(Vec::new());
@@ -36,6 +42,11 @@ pub(super) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         }
     }
     Ok(figures)
+}
+
+fn workloads(plan: &BenchPlan) -> Result<Vec<Workload>> {
+    let is_large = plan.samples >= SAMPLES_FOR_LARGE;
+    Kind::ALL.into_iter().map(|kind| workload(kind, is_large)).collect()
 }
 
 /// Sizes at which a round of all programs takes some seconds.
@@ -66,15 +77,15 @@ fn figure(rounds: &[Vec<Row>], kind: Kind, memory: Memory, other: Memory) -> Res
         }
         Measured::from_rounds(&samples).context("every round has a time")
     };
-    let threads = |memory: Memory| match memory {
+    let called = |memory: Memory| match memory {
         Memory::Private => "the sequential program".to_owned(),
-        Memory::Plain => "as many threads on one mapping".to_owned(),
+        Memory::Plain => "as many processes on one mapping".to_owned(),
         Memory::Mesh(_) => memory.to_string(),
     };
     Ok(Figure {
-        name: format!("{kind}, {}", threads(memory)),
+        name: format!("{kind}, {}", called(memory)),
         measured: of(memory)?,
-        baseline: Some(Baseline { name: threads(other), measured: of(other)? }),
+        baseline: Some(Baseline { name: called(other), measured: of(other)? }),
         target: None,
         bytes: None,
         left_out: 0,

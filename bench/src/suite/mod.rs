@@ -1,6 +1,6 @@
 //! The suites.
 
-mod app;
+pub(crate) mod app;
 mod bulk;
 mod fault;
 mod hand_over;
@@ -13,14 +13,15 @@ use crate::ground::Ground;
 use crate::machine;
 use crate::plan::{Plan, Suite};
 use crate::report::Run;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use rustix::fd::OwnedFd;
 
 /// Plays one of the nodes of a mesh that the environment names. The node that measures returns what it found, the others
-/// nothing.
+/// nothing. `plain` is the file of [`Plan::plain_memory`], the same for all of them.
 ///
 /// # Errors
 /// When the plan cannot be, the nodes cannot join or share, or memory holds the wrong bytes.
-pub fn run_node(plan: Plan) -> Result<Option<Run>> {
+pub fn run_node(plan: Plan, plain: Option<OwnedFd>) -> Result<Option<Run>> {
     let range = plan.suite.nodes_range();
     if !range.contains(&plan.nodes) {
         bail!("suite {} takes {} to {} nodes, not {}", plan.suite, range.start(), range.end(), plan.nodes);
@@ -41,7 +42,11 @@ pub fn run_node(plan: Plan) -> Result<Option<Run>> {
         Suite::App => Vec::new(),
     };
     cases.retain(|case| case.name().contains(&figures));
-    let figures = if suite == Suite::App { app::measure(&ground)? } else { ground.measure(&cases)? };
+    let figures = if suite == Suite::App {
+        app::measure(&ground, plain.context("programs were to be measured without plain memory")?)?
+    } else {
+        ground.measure(&cases)?
+    };
     let stages = cases.iter().flat_map(|case| case.stages()).collect();
     drop(cases);
     let found = (!figures.is_empty()).then(|| ground.run(load_before, figures, stages));

@@ -5,10 +5,11 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use pagemesh_bench::{Comparison, Link, Mode, Plan, Report, Run, Setting, Suite, document};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,7 +36,7 @@ enum What {
     Bulk(SizeArguments),
     /// First writes and releases in release regions
     Release(SizeArguments),
-    /// The demos beside threads on one mapping and their sequential versions
+    /// The demos beside as many processes on one mapping and their sequential versions
     App(SizeArguments),
     /// Faults of 2, 4 and 8 nodes at the same time
     Scale(SizeArguments),
@@ -106,6 +107,9 @@ struct NodeArguments {
     /// Where the node that measures writes what it found
     #[arg(long)]
     result: i32,
+    /// The file that is plain memory, for a suite that needs it
+    #[arg(long)]
+    plain: Option<i32>,
 }
 
 /// Runs what is asked for and returns the exit code.
@@ -234,6 +238,7 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
     // Without MFD_CLOEXEC: the nodes inherit the descriptor.
     let memory = memfd_create("pagemesh-bench", MemfdFlags::empty()).map_err(io::Error::from);
     let mut result = File::from(memory.context("making room for the result")?);
+    let plain = plan.plain_memory()?;
     let mut nodes =
         Launch::new(plan.nodes as u16, std::env::current_exe().context("this program has no file")?);
     "pagemesh bench".clone_into(&mut nodes.title);
@@ -248,6 +253,10 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
     option("samples", plan.samples.to_string());
     option("figures", plan.figures);
     option("result", result.as_raw_fd().to_string());
+    if let Some(plain) = &plain {
+        fcntl_setfd(plain, FdFlags::empty()).context("handing plain memory over")?;
+        option("plain", plain.as_raw_fd().to_string());
+    }
     nodes.arguments = line;
     let code = launch(&nodes)?.code();
     if code != 0 {
@@ -263,11 +272,16 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
 }
 
 fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
-    let NodeArguments { suite, mode, transport: link, nodes, rounds, samples, figures, result } =
+    let NodeArguments { suite, mode, transport: link, nodes, rounds, samples, figures, result, plain } =
         arguments.clone();
     let plan = Plan { suite, mode, link, nodes, rounds, samples, figures };
-    if let Some(run) = pagemesh_bench::run_node(plan)? {
-        let file = File::options().write(true).open(format!("/proc/self/fd/{result}"));
+    let inherited = |descriptor: i32, options: &mut OpenOptions| {
+        options.write(true).open(format!("/proc/self/fd/{descriptor}"))
+    };
+    let plain = plain.map(|plain| inherited(plain, File::options().read(true))).transpose();
+    let plain = plain.context("opening plain memory")?.map(OwnedFd::from);
+    if let Some(run) = pagemesh_bench::run_node(plan, plain)? {
+        let file = inherited(result, &mut File::options());
         serde_json::to_writer(file.context("opening the place for the result")?, &run)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -36,8 +36,8 @@ enum Demo {
     Life(LifeArguments),
     /// Jacobi's iteration on a grid of doubles, SIZE points a row, ROUNDS sweeps, measured beside plain memory
     ///
-    /// As all demos but `life` it prints how long the program takes in one thread and private memory, in as many threads as
-    /// there are nodes on plain memory of this machine, and on the nodes of a mesh; how many times as fast as each of the
+    /// As all demos but `life` it prints how long the program takes in one thread and private memory, in as many processes as
+    /// there are nodes on one plain mapping, and on the nodes of a mesh; how many times as fast as each of the
     /// first two that is; and what all nodes together did: page faults, messages, bytes and diffs. A wrong answer is an
     /// error.
     Jacobi(ProgramArguments),

@@ -125,7 +125,7 @@ fn release_scale_and_idle_are_measured() {
 fn programs_are_measured_beside_plain_memory() {
     let runs = measured("app", &["--nodes", "2"]);
     assert_eq!(runs[0].figures.len(), 18);
-    for name in ["jacobi, release", "fibonacci, as many threads on one mapping"] {
+    for name in ["jacobi, release", "fibonacci, as many processes on one mapping"] {
         assert!(names(&runs[0]).contains(&name), "{:?}", names(&runs[0]));
     }
 }

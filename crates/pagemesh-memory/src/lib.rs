@@ -18,6 +18,7 @@
 //! * [`diff`]: the bytes of a page that changed since its twin was made, found ([`ServiceView::diff_page`]), stored
 //!   ([`ServiceView::apply_diff`]), and a place for twins ([`TwinPool`]).
 //! * [`SharedRing`]: two streams of bytes through memory that two processes share, of which each believes nothing.
+//! * [`PlainMemory`]: memory that processes share with nothing in between, to be measured against.
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
 //! ```
@@ -63,6 +64,7 @@ mod mapped;
 mod mapping;
 mod page;
 mod pager;
+mod plain;
 mod preload;
 mod recoverable;
 mod ring;
@@ -82,6 +84,7 @@ pub use pager::{
     Privileges, Probe, SIGBUS_FEATURES, StillFaulting, TRACKING_FEATURES, WriteTracking, WriteTrackingError,
     choose, probe,
 };
+pub use plain::{PlainMemory, PlainMemoryError};
 pub use recoverable::AccessFault;
 pub use ring::{RING_BYTES_LEAST, RING_BYTES_MOST, RingError, RingFault, SharedRing};
 pub use service::ServiceView;

@@ -61,6 +61,16 @@ impl Memory {
             }
         }
     }
+
+    /// Gives the memory of `pages` back; they are zeros then.
+    pub(crate) fn release(&self, pages: PageRange) -> Result<(), Errno> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let page = PAGE_BYTES as u64;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, hole, pages.first() * page, pages.count() * page)
+    }
 }
 
 impl Memory {

@@ -16,7 +16,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("pagemesh", &["pagemesh-protocol", "pagemesh-memory", "pagemesh-net"]),
     ("pagemesh-ffi", &["pagemesh"]),
     ("pagemesh-preload", &[]),
-    ("pagemesh-demos", &["pagemesh"]),
+    ("pagemesh-demos", &["pagemesh", "pagemesh-memory"]),
     ("pagemesh-bench", &["pagemesh", "pagemesh-memory", "pagemesh-demos"]),
     ("pagemesh-litmus", &["pagemesh"]),
     ("pagemesh-fuzz", &["pagemesh-protocol", "pagemesh-net", "pagemesh", "pagemesh-demos"]),

@@ -6,7 +6,7 @@
 use pagemesh::Placement;
 
 use super::Program;
-use super::team::{Cost, Team, TeamError, read, write};
+use super::team::{Cost, Team, TeamError};
 
 /// How many numbers.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ impl Program for Fibonacci {
         let numbers = team.share::<u64>(0, self.numbers, Placement::Cyclic)?;
         if team.member() == 0 {
             // Nothing is left of a run before.
-            write(&numbers, 0, &vec![0; self.numbers])?;
+            numbers.put(0, &vec![0; self.numbers])?;
             numbers.set(1, 1)?;
         }
         let clock = team.start_clock()?;
@@ -56,7 +56,7 @@ impl Program for Fibonacci {
         let answer = match team.member() {
             0 => {
                 let mut answer = vec![0; self.numbers];
-                read(&numbers, 0, &mut answer)?;
+                numbers.fetch(0, &mut answer)?;
                 Some(answer)
             }
             _ => None,

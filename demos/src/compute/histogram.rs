@@ -7,7 +7,7 @@ use pagemesh::Placement;
 
 use super::Program;
 use super::random::Random;
-use super::team::{Cost, Team, TeamError, read, write};
+use super::team::{Cost, Team, TeamError};
 
 /// Counters in a page.
 const PAGE_WORDS: usize = 512;
@@ -76,7 +76,7 @@ impl Program for Histogram {
         let words = self.pages * PAGE_WORDS;
         let counters = team.share::<u64>(0, words, Placement::Cyclic)?;
         if team.member() == 0 {
-            write(&counters, 0, &vec![0; words])?;
+            counters.put(0, &vec![0; words])?;
         }
         let clock = team.start_clock()?;
         for round in 0..self.rounds {
@@ -91,7 +91,7 @@ impl Program for Histogram {
         let answer = match team.member() {
             0 => {
                 let mut all = vec![0; words];
-                read(&counters, 0, &mut all)?;
+                counters.fetch(0, &mut all)?;
                 let bins = all.chunks_exact(self.members).take(self.bins());
                 Some(bins.map(|counters| counters.iter().sum()).collect())
             }

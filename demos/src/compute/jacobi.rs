@@ -4,10 +4,11 @@
 //! member computes a band of rows and reads one row of each neighbour; a barrier ends the sweep. Rows pass through small
 //! private buffers: the loop over points is one over plain arrays.
 
-use pagemesh::{Placement, SharedSlice};
+use pagemesh::Placement;
 
 use super::Program;
-use super::team::{Cost, Team, TeamError, read, write};
+use super::shared::Shared;
+use super::team::{Cost, Team, TeamError};
 
 /// A grid of `side` times `side` doubles, and how many sweeps.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +42,8 @@ impl Jacobi {
     fn compute(
         self,
         team: &Team<'_>,
-        from: &SharedSlice<f64>,
-        to: &SharedSlice<f64>,
+        from: &Shared<f64>,
+        to: &Shared<f64>,
         window: &mut Window,
     ) -> Result<(), TeamError> {
         let side = self.side;
@@ -51,19 +52,19 @@ impl Jacobi {
         if inner.is_empty() {
             return Ok(());
         }
-        read(from, (inner.start - 1) * side, &mut window.above)?;
-        read(from, inner.start * side, &mut window.here)?;
+        from.fetch((inner.start - 1) * side, &mut window.above)?;
+        from.fetch(inner.start * side, &mut window.here)?;
         for row in inner.clone() {
             let is_shared = row == inner.start || row + 1 == inner.end;
             // Only the rows at the borders can be elsewhere; asking for the others would cost a look at each page.
             if is_shared {
-                read(from, (row + 1) * side, &mut window.below)?;
+                from.fetch((row + 1) * side, &mut window.below)?;
             } else {
                 from.read((row + 1) * side, &mut window.below)?;
             }
             relax(&window.above, &window.here, &window.below, &mut window.next);
             if is_shared {
-                write(to, row * side, &window.next)?;
+                to.put(row * side, &window.next)?;
             } else {
                 to.write(row * side, &window.next)?;
             }
@@ -131,7 +132,7 @@ impl Program for Jacobi {
         for row in team.band(self.side) {
             let initial = self.initial_row(row);
             for grid in &grids {
-                write(grid, row * self.side, &initial)?;
+                grid.put(row * self.side, &initial)?;
             }
         }
         let mut window = Window::new(self.side);
@@ -144,7 +145,7 @@ impl Program for Jacobi {
         let answer = match team.member() {
             0 => {
                 let mut answer = vec![0.0; points];
-                read(&grids[self.sweeps % 2], 0, &mut answer)?;
+                grids[self.sweeps % 2].fetch(0, &mut answer)?;
                 Some(answer)
             }
             _ => None,

@@ -6,7 +6,7 @@
 use pagemesh::Placement;
 
 use super::Program;
-use super::team::{Cost, Team, TeamError, read, write};
+use super::team::{Cost, Team, TeamError};
 
 /// Rows of the right factor that are used at a time: 512 KiB at 1024 columns, which a core's second-level cache holds.
 const BLOCK_ROWS: usize = 64;
@@ -91,29 +91,29 @@ impl Program for Matrix {
         let share = |part| team.share::<f64>(part, side * side, Placement::Block);
         let (left, right, product) = (share(0)?, share(1)?, share(2)?);
         let band = team.band(side);
-        write(&left, band.start * side, &self.rows(band.clone(), left_element))?;
-        write(&right, band.start * side, &self.rows(band.clone(), right_element))?;
+        left.put(band.start * side, &self.rows(band.clone(), left_element))?;
+        right.put(band.start * side, &self.rows(band.clone(), right_element))?;
         // Nothing is left of a run before.
-        write(&product, band.start * side, &vec![0.0; band.len() * side])?;
+        product.put(band.start * side, &vec![0.0; band.len() * side])?;
         let mut own_left = vec![0.0; band.len() * side];
         let mut own_product = vec![1.0; band.len() * side];
         let mut block = vec![1.0; BLOCK_ROWS * side];
 
         let clock = team.start_clock()?;
-        read(&left, band.start * side, &mut own_left)?;
+        left.fetch(band.start * side, &mut own_left)?;
         own_product.fill(0.0);
         for first in (0..side).step_by(BLOCK_ROWS) {
             let rows = BLOCK_ROWS.min(side - first);
-            read(&right, first * side, &mut block[..rows * side])?;
+            right.fetch(first * side, &mut block[..rows * side])?;
             self.add_block(&own_left, &block[..rows * side], first, &mut own_product);
         }
-        write(&product, band.start * side, &own_product)?;
+        product.put(band.start * side, &own_product)?;
         let cost = clock.stop()?;
 
         let answer = match team.member() {
             0 => {
                 let mut answer = vec![0.0; side * side];
-                read(&product, 0, &mut answer)?;
+                product.fetch(0, &mut answer)?;
                 Some(answer)
             }
             _ => None,

@@ -1,11 +1,13 @@
-//! Runs programs sequentially, on plain memory and on a mesh, in turn, and checks every answer.
+//! Runs programs sequentially, on plain memory and on a mesh, in turn, and checks every answer. The nodes of the mesh are the processes on
+//! plain memory as well: it makes no difference to them but what memory they use.
 
 use std::time::{Duration, Instant};
 
 use pagemesh::{Mesh, Protocol, RegionOptions, SharedSlice};
 
+use super::plain::PlainGround;
 use super::report::{Memory, Report, Row};
-use super::team::{Cost, Team, TeamError, Work, on_plain_memory};
+use super::team::{Cost, Team, TeamError, Work};
 use super::workload::{Kind, Workload};
 use super::{Fibonacci, Histogram, Jacobi, Matrix, Program, Quicksort, Salesman};
 
@@ -51,17 +53,17 @@ pub enum MeasureError {
     Exchange(#[source] TeamError),
 }
 
-/// Does this node's part of everything in `plan`, in which every node of `mesh` must take part. Returns the report on node 0, and
-/// `None` elsewhere.
+/// Does this node's part of everything in `plan`, in which every node of `mesh` must take part, as must the members of `plain`, which
+/// are the same, with the same numbers. Returns the report on node 0, and `None` elsewhere.
 ///
 /// # Errors
 /// A wrong answer (on node 0 only; the others end well), or failing shared memory.
-pub fn run(mesh: &Mesh, plan: &Plan) -> Result<Option<Report>, MeasureError> {
+pub fn run(mesh: &Mesh, plain: &PlainGround, plan: &Plan) -> Result<Option<Report>, MeasureError> {
     let exchange = Exchange::new(mesh).map_err(MeasureError::Exchange)?;
     let mut rows = Vec::new();
     for workload in &plan.workloads {
         let (size, rounds, seed) = (workload.size(), workload.rounds(), workload.seed());
-        let bench = Bench { mesh, exchange: &exchange, plan, kind: workload.kind() };
+        let bench = Bench { mesh, plain, exchange: &exchange, plan, kind: workload.kind() };
         let more = match workload.kind() {
             Kind::Jacobi => bench.run(&Jacobi { side: size, sweeps: rounds })?,
             Kind::Matrix => bench.run(&Matrix { side: size })?,
@@ -123,6 +125,7 @@ impl<'a> Exchange<'a> {
 /// The runs of one program.
 struct Bench<'a> {
     mesh: &'a Mesh,
+    plain: &'a PlainGround,
     exchange: &'a Exchange<'a>,
     plan: &'a Plan,
     kind: Kind,
@@ -180,17 +183,19 @@ impl Bench<'_> {
         let mut reference = None;
         for _ in 0..self.plan.repeats {
             if is_first {
-                outcome = self.alone(program, &mut reference, &mut samples);
+                let answer = alone(program, &mut samples);
+                reference.get_or_insert(answer);
             }
-            for protocol in &self.plan.protocols {
+            let meshes = self.plan.protocols.iter().copied().map(Memory::Mesh);
+            for memory in std::iter::once(Memory::Plain).chain(meshes) {
                 if !self.exchange.goes_on(outcome.is_ok()).map_err(MeasureError::Exchange)? {
                     return outcome.map(|()| None);
                 }
-                let memory = Memory::Mesh(*protocol);
-                let team = Team::of_nodes(self.mesh, self.kind.name(), *protocol);
-                let (answer, cost) = program.take_part(&team).map_err(self.failed(memory))?;
-                let work = self.exchange.sum(cost.stats).map_err(MeasureError::Exchange)?;
-                samples.add(memory, cost.elapsed, work);
+                let (answer, elapsed, work) = match memory {
+                    Memory::Mesh(protocol) => self.on_mesh(program, protocol)?,
+                    _ => self.on_plain_memory(program)?,
+                };
+                samples.add(memory, elapsed, work);
                 if let (Some(reference), Some(answer)) = (&reference, &answer) {
                     outcome = self.check(program, memory, reference, answer);
                 }
@@ -202,25 +207,37 @@ impl Bench<'_> {
         Ok(Some(if is_first { samples.rows(self.kind) } else { Vec::new() }))
     }
 
-    /// What node 0 runs without the others: the sequential program, and the same number of threads on plain memory.
-    fn alone<P: Program>(
-        &self,
-        program: &P,
-        reference: &mut Option<P::Answer>,
-        samples: &mut Samples,
-    ) -> Result<(), MeasureError> {
-        let prepared = program.prepare();
-        let started = Instant::now();
-        let answer = program.sequential(prepared);
-        samples.add(Memory::Private, started.elapsed(), Work::default());
-        let reference = reference.get_or_insert(answer);
-
-        let plain = |team: Team<'_>| program.take_part(&team);
-        let (found, Cost { elapsed, .. }) =
-            on_plain_memory(self.mesh.nodes(), plain).map_err(self.failed(Memory::Plain))?;
-        samples.add(Memory::Plain, elapsed, Work::default());
-        found.map_or(Ok(()), |found| self.check(program, Memory::Plain, reference, &found))
+    fn on_mesh<P: Program>(&self, program: &P, protocol: Protocol) -> Result<Outcome<P>, MeasureError> {
+        let team = Team::of_nodes(self.mesh, self.kind.name(), protocol);
+        let (answer, cost) = program.take_part(&team).map_err(self.failed(Memory::Mesh(protocol)))?;
+        let work = self.exchange.sum(cost.stats).map_err(MeasureError::Exchange)?;
+        Ok((answer, cost.elapsed, work))
     }
+
+    fn on_plain_memory<P: Program>(&self, program: &P) -> Result<Outcome<P>, MeasureError> {
+        let played = program.take_part(&Team::on_plain_memory(self.mesh, self.plain));
+        let played = played.and_then(|(answer, Cost { elapsed, .. })| {
+            // Whoever is here has ended the timed part, and so have the others; only the first has read after that.
+            self.plain.clear()?;
+            Ok((answer, elapsed, Work::default()))
+        });
+        played.map_err(|error| {
+            self.plain.fail();
+            self.failed(Memory::Plain)(error)
+        })
+    }
+}
+
+/// An answer on the first node, how long it took, and what all did.
+type Outcome<P> = (Option<<P as Program>::Answer>, Duration, Work);
+
+/// What node 0 runs while the others wait: the sequential program.
+fn alone<P: Program>(program: &P, samples: &mut Samples) -> P::Answer {
+    let prepared = program.prepare();
+    let started = Instant::now();
+    let answer = program.sequential(prepared);
+    samples.add(Memory::Private, started.elapsed(), Work::default());
+    answer
 }
 
 #[cfg(test)]
@@ -228,10 +245,15 @@ mod tests {
     use pagemesh::Config;
 
     use super::super::Scale;
+    use super::super::plain::file_for;
     use super::*;
 
     fn small(kind: Kind) -> Workload {
         Workload::new(kind, Scale::Small, None, None, 1).unwrap()
+    }
+
+    fn plain(workloads: &[Workload]) -> PlainGround {
+        PlainGround::open(file_for(workloads).unwrap(), 0, 1).unwrap()
     }
 
     #[test]
@@ -239,7 +261,8 @@ mod tests {
         let protocols = vec![Protocol::WriteInvalidate, Protocol::Migration, Protocol::Release];
         let plan = Plan { workloads: Kind::ALL.map(small).to_vec(), protocols, repeats: 2 };
         let mesh = Mesh::join(Config::single()).unwrap();
-        let report = run(&mesh, &plan).unwrap().unwrap();
+        // Plain memory has room for the largest, and for no more.
+        let report = run(&mesh, &plain(&plan.workloads), &plan).unwrap().unwrap();
         mesh.leave().unwrap();
         assert_eq!(report.rows.len(), Kind::ALL.len() * 5);
     }
@@ -275,7 +298,9 @@ mod tests {
         let mesh = Mesh::join(Config::single()).unwrap();
         let exchange = Exchange::new(&mesh).unwrap();
         let plan = Plan { workloads: Vec::new(), protocols: vec![Protocol::Release], repeats: 1 };
-        let bench = Bench { mesh: &mesh, exchange: &exchange, plan: &plan, kind: Kind::Matrix };
+        let plain = plain(&[]);
+        let bench =
+            Bench { mesh: &mesh, plain: &plain, exchange: &exchange, plan: &plan, kind: Kind::Matrix };
         for (is_wrong_on_a_mesh, memory) in [(true, "release"), (false, "plain")] {
             let error = bench.run(&Wrong { is_wrong_on_a_mesh }).unwrap_err();
             assert_eq!(error.to_string(), format!("matrix on {memory} has a wrong answer: 2, not 1"));

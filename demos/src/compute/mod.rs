@@ -1,17 +1,19 @@
 //! Programs that compute in shared memory, each with a sequential version that has the same answer.
 //!
 //! They are free of data races: what one member writes and another reads has a barrier or a lock in between. So they are right
-//! under every protocol. Each is written once, for a [`Team`], and reaches shared memory by [`pagemesh::SharedSlice`].
+//! under every protocol. Each is written once, for a [`Team`], and reaches shared memory by [`Shared`].
 
 mod fibonacci;
 mod histogram;
 mod jacobi;
 mod matrix;
 pub mod measure;
+pub mod plain;
 mod quicksort;
 mod random;
 pub mod report;
 mod salesman;
+mod shared;
 mod team;
 mod workload;
 
@@ -21,7 +23,8 @@ pub use jacobi::Jacobi;
 pub use matrix::Matrix;
 pub use quicksort::Quicksort;
 pub use salesman::Salesman;
-pub use team::{Clock, Cost, Team, TeamError, Work, on_plain_memory};
+pub use shared::Shared;
+pub use team::{Clock, Cost, Team, TeamError, Work};
 pub use workload::{Kind, Scale, Workload, WorkloadError};
 
 /// One program with its sizes.

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use pagemesh::{Placement, SharedSlice};
+use pagemesh::Placement;
 
 use super::Program;
 use super::random::Random;
-use super::team::{Cost, Team, TeamError, read, write};
+use super::shared::Shared;
+use super::team::{Cost, Team, TeamError};
 
 const LOCK: usize = 0;
 
@@ -26,6 +27,9 @@ const FIRST: usize = 2;
 
 /// Parts on the stack; one more is sorted by whoever has it.
 const DEPTH_MAX: usize = 255;
+
+/// Words of the stack's region.
+pub(super) const STACK_WORDS: usize = FIRST + 2 * DEPTH_MAX;
 
 /// How long to wait, first and at most, before looking again for work.
 const PAUSE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
@@ -98,7 +102,7 @@ fn quicksort(mut items: &mut [u64]) {
 /// The stack in shared memory.
 struct Stack<'a> {
     team: &'a Team<'a>,
-    words: SharedSlice<u64>,
+    words: Shared<u64>,
     items: usize,
 }
 
@@ -159,36 +163,36 @@ impl Quicksort {
     fn sort(
         self,
         stack: &Stack<'_>,
-        shared: &SharedSlice<u64>,
+        shared: &Shared<u64>,
         start: usize,
         part: &mut [u64],
     ) -> Result<(), TeamError> {
-        read(shared, start, part)?;
+        shared.fetch(start, part)?;
         let mut own = &mut part[..];
         while own.len() > self.part_items_max() {
             let middle = split(own);
             if middle == 0 {
                 break;
             }
-            write(shared, start + middle, &own[middle..])?;
+            shared.put(start + middle, &own[middle..])?;
             if !stack.leave(start + middle, own.len() - middle)? {
                 break;
             }
             own = &mut own[..middle];
         }
         quicksort(own);
-        write(shared, start, own)?;
+        shared.put(start, own)?;
         stack.add_sorted(own.len())
     }
 
-    fn work(self, stack: &Stack<'_>, shared: &SharedSlice<u64>) -> Result<(), TeamError> {
+    fn work(self, stack: &Stack<'_>, shared: &Shared<u64>) -> Result<(), TeamError> {
         let mut buffer = Vec::new();
         let mut pause = PAUSE.0;
         loop {
             match stack.take()? {
                 Task::Done => return Ok(()),
                 Task::Later => {
-                    std::thread::sleep(pause);
+                    stack.team.pause(pause)?;
                     pause = (2 * pause).min(PAUSE.1);
                 }
                 Task::Part { start, len } => {
@@ -216,10 +220,10 @@ impl Program for Quicksort {
 
     fn take_part(&self, team: &Team<'_>) -> Result<(Option<Vec<u64>>, Cost), TeamError> {
         let shared = team.share(0, self.items, Placement::Block)?;
-        let words = team.share(1, FIRST + 2 * DEPTH_MAX, Placement::Cyclic)?;
+        let words = team.share(1, STACK_WORDS, Placement::Cyclic)?;
         let stack = Stack { team, words, items: self.items };
         let band = team.band(self.items);
-        write(&shared, band.start, &self.initial(band.clone()))?;
+        shared.put(band.start, &self.initial(band.clone()))?;
         if team.member() == 0 {
             stack.words.write(0, &[0, 1, 0, self.items as u64])?;
         }
@@ -229,7 +233,7 @@ impl Program for Quicksort {
         let answer = match team.member() {
             0 => {
                 let mut answer = vec![0; self.items];
-                read(&shared, 0, &mut answer)?;
+                shared.fetch(0, &mut answer)?;
                 Some(answer)
             }
             _ => None,

@@ -13,7 +13,7 @@ use super::workload::{Kind, Workload};
 pub enum Memory {
     /// The sequential program, in private memory.
     Private,
-    /// Threads of one process with one mapping, all of which is there.
+    /// As many processes with one mapping, all of which is there.
     Plain,
     /// The nodes of a mesh.
     Mesh(Protocol),
@@ -50,7 +50,7 @@ pub struct Row {
 pub struct Report {
     /// The programs and their sizes.
     pub workloads: Vec<Workload>,
-    /// Nodes, and threads on plain memory.
+    /// Nodes, and processes on plain memory.
     pub nodes: usize,
     /// What was measured, by program.
     pub rows: Vec<Row>,
@@ -93,7 +93,7 @@ impl fmt::Display for Report {
             writeln!(formatter, "{}: {}", workload.kind(), workload.description())?;
         }
         let nodes = if self.nodes == 1 { "node" } else { "nodes" };
-        writeln!(formatter, "{} {nodes}; plain: as many threads on one mapping\n", self.nodes)?;
+        writeln!(formatter, "{} {nodes}; plain: as many processes on one mapping\n", self.nodes)?;
         write!(
             formatter,
             "{:<10} {:<16} {:>9} {:>9} {:>9}",

@@ -4,10 +4,11 @@
 //! one under a lock. The best trip so far is under another lock; a member looks at its length whenever it takes a piece, and
 //! again when it has found a better one itself. So every access is ordered by a lock.
 
-use pagemesh::{Placement, SharedSlice};
+use pagemesh::Placement;
 
 use super::Program;
 use super::random::Random;
+use super::shared::Shared;
 use super::team::{Cost, Team, TeamError};
 
 /// Side of the square in which the cities lie.
@@ -155,7 +156,7 @@ impl<F: FnMut(u64, &[u8]) -> Result<u64, TeamError>> Search<'_, F> {
 /// The best trip in shared memory: its length, then its cities.
 struct Best<'a> {
     team: &'a Team<'a>,
-    shared: SharedSlice<u64>,
+    shared: Shared<u64>,
 }
 
 impl Best<'_> {
@@ -188,13 +189,7 @@ impl Best<'_> {
 
 impl Salesman {
     /// Takes pieces of work until there is none.
-    fn work(
-        self,
-        team: &Team<'_>,
-        map: &Map,
-        work: &SharedSlice<u64>,
-        best: &Best<'_>,
-    ) -> Result<(), TeamError> {
+    fn work(self, team: &Team<'_>, map: &Map, work: &Shared<u64>, best: &Best<'_>) -> Result<(), TeamError> {
         let found = |length, trip: &[u8]| best.offer(length, trip);
         let mut search = Search { map, trip: Vec::with_capacity(self.cities), visited: 0, bound: 0, found };
         loop {
@@ -239,7 +234,7 @@ impl Program for Salesman {
     fn take_part(&self, team: &Team<'_>) -> Result<(Option<Trip>, Cost), TeamError> {
         let map = Map::new(*self);
         let pieces = map.pieces();
-        let work: SharedSlice<u64> = team.share(0, 1 + pieces.len(), Placement::Cyclic)?;
+        let work: Shared<u64> = team.share(0, 1 + pieces.len(), Placement::Cyclic)?;
         let best = Best { team, shared: team.share(1, 1 + self.cities, Placement::Cyclic)? };
         if team.member() == 0 {
             let words = pieces.iter().map(|[first, second]| u64::from(*first) | u64::from(*second) << 8);

@@ -1,41 +1,23 @@
-//! Who computes together, and on which memory: the nodes of a mesh, or threads of one process.
+//! Who computes together, and on which memory: the nodes of a mesh, or the same processes on one plain mapping.
 //!
 //! A program is written once, for a [`Team`]. On a mesh each member is a node, and memory, locks and barriers are those of
-//! the mesh. On plain memory each member is a thread of one process, all share the one mapping of a mesh of one node, every page
-//! of which is there before the clock starts and never goes away, and locks and barriers are those of the standard library.
-//! That is what the hardware allows to the same code.
+//! the mesh. On plain memory ([`PlainGround`]) each member is a process too, all map one file, every page of which is there before the
+//! clock starts and never goes away, and locks and barriers are words in it. That is what the hardware allows to the same code.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pagemesh::{
-    AccessError, Config, JoinError, Mesh, Placement, Plain, Protocol, RegionError, RegionOptions,
-    SharedSlice, Stats, SyncError,
+    AccessError, DepartureKind, Mesh, NodeId, Placement, Plain, Protocol, RegionError, RegionOptions, Stats,
+    SyncError,
 };
+use pagemesh_memory::PlainMemoryError;
 
-const PAGE_BYTES: usize = 4096;
-
-/// How long a thread on plain memory waits for the others.
-const WAIT: Duration = Duration::from_mins(10);
-
-/// Where plain memory lies: far from the addresses that meshes hand out, since a node of one has it as well.
-const PLAIN_BASE: usize = 0x5800_0000_0000;
-
-/// Room for each part on plain memory, bytes.
-const PLAIN_PART: usize = 1 << 36;
-
-/// Room for all parts of one program, and how many programs have it before addresses are used again.
-const PLAIN_PROGRAM: usize = 8 * PLAIN_PART;
-const PLAIN_PROGRAMS: usize = 32;
-
-/// Programs that ran on plain memory in this process. Each has addresses of its own, since others may run at the same time.
-static PROGRAMS_RUN: AtomicUsize = AtomicUsize::new(0);
+use super::plain::PlainGround;
+use super::shared::Shared;
 
 /// The barrier of all members; pairs of neighbours have the numbers after it.
-const EVERYONE: u64 = 0;
+const EVERYONE: usize = 0;
 
 /// Why a program came to no end.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +25,15 @@ const EVERYONE: u64 = 0;
 pub enum TeamError {
     /// Plain memory could not be set up.
     #[error(transparent)]
-    Join(#[from] JoinError),
+    Plain(#[from] PlainMemoryError),
+    /// Plain memory was made for smaller programs.
+    #[error("a program asked for {asked} bytes of plain memory, which has {found}; make it for that program")]
+    NoRoom {
+        /// How many bytes there would have to be.
+        asked: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// A region could not be set up.
     #[error(transparent)]
     Region(#[from] RegionError),
@@ -53,70 +43,27 @@ pub enum TeamError {
     /// The members could not meet, or not take a lock.
     #[error(transparent)]
     Sync(#[from] SyncError),
-    /// Another thread on plain memory has failed.
-    #[error("a thread waited on plain memory for others that have failed")]
+    /// Another member is gone, whom this one waited for on plain memory.
+    #[error("waited on plain memory for others, and node {node} {how}; run it again")]
+    Gone {
+        /// Which.
+        node: NodeId,
+        /// How it went.
+        how: DepartureKind,
+    },
+    /// Another member has failed on plain memory.
+    #[error("waited on plain memory for another node, which has failed; it says why")]
     Broken,
-    /// Another thread on plain memory did not come.
-    #[error("a thread waited {0:?} on plain memory for the others")]
+    /// Another member did not come.
+    #[error("waited {0:?} on plain memory for the others; let fewer nodes or a smaller program run")]
     TimedOut(Duration),
-    /// A node's processes cannot have so many threads.
-    #[error("a thread for plain memory cannot be started")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Locks and barriers of threads.
-#[derive(Debug, Default)]
-struct PlainSync {
-    /// Where its memory begins.
-    base: usize,
-    locks: [Mutex<()>; 4],
-    barriers: Mutex<Meetings>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Meetings {
-    /// Of each barrier in use, how many have come and how often it has opened.
-    of: BTreeMap<u64, (usize, u64)>,
-    broken: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl PlainSync {
-    fn meet(&self, id: u64, participants: usize) -> Result<(), TeamError> {
-        let mut meetings = lock(&self.barriers);
-        let (come, opened) = meetings.of.entry(id).or_default();
-        let seen = *opened;
-        *come += 1;
-        if *come == participants {
-            (*come, *opened) = (0, seen + 1);
-            self.changed.notify_all();
-            return Ok(());
-        }
-        let closed = |meetings: &mut Meetings| !meetings.broken && meetings.of[&id].1 == seen;
-        let (meetings, timeout) =
-            self.changed.wait_timeout_while(meetings, WAIT, closed).unwrap_or_else(PoisonError::into_inner);
-        match meetings.of[&id].1 == seen {
-            false => Ok(()),
-            true if timeout.timed_out() => Err(TeamError::TimedOut(WAIT)),
-            true => Err(TeamError::Broken),
-        }
-    }
-
-    fn fail(&self) {
-        lock(&self.barriers).broken = true;
-        self.changed.notify_all();
-    }
 }
 
 /// On what a team shares its memory.
 #[derive(Debug, Clone, Copy)]
 enum Ground<'a> {
     Mesh { name: &'a str, protocol: Protocol },
-    Plain(&'a PlainSync),
+    Plain(&'a PlainGround),
 }
 
 /// One member's view of those who compute together.
@@ -206,6 +153,11 @@ impl<'a> Team<'a> {
         Self { mesh, member, members, ground: Ground::Mesh { name, protocol } }
     }
 
+    /// The members that map `plain`: processes that are nodes of `mesh` as well, which tells when one of them dies.
+    pub fn on_plain_memory(mesh: &'a Mesh, plain: &'a PlainGround) -> Self {
+        Self { mesh, member: plain.member(), members: plain.members(), ground: Ground::Plain(plain) }
+    }
+
     /// This member's number, from 0.
     pub fn member(&self) -> usize {
         self.member
@@ -221,32 +173,27 @@ impl<'a> Team<'a> {
         items * self.member / self.members..items * (self.member + 1) / self.members
     }
 
-    /// `len` items of the region with the number `part`. Every member asks for the same; the items are not all zeros when the
-    /// program ran before.
+    /// `len` items of the part with the number `part`; parts are asked for in this order. Every member asks for the same; the items are not all
+    /// zeros when the program ran before.
     ///
     /// # Errors
-    /// When the region cannot be set up.
+    /// When the memory cannot be set up.
     pub fn share<T: Plain>(
         &self,
         part: usize,
         len: usize,
         placement: Placement,
-    ) -> Result<SharedSlice<T>, TeamError> {
-        let options = RegionOptions::new(len * size_of::<T>());
+    ) -> Result<Shared<T>, TeamError> {
+        let bytes = len * size_of::<T>();
         match self.ground {
             Ground::Mesh { name, protocol } => {
-                let options = options.protocol(protocol).placement(placement);
+                let options = RegionOptions::new(bytes).protocol(protocol).placement(placement);
                 let region = self.mesh.region(&format!("{name}-{protocol:?}-{part}"), options)?;
-                Ok(region.slice(0, len)?)
+                Ok(Shared::on_mesh(region.slice(0, len)?))
             }
-            Ground::Plain(sync) => {
-                let options = options.address(sync.base + part * PLAIN_PART);
-                let region = self.mesh.region(&part.to_string(), options)?;
-                if self.member == 0 {
-                    region.prefetch_for_writing(0..region.pages())?;
-                }
-                self.barrier()?;
-                Ok(region.slice(0, len)?)
+            Ground::Plain(plain) => {
+                let start = plain.part(bytes, self.band(bytes), self.mesh)?;
+                Ok(Shared::on_plain_memory(plain.memory().clone(), start, len))
             }
         }
     }
@@ -257,8 +204,8 @@ impl<'a> Team<'a> {
     /// When another member failed, or did not come in time.
     pub fn barrier(&self) -> Result<(), TeamError> {
         match self.ground {
-            Ground::Mesh { .. } => Ok(self.mesh.barrier(EVERYONE).wait()?),
-            Ground::Plain(sync) => sync.meet(EVERYONE, self.members),
+            Ground::Mesh { .. } => Ok(self.mesh.barrier(EVERYONE as u64).wait()?),
+            Ground::Plain(plain) => plain.meet(EVERYONE, self.members, self.mesh),
         }
     }
 
@@ -267,11 +214,11 @@ impl<'a> Team<'a> {
     /// # Errors
     /// As [`barrier`](Team::barrier).
     pub fn hand_over_from(&self, member: usize) -> Result<(), TeamError> {
-        let id = EVERYONE + 1 + member as u64;
+        let id = EVERYONE + 1 + member;
         match (self.members, self.ground) {
             (1, _) => Ok(()),
-            (_, Ground::Mesh { .. }) => Ok(self.mesh.barrier_of(id, 2).wait()?),
-            (_, Ground::Plain(sync)) => sync.meet(id, 2),
+            (_, Ground::Mesh { .. }) => Ok(self.mesh.barrier_of(id as u64, 2).wait()?),
+            (_, Ground::Plain(plain)) => plain.meet(id, 2, self.mesh),
         }
     }
 
@@ -285,10 +232,22 @@ impl<'a> Team<'a> {
                 let _guard = self.mesh.lock(id as u64).acquire()?;
                 work()
             }
-            Ground::Plain(sync) => {
-                let _guard = lock(&sync.locks[id]);
+            Ground::Plain(plain) => {
+                let _guard = plain.lock(id, self.mesh)?;
                 work()
             }
+        }
+    }
+
+    /// Sleeps before looking again for what another member is to leave.
+    ///
+    /// # Errors
+    /// On plain memory, when another member is gone: nobody else would tell.
+    pub fn pause(&self, duration: Duration) -> Result<(), TeamError> {
+        std::thread::sleep(duration);
+        match self.ground {
+            Ground::Mesh { .. } => Ok(()),
+            Ground::Plain(plain) => plain.check(self.mesh),
         }
     }
 
@@ -305,88 +264,42 @@ impl<'a> Team<'a> {
     }
 }
 
-/// Reads `items` of `shared`, which starts with its region; its pages are asked for all at once.
-///
-/// # Errors
-/// When a page cannot be had.
-pub(super) fn read<T: Plain>(
-    shared: &SharedSlice<T>,
-    start: usize,
-    items: &mut [T],
-) -> Result<(), AccessError> {
-    let pages = pages_of::<T>(start, items.len());
-    if pages.len() > 1 {
-        shared.region().prefetch(pages)?;
-    }
-    shared.read(start, items)
-}
-
-/// Writes `items` to `shared`, which starts with its region; its pages are asked for all at once.
-///
-/// # Errors
-/// When a page cannot be had.
-pub(super) fn write<T: Plain>(shared: &SharedSlice<T>, start: usize, items: &[T]) -> Result<(), AccessError> {
-    let pages = pages_of::<T>(start, items.len());
-    if pages.len() > 1 {
-        shared.region().prefetch_for_writing(pages)?;
-    }
-    shared.write(start, items)
-}
-
-fn pages_of<T>(start: usize, len: usize) -> Range<usize> {
-    start * size_of::<T>() / PAGE_BYTES..((start + len) * size_of::<T>()).div_ceil(PAGE_BYTES)
-}
-
-/// Runs `part` as `members` threads on plain memory and returns what member 0 found.
-///
-/// # Errors
-/// The first error of a member.
-pub fn on_plain_memory<R: Send>(
-    members: usize,
-    part: impl Fn(Team<'_>) -> Result<R, TeamError> + Sync,
-) -> Result<R, TeamError> {
-    let mesh = Mesh::join(Config::single())?;
-    let place = PROGRAMS_RUN.fetch_add(1, Ordering::Relaxed) % PLAIN_PROGRAMS;
-    let sync = PlainSync { base: PLAIN_BASE + place * PLAIN_PROGRAM, ..PlainSync::default() };
-    let play = |member| {
-        let found = part(Team { mesh: &mesh, member, members, ground: Ground::Plain(&sync) });
-        if found.is_err() {
-            sync.fail();
-        }
-        found
-    };
-    let (first, others) = std::thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for member in 1..members {
-            let play = &play;
-            let started = std::thread::Builder::new().spawn_scoped(scope, move || play(member).map(drop));
-            if started.is_err() {
-                sync.fail();
-            }
-            threads.push(started);
-        }
-        let first = play(0);
-        let others: Vec<Result<(), TeamError>> = threads
-            .into_iter()
-            .map(|thread| thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect();
-        (first, others)
-    });
-    let failed = others.into_iter().find_map(|found| found.err().filter(|e| !matches!(e, TeamError::Broken)));
-    failed.map_or(first, Err)
-}
-
 #[cfg(test)]
 mod tests {
+    use pagemesh::Config;
+    use pagemesh_memory::PlainMemory;
+
     use super::*;
 
+    /// Plays `part` as members that have a mapping each; they are threads here, and processes in the tests of the program.
+    fn on_plain_memory<R: Send>(
+        members: usize,
+        part: impl Fn(Team<'_>) -> Result<R, TeamError> + Sync,
+    ) -> Vec<Result<R, TeamError>> {
+        let mesh = Mesh::join(Config::single()).unwrap();
+        let file = PlainMemory::file(1 << 20).unwrap();
+        let play = |member| {
+            let plain = PlainGround::open(file.try_clone().unwrap(), member, members).unwrap();
+            let found = part(Team::on_plain_memory(&mesh, &plain));
+            if found.is_err() {
+                plain.fail();
+            }
+            found
+        };
+        std::thread::scope(|scope| {
+            let play = &play;
+            let threads: Vec<_> = (0..members).map(|member| scope.spawn(move || play(member))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
     #[test]
-    fn threads_on_plain_memory_see_what_the_others_wrote() {
-        let sum = on_plain_memory(3, |team| {
+    fn members_on_plain_memory_see_what_the_others_wrote() {
+        let sums = on_plain_memory(3, |team| {
             let shared = team.share::<u64>(0, 3, Placement::Cyclic)?;
             shared.set(team.member(), team.member() as u64 + 1)?;
             team.barrier()?;
-            for _ in 0..100 {
+            for _ in 0..1000 {
                 team.locked(1, || Ok(shared.set(0, shared.get(0)? + 1)?))?;
             }
             team.barrier()?;
@@ -394,24 +307,74 @@ mod tests {
             shared.read(0, &mut all)?;
             Ok(all.iter().sum::<u64>())
         });
-        assert_eq!(sum.unwrap(), 6 + 300);
+        for sum in sums {
+            assert_eq!(sum.unwrap(), 6 + 3000);
+        }
+    }
+
+    #[test]
+    fn neighbours_on_plain_memory_hand_over_in_turn() {
+        const TURNS: usize = 900;
+        let found = on_plain_memory(3, |team| {
+            let shared = team.share::<u64>(0, 1, Placement::Cyclic)?;
+            for turn in (0..TURNS).filter(|turn| turn % 3 == team.member()) {
+                if turn > 0 {
+                    team.hand_over_from((turn - 1) % 3)?;
+                }
+                // No lock: whoever is not in turn would spoil the sum.
+                shared.set(0, shared.get(0)? + 1)?;
+                if turn + 1 < TURNS {
+                    team.hand_over_from(turn % 3)?;
+                }
+            }
+            team.barrier()?;
+            Ok(shared.get(0)?)
+        });
+        for found in found {
+            assert_eq!(found.unwrap(), TURNS as u64);
+        }
     }
 
     #[test]
     fn one_that_fails_on_plain_memory_ends_the_others() {
-        let outcome = on_plain_memory(3, |team| {
-            if team.member() == 1 {
-                return Err(TeamError::TimedOut(Duration::ZERO));
+        let pause = |team: &Team<'_>| -> Result<(), TeamError> {
+            loop {
+                team.pause(Duration::from_millis(1))?;
             }
-            team.barrier()
-        });
-        assert!(matches!(outcome, Err(TeamError::TimedOut(_))), "{outcome:?}");
+        };
+        for pauses in [false, true] {
+            let outcomes = on_plain_memory(3, |team| {
+                if team.member() == 1 {
+                    return Err(TeamError::TimedOut(Duration::ZERO));
+                }
+                if pauses { pause(&team) } else { team.barrier() }
+            });
+            assert!(matches!(outcomes[1], Err(TeamError::TimedOut(_))), "{outcomes:?}");
+            for other in [0, 2] {
+                assert!(matches!(outcomes[other], Err(TeamError::Broken)), "{outcomes:?}");
+            }
+        }
     }
 
     #[test]
-    fn bulk_accesses_ask_for_the_pages_that_they_touch() {
-        assert_eq!(pages_of::<u64>(0, 512), 0..1);
-        assert_eq!(pages_of::<u64>(511, 2), 0..2);
-        assert_eq!(pages_of::<u32>(1024, 1024), 1..2);
+    fn a_lock_that_a_failed_member_holds_is_not_waited_for() {
+        let outcomes = on_plain_memory(2, |team| {
+            let Ground::Plain(plain) = team.ground else { unreachable!() };
+            if team.member() == 0 {
+                std::mem::forget(plain.lock(0, team.mesh)?);
+                team.barrier()?;
+                return Err(TeamError::TimedOut(Duration::ZERO));
+            }
+            team.barrier()?;
+            team.locked(0, || Ok(()))
+        });
+        assert!(matches!(outcomes[1], Err(TeamError::Broken)), "{outcomes:?}");
+    }
+
+    #[test]
+    fn a_program_that_is_too_large_is_refused() {
+        let outcomes = on_plain_memory(1, |team| team.share::<u64>(0, 1 << 17, Placement::Cyclic).map(drop));
+        let refused = outcomes.into_iter().next().unwrap().unwrap_err();
+        assert!(refused.to_string().contains("of plain memory, which has 1048576"), "{refused}");
     }
 }

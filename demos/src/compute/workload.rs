@@ -175,6 +175,20 @@ impl Workload {
         self.seed
     }
 
+    /// Bytes of each part of memory that its members share.
+    pub(super) fn part_bytes(&self) -> Vec<usize> {
+        let size = self.size;
+        let items = match self.kind {
+            Kind::Jacobi => vec![size * size; 2],
+            Kind::Matrix => vec![size * size; 3],
+            Kind::Salesman => vec![1 + (size - 1) * (size - 2), 1 + size],
+            Kind::Quicksort => vec![size, super::quicksort::STACK_WORDS],
+            Kind::Histogram => vec![size * 512],
+            Kind::Fibonacci => vec![size],
+        };
+        items.into_iter().map(|items| items * 8).collect()
+    }
+
     /// Says in words what is computed.
     pub fn description(&self) -> String {
         let Self { size, rounds, .. } = self;

@@ -2,12 +2,16 @@
 //! measured; node 0 prints the table.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use pagemesh::{Config, Mesh, Protocol};
 use pagemesh_demos::compute::measure::{self, Plan};
+use pagemesh_demos::compute::plain::{PlainGround, file_for};
 use pagemesh_demos::compute::{Kind, Scale, Workload};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::run::{Launch, Output, launch};
 
@@ -39,7 +43,7 @@ pub(super) struct CompareArguments {
 
 #[derive(Debug, clap::Args)]
 struct CommonArguments {
-    /// How many processes share the memory, and how many threads plain memory
+    /// How many processes share the memory, that of the mesh and plain memory
     #[arg(short, long, value_name = "NODES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
     /// From which random numbers follow
@@ -61,6 +65,9 @@ pub(super) struct ComputeNodeArguments {
     protocol: Vec<ProtocolName>,
     #[arg(long)]
     repeat: u16,
+    /// The descriptor of the file that is plain memory
+    #[arg(long)]
+    plain: i32,
     /// Whose messages these are
     #[arg(long)]
     title: String,
@@ -141,6 +148,10 @@ fn start(
     let mut option = |name: &str, value: &str| line.push(format!("--{name}={value}").into());
     option("title", title);
     option("repeat", &common.repeat.to_string());
+    // The nodes inherit it.
+    let plain = file_for(workloads)?;
+    fcntl_setfd(&plain, FdFlags::empty()).context("handing plain memory over")?;
+    option("plain", &plain.as_raw_fd().to_string());
     for workload in workloads {
         option("workload", &workload.to_string());
     }
@@ -176,10 +187,13 @@ fn take_part(arguments: ComputeNodeArguments, name: &mut String) -> anyhow::Resu
         protocols: arguments.protocol.into_iter().map(Protocol::from).collect(),
         repeats: arguments.repeat.into(),
     };
+    let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", arguments.plain));
+    let file = file.context("opening plain memory")?;
     let mesh = Mesh::join(config)?;
     *name = format!("node {}", mesh.node());
     // A node that fails does not wait for the others: dropping the mesh tells them.
-    if let Some(report) = measure::run(&mesh, &plan)? {
+    let plain = PlainGround::open(file.into(), mesh.node().index(), mesh.nodes())?;
+    if let Some(report) = measure::run(&mesh, &plain, &plan)? {
         print!("{report}");
     }
     mesh.leave()?;

@@ -146,7 +146,7 @@ impl Game {
                 )
             };
             let is_node = parent == self.launcher.id().to_string()
-                && words("cmdline")?.get(2).is_some_and(|word| word == b"life-node")
+                && words("cmdline")?.get(2).is_some_and(|word| word.ends_with(b"-node"))
                 && words("environ")?.iter().any(|word| word == wanted.as_bytes());
             is_node.then(|| Pid::from_raw(process)).flatten()
         })

@@ -199,7 +199,7 @@ impl SharedRing {
 
 impl Memory {
     /// A file that another process made.
-    fn sealed(file: OwnedFd) -> Result<Memory, String> {
+    pub(crate) fn sealed(file: OwnedFd) -> Result<Memory, String> {
         use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
         let needed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         let seals = fcntl_get_seals(&file).map_err(|errno| format!("it has no seals: {errno}"))?;
