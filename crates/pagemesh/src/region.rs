@@ -60,7 +60,8 @@ impl RegionOptions {
     ///
     /// A thread that misses a page of a larger unit waits for that page, and has the other pages of the unit, which begins at a
     /// multiple of its size, asked for with it: for reading, or for writing after a write, so that other nodes lose all of them. Coherence stays
-    /// that of pages. Nothing is read ahead beyond the unit then. In a [`Protocol::Release`] region the other pages come to be read,
+    /// that of pages. One that goes on from unit to unit has the next ones asked for before it comes to them, as pages are
+    /// ([`Config::read_ahead`](crate::Config::read_ahead)), but those of 2 MiB. In a [`Protocol::Release`] region the other pages come to be read,
     /// whatever the access was; a [`Protocol::Entry`] region, of which locked ranges bring the bytes, has no unit but 4096.
     #[must_use]
     pub const fn unit(mut self, bytes: usize) -> RegionOptions {

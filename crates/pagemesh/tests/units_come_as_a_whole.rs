@@ -88,6 +88,88 @@ fn a_miss_brings_its_unit_to_be_read_or_written() {
     });
 }
 
+/// A third of them, in no order.
+fn some_of(units: &[usize]) -> Vec<usize> {
+    let mut order = units.to_vec();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for place in (1..order.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(place, (state % (place as u64 + 1)) as usize);
+    }
+    order.truncate(units.len() / 3);
+    order
+}
+
+/// Goes through the units in this order, each from its first page to its last; returns faults, pages asked for beside them, and messages that were sent.
+fn go_through(mesh: &Mesh, words: &SharedSlice<u64>, order: &[usize], unit: usize, writes: bool) -> [u64; 3] {
+    let before = mesh.stats();
+    for page in order.iter().flat_map(|first| *first..PAGES.min(first + unit)) {
+        if writes {
+            words.set(page * WORDS + 8, page as u64).unwrap();
+        } else {
+            assert_eq!(words.get(page * WORDS + 7).unwrap(), 3 << 32 | page as u64, "page {page}");
+        }
+    }
+    let after = mesh.stats();
+    let faults = if writes {
+        after.write_faults - before.write_faults
+    } else {
+        after.read_faults - before.read_faults
+    };
+    [faults, after.pages_prefetched - before.pages_prefetched, after.messages_sent - before.messages_sent]
+}
+
+#[test]
+fn units_in_order_come_ahead_and_others_bring_only_themselves() {
+    const TEST: &str = "units_in_order_come_ahead_and_others_bring_only_themselves";
+    play(TEST, |mesh| {
+        let turn = mesh.barrier(1);
+        let is_home = mesh.node() == NodeId::new(0);
+        for unit in [Unit::KiB16, Unit::KiB64] {
+            let words = words(&mesh, unit);
+            let pages = unit.pages() as usize;
+            let up: Vec<usize> = (0..PAGES).step_by(pages).collect();
+            let down: Vec<usize> = up.iter().rev().copied().collect();
+            let scattered = some_of(&up);
+            for (way, order) in [("up", &up), ("down", &down), ("scattered", &scattered)] {
+                for writes in [false, true] {
+                    if is_home {
+                        write_all(&words, 3);
+                    }
+                    turn.wait().unwrap();
+                    if !is_home {
+                        let [faults, ahead, messages] = go_through(&mesh, &words, order, pages, writes);
+                        let units = order.len() as u64;
+                        let told = format!(
+                            "{unit:?}, {way}, writes: {writes}: {faults} faults, {ahead} pages ahead, {messages} messages for {units} units"
+                        );
+                        match way {
+                            // One by one, each unit would need one, and a few more where its pages come apart.
+                            "up" => assert!(messages < units * 3 / 4, "{told}"),
+                            "down" => assert!(faults < PAGES as u64 * 3 / 4, "{told}"),
+                            _ => assert!(ahead <= units * pages as u64, "{told}"),
+                        }
+                    }
+                    turn.wait().unwrap();
+                    if is_home && writes && way != "scattered" {
+                        for page in 0..PAGES {
+                            assert_eq!(words.get(page * WORDS + 7).unwrap(), 3 << 32 | page as u64);
+                            assert_eq!(words.get(page * WORDS + 8).unwrap(), page as u64);
+                        }
+                    }
+                    turn.wait().unwrap();
+                }
+            }
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
+    });
+}
+
 #[test]
 fn nodes_that_write_next_to_each_other_lose_nothing() {
     const TEST: &str = "nodes_that_write_next_to_each_other_lose_nothing";

@@ -253,6 +253,11 @@ impl Engine {
         !self.is_gone(page.region) && self.bytes_are_awaited(page, request, access) && !self.is_release(page)
     }
 
+    /// Whether this node has asked for `page` and waits for the answer.
+    pub fn is_asked_for(&self, page: PageAddress) -> bool {
+        self.pages.local(page).is_some_and(|local| local.pending.is_some())
+    }
+
     /// Whether a transaction runs on some page of this home: a request may have to wait for its turn then.
     pub fn has_transactions(&self) -> bool {
         !self.coherence.transactions.is_empty()

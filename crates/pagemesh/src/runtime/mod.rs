@@ -455,7 +455,7 @@ impl Runtime {
         let besides = shard.fault(self, ticket, page, access);
         drop(shard);
         match besides {
-            Some(Besides::Unit(missed)) => self.ask_for_unit(missed),
+            Some(Besides::Unit(rest)) => self.ask_for_unit(rest),
             Some(Besides::Ahead(rest, access)) => {
                 let mut shard = self.shards.of(rest.first());
                 if !shard.is_closed() {

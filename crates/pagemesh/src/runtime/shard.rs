@@ -1,12 +1,12 @@
 //! One engine with the memory that it decides about, and how its actions are performed.
 
-use super::ahead::{Ahead, Request};
+use super::ahead::{Ahead, Request, STEP_MOST};
 use super::failure::CallFailure;
 use super::holds::Holds;
 use super::runs::Sent;
 use super::together::PutOff;
 use super::twins::Twins;
-use super::unit::UnitMiss;
+use super::unit::{RestOfUnit, UnitMiss};
 use super::{Runtime, lock};
 use crate::stats::{Counters, count};
 use pagemesh_memory::{
@@ -32,10 +32,10 @@ pub(super) const ACTIONS_OF_ONE_REQUEST: usize = 72;
 const UPDATE_ROOM_BYTES: usize = 8 << 20;
 
 /// What is to be asked for besides a page that a thread waits for, when the shard's lock was given back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Besides {
     /// The rest of its unit.
-    Unit(UnitMiss),
+    Unit(RestOfUnit),
     /// What its thread is likely to read next, where another shard decides.
     Ahead(Request, Access),
 }
@@ -226,8 +226,8 @@ impl Shard {
         }
     }
 
-    /// A thread faulted. With what it needs, what it is likely to read next is asked for, where it goes along a way of pages.
-    /// Returns what is to be asked for besides.
+    /// A thread faulted. With what it needs, the other pages of its unit are asked for, and what it is likely to read next, where it goes along a
+    /// way of pages. Returns what is to be asked for besides.
     pub(super) fn fault(
         &mut self,
         runtime: &Runtime,
@@ -236,22 +236,29 @@ impl Shard {
         access: Access,
     ) -> Option<Besides> {
         let spec = self.engine.region(page.region);
-        if let Some(spec) = spec.filter(|spec| spec.unit != Unit::Page) {
-            let missed = !self.engine.page_state(page).allows(access);
-            self.run(runtime, Load::Nothing, |engine, out| engine.on_fault(ticket, page, access, out));
-            return missed.then(|| Besides::Unit(UnitMiss::of(&spec, page, access)));
-        }
+        // Of what is on its way already, the rest was asked for with it.
+        let is_missed =
+            |shard: &Shard| !shard.engine.page_state(page).allows(access) && !shard.engine.is_asked_for(page);
+        let unit = spec.filter(|spec| spec.unit != Unit::Page && is_missed(self));
+        let unit = unit.map(|spec| UnitMiss::of(&spec, page, access));
         self.forget_ahead(page);
         let request = spec.and_then(|spec| self.way_on(runtime, &spec, page, access));
-        let fault = |engine: &mut Engine, out: &mut Actions| engine.on_fault(ticket, page, access, out);
+        let mut besides = None;
+        let fault = |engine: &mut Engine, out: &mut Actions| {
+            let Some(unit) = unit else { return engine.on_fault(ticket, page, access, out) };
+            let (asked, rest) = unit.ask(runtime, engine, (ticket, access), out);
+            runtime.counters.pages_prefetched.fetch_add(asked, Ordering::Relaxed);
+            besides = rest.map(Besides::Unit);
+        };
         let Some((request, pages)) = request else {
             self.run(runtime, Load::Nothing, fault);
-            return None;
+            return besides;
         };
-        let steps = self.ask_ahead(runtime, &request, (pages, access), fault);
-        let next = if steps < request.count { request.page(steps, pages) } else { None };
-        let next = next.filter(|next| runtime.shards.place_of(*next) != self.place)?;
-        let rest = request.after(steps, next);
+        let passed = self.ask_ahead(runtime, &request, (pages, access), fault);
+        let next = if passed < request.count { request.page(passed, pages) } else { None };
+        let next = next.filter(|next| besides.is_none() && runtime.shards.place_of(*next) != self.place);
+        let Some(next) = next else { return besides };
+        let rest = request.after(passed, next);
         self.ways(access).asked(&request, rest.count, 0);
         Some(Besides::Ahead(rest, access))
     }
@@ -263,8 +270,8 @@ impl Shard {
         self.ask_ahead(runtime, &request, (spec.pages, access), |_, _| {});
     }
 
-    /// After `event`, asks for the pages of `request` that this shard decides about, up to the first that it does not. Returns how many steps
-    /// that were.
+    /// After `event`, asks for the pages of `request` that this shard decides about, up to the first that it does not. Returns how many pages
+    /// that were, with those that need not be asked for.
     fn ask_ahead(
         &mut self,
         runtime: &Runtime,
@@ -272,27 +279,27 @@ impl Shard {
         (pages, access): (u64, Access),
         event: impl FnOnce(&mut Engine, &mut Actions),
     ) -> u32 {
-        let (mut steps, mut expected, place) = (0, 0u128, self.place);
+        let (mut passed, mut expected, place) = (0, 0u128, self.place);
         self.run(runtime, Load::Nothing, |engine, out| {
             event(engine, out);
-            while steps < request.count && out.len() + ACTIONS_OF_ONE_REQUEST <= ACTIONS {
-                let Some(next) = request.page(steps, pages) else { break };
+            while passed < request.count && out.len() + ACTIONS_OF_ONE_REQUEST <= ACTIONS {
+                let Some(next) = request.page(passed, pages) else { break };
                 if runtime.shards.place_of(next) != place {
                     break;
                 }
                 // To write a page that has no home yet would make this node its home.
                 let may_be = access == Access::Read || is_elsewhere(engine, next);
-                if may_be && !engine.page_state(next).allows(access) {
+                if may_be && !engine.page_state(next).allows(access) && !engine.is_asked_for(next) {
                     let Some(ticket) = runtime.calls.detach() else { break };
                     engine.on_prefetch(ticket, next, access, out);
-                    expected |= 1 << steps;
+                    expected |= 1 << passed;
                 }
-                steps += 1;
+                passed += 1;
             }
         });
-        self.ways(access).asked(request, steps, expected);
+        self.ways(access).asked(request, passed, expected);
         runtime.counters.pages_prefetched.fetch_add(expected.count_ones().into(), Ordering::Relaxed);
-        steps
+        passed
     }
 
     fn ways(&mut self, access: Access) -> &mut Ahead {
@@ -307,14 +314,15 @@ impl Shard {
         page: PageAddress,
         access: Access,
     ) -> Option<(Request, u64)> {
-        if !runtime.reads_ahead {
+        let grain = spec.unit.pages();
+        if !runtime.reads_ahead || grain > STEP_MOST {
             return None;
         }
         let request = match (access, spec.protocol) {
             (_, Protocol::Migration) => None,
-            (Access::Read, _) => self.ahead.missed(page),
+            (Access::Read, _) => self.ahead.missed(page, grain),
             (Access::Write, Protocol::WriteInvalidate) if is_elsewhere(&self.engine, page) => {
-                self.write_ahead.missed(page)
+                self.write_ahead.missed(page, grain)
             }
             (Access::Write, _) => None,
         };

@@ -157,11 +157,10 @@ impl Shard {
         self.put_off.later = later;
     }
 
-    /// Makes `count` pages readable, and with them what was asked for ahead and lies behind. False when the kernel refused.
+    /// Makes `count` pages readable, and with them what was asked for ahead and lies next to them. False when the kernel refused.
     pub(super) fn map_read_row(&mut self, first: PageAddress, count: u64) -> bool {
-        let next = PageAddress::new(first.region, first.page + count);
-        let behind = self.ahead.take_run(next, |page| self.engine.page_state(page).allows(Access::Read));
-        let pages = PageRange::new(first.page, count + behind);
+        let may = |page| self.engine.page_state(page).allows(Access::Read);
+        let pages = self.ahead.take_run(PageRange::new(first.page, count), first.region, may);
         self.mapped(first).pager().map(pages, pagemesh_memory::Access::Read).is_ok()
     }
 
