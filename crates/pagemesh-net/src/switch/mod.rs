@@ -337,6 +337,11 @@ impl Switch {
         self.service_spin.learn();
     }
 
+    /// Whether a thread that leads would look for its reply without sleeping: it was told to, or has learnt that peers answer meanwhile.
+    pub fn leader_looks(&self) -> bool {
+        self.leader_spin.would_look()
+    }
+
     /// Whether payloads are packed that go through sockets; [`Packing::Auto`] is the start value.
     pub fn set_packing(&self, packing: Packing) {
         self.packing.set(packing);

@@ -1,9 +1,9 @@
 //! Reading and writing ahead: which pages a thread is about to use, by those that it missed.
 //!
 //! A thread that misses pages at one distance from each other, three times in a row, is taken to go on so. The next 16 pages of its
-//! way are asked for at once, and when it has used 12 of them, 63. Where it may run on one processor while its pages come on another, up to
-//! 127 are asked for when it has used 256: so the next run of pages is under way while one is used. On one processor that would only
-//! mean that a second thread has to receive them. The requests are those of any prefetch; nobody waits for them.
+//! way are asked for at once, when it has used 12 of them, 63, and when it has used 256, 127. Where it may run on one processor while its pages come on
+//! another, the next run of pages is asked for while one is used. With one processor for all that would only mean that a second thread has to
+//! receive them: so there more is asked for when all is used. The requests are those of any prefetch; nobody waits for them.
 //!
 //! In a region with a larger unit the steps of a way are units. The unit of the page that is missed comes anyway, and what is said here of pages holds
 //! for the units after it: as many as the same pages make, and at least one.
@@ -19,10 +19,12 @@
 //! used speaks against its way: after a few the way is given up, and new ones have to prove themselves for longer. So they have to where a way is
 //! forgotten of which nothing that was asked for was used.
 
+use super::Runtime;
 use pagemesh_memory::PageRange;
+use pagemesh_net::{LinkKind, NoRing};
 use pagemesh_protocol::limits::RUN_PAGES;
 use pagemesh_protocol::{PageAddress, RegionId};
-use std::num::NonZeroUsize;
+use rustix::thread::sched_getaffinity;
 
 /// Ways that are followed at a time; more threads than that read one after the other's pages rarely.
 const WAYS: usize = 8;
@@ -172,30 +174,40 @@ impl Way {
     }
 }
 
+impl Runtime {
+    /// Whether peers may be at work while the calling thread is: on other hosts, or on other processors of this one. Where a thread may use one
+    /// processor only, that is so if to look for replies without sleeping pays.
+    pub(super) fn runs_beside_peers(&self) -> bool {
+        let is_remote = |link: &Option<LinkKind>| matches!(link, Some(LinkKind::Tcp(NoRing::OtherHost)));
+        self.switch.leader_looks()
+            || sched_getaffinity(None).is_ok_and(|processors| processors.count() > 1)
+            || self.links.iter().any(is_remote)
+    }
+}
+
 /// The ways of all threads of a node.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     ways: [Option<Way>; WAYS],
     misses: u64,
     disappointments: u32,
-    /// There is more than one processor.
-    overlaps: bool,
     /// These are ways of threads that write.
     writes: bool,
 }
 
 impl Ahead {
-    pub(super) fn new() -> Ahead {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ahead { overlaps: processors > 1, ..Ahead::default() }
-    }
-
     pub(super) fn to_write() -> Ahead {
         Ahead { writes: true, ..Ahead::default() }
     }
 
-    /// A thread is about to wait for `page`, of a region whose units have `grain` pages: what else to ask for.
-    pub(super) fn missed(&mut self, page: PageAddress, grain: u64) -> Option<Request> {
+    /// A thread is about to wait for `page`, of a region whose units have `grain` pages: what else to ask for. `overlaps` tells whether pages
+    /// may come while the thread runs.
+    pub(super) fn missed(
+        &mut self,
+        page: PageAddress,
+        grain: u64,
+        overlaps: impl FnOnce() -> bool,
+    ) -> Option<Request> {
         self.misses += 1;
         let index = self.follow(page, grain)?;
         let way = self.ways[index].as_mut()?;
@@ -213,8 +225,11 @@ impl Ahead {
                 let depth = u32::try_from(way.written()).map_or(MORE, |written| written.min(MORE));
                 (depth, depth / 2)
             }
-            PROVEN_LONG.. if self.overlaps => (MOST, MOST - RUN_PAGES),
-            PROVEN.. => (MORE, MORE / 4 * 3),
+            PROVEN.. if way.asked == 0 || overlaps() => match way.used {
+                PROVEN_LONG.. => (MOST, MOST - RUN_PAGES),
+                _ => (MORE, MORE / 4 * 3),
+            },
+            PROVEN.. => return None,
             _ => (FIRST, FIRST / 4 * 3),
         };
         if way.asked * way.grain > u64::from(enough) {
@@ -392,7 +407,7 @@ mod tests {
 
     fn miss_in_units(ahead: &mut Ahead, at: u64, grain: u64) -> Vec<u64> {
         ahead.forget(page(at));
-        let Some(request) = ahead.missed(page(at), grain) else { return Vec::new() };
+        let Some(request) = ahead.missed(page(at), grain, || true) else { return Vec::new() };
         let steps: Vec<u64> =
             (0..request.count).map_while(|step| Some(request.page(step, PAGES)?.page)).collect();
         let expected = if steps.is_empty() { 0 } else { u128::MAX >> (128 - steps.len()) };
@@ -408,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_way_is_seen_at_its_third_page_and_asked_for_in_growing_pieces() {
-        let mut ahead = Ahead { overlaps: true, ..Ahead::default() };
+        let mut ahead = Ahead::default();
         assert_eq!(miss(&mut ahead, 100), []);
         assert_eq!(miss(&mut ahead, 101), []);
         assert_eq!(miss(&mut ahead, 102), (103..119).collect::<Vec<_>>());
@@ -434,6 +449,26 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_comes_while_the_thread_runs_more_is_asked_for_when_all_is_used() {
+        let mut ahead = Ahead::default();
+        let (mut at, mut runs) = (100, Vec::new());
+        for _ in 0..1000 {
+            if let Some(request) = ahead.missed(page(at), 1, || false) {
+                let all_is_used = request.page(0, PAGES) == Some(page(at + 1));
+                assert!(all_is_used || request.count <= FIRST, "{runs:?}, then {request:?} at {at}");
+                ahead.asked(&request, request.count, 0);
+                runs.push(request.count);
+            }
+            at += 1;
+        }
+        let growing = runs.iter().position(|run| *run == MOST).expect("more is asked for with time");
+        assert!(
+            runs[..growing].contains(&MORE) && runs[growing..].iter().all(|run| *run == MOST),
+            "{runs:?}"
+        );
+    }
+
+    #[test]
     fn ways_lead_down_and_over_gaps_and_end_with_the_region() {
         let mut ahead = Ahead::default();
         let down: Vec<Vec<u64>> = [50, 48, 46].into_iter().map(|at| miss(&mut ahead, at)).collect();
@@ -449,7 +484,7 @@ mod tests {
     fn a_way_leads_on_where_another_shard_decides() {
         let (mut here, mut there) = (Ahead::default(), Ahead::default());
         (100..102).for_each(|at| drop(miss(&mut here, at)));
-        let request = here.missed(page(102), 1).unwrap();
+        let request = here.missed(page(102), 1, || true).unwrap();
         // The pages from 110 on are another's.
         here.asked(&request, 7, 0x7f);
         let rest = request.after(7, page(110));
@@ -459,7 +494,7 @@ mod tests {
         there.asked(&rest, 9, 0x1ff);
         assert!(here.arrives(page(109)) && !here.arrives(page(110)));
         assert!(there.arrives(page(110)) && there.arrives(page(118)) && !there.arrives(page(119)));
-        let further = here.missed(page(109), 1).and_then(|request| request.page(0, PAGES));
+        let further = here.missed(page(109), 1, || true).and_then(|request| request.page(0, PAGES));
         assert!(
             further.is_none_or(|next| next == page(119)),
             "what was asked for there is not asked for again"

@@ -93,7 +93,7 @@ impl Shard {
             unchanged: Vec::with_capacity(UNCHANGED),
             late: Vec::with_capacity(UNCHANGED),
             flushed: Vec::with_capacity(UNCHANGED),
-            ahead: Ahead::new(),
+            ahead: Ahead::default(),
             write_ahead: Ahead::to_write(),
             put_off: PutOff::new(),
             closed: false,
@@ -318,11 +318,12 @@ impl Shard {
         if !runtime.reads_ahead || grain > STEP_MOST {
             return None;
         }
+        let overlaps = || runtime.runs_beside_peers();
         let request = match (access, spec.protocol) {
             (_, Protocol::Migration) => None,
-            (Access::Read, _) => self.ahead.missed(page, grain),
+            (Access::Read, _) => self.ahead.missed(page, grain, overlaps),
             (Access::Write, Protocol::WriteInvalidate) if is_elsewhere(&self.engine, page) => {
-                self.write_ahead.missed(page, grain)
+                self.write_ahead.missed(page, grain, overlaps)
             }
             (Access::Write, _) => None,
         };
