@@ -9,7 +9,8 @@
 //! PAGEMESH_UPDATES=off taskset -c 1 target/release/pagemesh run -n 2 -- target/release/examples/bulk_costs release
 //! ```
 //!
-//! A number is the region's unit in KiB. With `scattered` whole units are gone through in no order. With `release` it is a release region: what is sent
+//! A number is the region's unit in KiB. With `scattered` whole units are gone through in no order; with `asked` all pages that are copied at a time are asked
+//! for before. With `release` it is a release region: what is sent
 //! along there, rather than asked for, has to be turned off.
 
 use pagemesh::{Config, Mesh, NodeId, Placement, Protocol, Region, RegionOptions, SharedSlice};
@@ -53,15 +54,18 @@ struct Plan {
     unit: usize,
     protocol: Protocol,
     scattered: bool,
+    /// Pages are asked for before they are copied.
+    asked: bool,
 }
 
 impl Plan {
     fn from_arguments() -> Result<Plan, Box<dyn Error>> {
-        let mut plan = Plan { unit: 1, protocol: Protocol::WriteInvalidate, scattered: false };
+        let mut plan = Plan { unit: 1, protocol: Protocol::WriteInvalidate, scattered: false, asked: false };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 "release" => plan.protocol = Protocol::Release,
                 "scattered" => plan.scattered = true,
+                "asked" => plan.asked = true,
                 kibibytes => plan.unit = kibibytes.parse::<usize>()? * 1024 / PAGE,
             }
         }
@@ -88,6 +92,11 @@ impl Plan {
         let (firsts, pages) = self.pieces();
         let mut private = vec![0; pages * WORDS];
         for first in firsts {
+            match (self.asked, writes) {
+                (true, false) => words.region().prefetch(first..first + pages)?,
+                (true, true) => words.region().prefetch_for_writing(first..first + pages)?,
+                (false, _) => {}
+            }
             if writes {
                 words.write(first * WORDS, &private)?;
             } else {

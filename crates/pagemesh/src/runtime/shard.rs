@@ -510,7 +510,7 @@ impl Shard {
         });
     }
 
-    fn make_twin(&mut self, page: PageAddress) -> bool {
+    pub(super) fn make_twin(&mut self, page: PageAddress) -> bool {
         let mapping = self.mappings[page.region.index()].as_ref().expect("the page is mapped");
         self.twins.make(page, mapping.service())
     }

@@ -55,6 +55,8 @@ impl Change {
 struct Step<'a> {
     /// [`Action::Fill`] or [`Action::FillZero`] of the page.
     fill: Option<&'a Action>,
+    /// It gets a twin, before anybody can write it.
+    twin: bool,
     change: Change,
     page: PageAddress,
     rest: &'a [Action],
@@ -64,11 +66,18 @@ impl Step<'_> {
     fn of(actions: &[Action]) -> Option<Step<'_>> {
         let (first, after) = actions.split_first()?;
         let fill = matches!(first, Action::Fill(_) | Action::FillZero(_)).then_some(first);
-        let (changing, rest) = if fill.is_some() { after.split_first()? } else { (first, after) };
+        let (mut changing, mut rest) = if fill.is_some() { after.split_first()? } else { (first, after) };
+        let twin = match *changing {
+            Action::MakeTwin(page) if fill.is_some() => Some(page),
+            _ => None,
+        };
+        if twin.is_some() {
+            (changing, rest) = rest.split_first()?;
+        }
         let (change, page) = Change::of(changing)?;
         let filled = match fill {
             Some(Action::Fill(filled) | Action::FillZero(filled)) => {
-                *filled == page && !change.takes_rights()
+                *filled == page && !change.takes_rights() && twin.is_none_or(|twin| twin == page)
             }
             _ => true,
         };
@@ -78,7 +87,13 @@ impl Step<'_> {
             Action::Complete { .. } => true,
             _ => false,
         };
-        (filled && rest.iter().all(may_wait)).then_some(Step { fill, change, page, rest })
+        (filled && rest.iter().all(may_wait)).then_some(Step {
+            fill,
+            twin: twin.is_some(),
+            change,
+            page,
+            rest,
+        })
     }
 }
 
@@ -115,8 +130,8 @@ impl Shard {
         let Some(step) = Step::of(actions).filter(|step| step.rest.len() <= ACTIONS) else { return false };
         if step.change == Change::MapRead && self.ahead.arrives(step.page) {
             // Left unmapped until a thread comes to it, and nobody waits for it.
-            if let Some(fill) = step.fill {
-                self.change_page(runtime, load, fill);
+            if !self.fill(runtime, load, &step) {
+                return false;
             }
             self.perform_rest(runtime, step.rest, false);
             return true;
@@ -125,17 +140,24 @@ impl Shard {
             self.write_ahead.arrives(step.page);
         }
         if !self.put_off.is_next(&step) {
+            // Before the bytes of the page are changed, which may be among what is to be sent.
             self.catch_up(runtime);
-            self.put_off.row = Some((step.change, step.page, 0));
         }
+        if !self.fill(runtime, load, &step) {
+            return false;
+        }
+        let (_, _, count) = self.put_off.row.get_or_insert((step.change, step.page, 0));
+        *count += 1;
+        self.put_off.later.extend_from_slice(step.rest);
+        true
+    }
+
+    /// Puts the bytes of a step in their place. False when there is no room for a twin: then it is to be done by itself, and fails.
+    fn fill(&mut self, runtime: &Runtime, load: Load<'_>, step: &Step<'_>) -> bool {
         if let Some(fill) = step.fill {
             self.change_page(runtime, load, fill);
         }
-        if let Some((_, _, count)) = &mut self.put_off.row {
-            *count += 1;
-        }
-        self.put_off.later.extend_from_slice(step.rest);
-        true
+        !step.twin || self.make_twin(step.page)
     }
 
     /// Does what was put off.
@@ -198,6 +220,9 @@ mod tests {
         let grant = [Action::Fill(page(3)), Action::MapRead(page(3)), complete()];
         let step = Step::of(&grant).unwrap();
         assert_eq!((step.change, step.page, step.rest.len()), (Change::MapRead, page(3), 1));
+        let noted = [Action::Fill(page(3)), Action::MakeTwin(page(3)), Action::MapRead(page(3)), complete()];
+        let step = Step::of(&noted).unwrap();
+        assert_eq!((step.change, step.twin, step.rest.len()), (Change::MapRead, true, 1));
         let supply = [Action::Protect(page(3)), data(page(3))];
         assert_eq!(Step::of(&supply).unwrap().change, Change::Protect);
         assert!(Step::of(&[Action::Unprotect(page(3)), complete()]).is_some());
@@ -205,7 +230,10 @@ mod tests {
 
     #[test]
     fn whatever_else_cannot_wait() {
-        let other: [&[Action]; 6] = [
+        let other: [&[Action]; 9] = [
+            &[Action::MakeTwin(page(3)), Action::MapWrite(page(3))],
+            &[Action::Fill(page(3)), Action::MakeTwin(page(4)), Action::MapRead(page(3))],
+            &[Action::Fill(page(3)), Action::MakeTwin(page(3)), complete()],
             &[],
             &[complete()],
             &[data(page(3))],
@@ -220,8 +248,9 @@ mod tests {
     fn a_row_is_of_neighbours_with_one_change() {
         let mut put_off = PutOff::new();
         put_off.row = Some((Change::Unmap, page(3), 2));
-        let next =
-            |change: Change, at| put_off.is_next(&Step { fill: None, change, page: page(at), rest: &[] });
+        let next = |change: Change, at| {
+            put_off.is_next(&Step { fill: None, twin: false, change, page: page(at), rest: &[] })
+        };
         assert!(next(Change::Unmap, 5));
         assert!(!next(Change::Unmap, 4) && !next(Change::Unmap, 6) && !next(Change::Protect, 5));
     }
