@@ -413,8 +413,8 @@ impl Config {
     }
 
     /// Whether a thread that reads pages one after the other, at any one distance, has the next ones asked for before it comes
-    /// to them (yes), and in write-invalidate regions one that writes neighbouring pages upwards; in regions with a larger unit, units. Not in
-    /// regions whose pages migrate.
+    /// to them (yes). So has one that writes neighbouring pages upwards, in write-invalidate regions, or pages at any one distance, in release regions
+    /// whose writes the kernel notes. In a region with a larger unit the next units are asked for. Not in regions whose pages migrate.
     #[must_use]
     pub fn read_ahead(mut self, reads_ahead: bool) -> Config {
         self.reads_ahead = reads_ahead;

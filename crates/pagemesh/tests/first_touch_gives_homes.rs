@@ -15,6 +15,30 @@ fn first_touch(mesh: &Mesh, protocol: Protocol) -> (Region, SharedSlice<u64>) {
     (region, words)
 }
 
+/// What a thread is likely to write next is not asked for where that would give it a home: it may be another node's part.
+#[test]
+fn who_writes_pages_in_order_gets_no_home_beyond_them() {
+    const TEST: &str = "who_writes_pages_in_order_gets_no_home_beyond_them";
+    play(TEST, |mesh| {
+        for protocol in [Protocol::WriteInvalidate, Protocol::Release] {
+            let (region, words) = first_touch(&mesh, protocol);
+            if mesh.node() == NodeId::new(1) {
+                (0..PAGES / 2).for_each(|page| words.set(page * 512, 1).unwrap());
+            }
+            mesh.barrier(1).wait().unwrap();
+            for page in 0..PAGES {
+                let home = (page < PAGES / 2).then_some(NodeId::new(1));
+                assert_eq!(region.page_home(page).unwrap(), home, "page {page}, {protocol:?}");
+            }
+            mesh.barrier(1).wait().unwrap();
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        run(TEST, 2);
+    });
+}
+
 #[test]
 fn nodes_that_race_for_every_page_agree_on_its_home() {
     const TEST: &str = "nodes_that_race_for_every_page_agree_on_its_home";

@@ -83,6 +83,52 @@ fn a_page_that_is_here_is_written_without_a_fault() {
     });
 }
 
+/// Who has a page to read can write it: so who writes pages in order, none of which is here, has the next ones asked for to be read.
+#[test]
+fn pages_that_are_written_in_order_come_ahead_and_every_byte_arrives() {
+    const TEST: &str = "pages_that_are_written_in_order_come_ahead_and_every_byte_arrives";
+    const MANY: usize = 600;
+    const ROUNDS: u8 = 3;
+    play(TEST, |mesh| {
+        let tracks = std::env::var("PAGEMESH_TRACK_WRITES").as_deref() == Ok("on") && can_track(&mesh);
+        let (me, other) = (mesh.node().index(), 1 - mesh.node().index());
+        let shared = bytes(&mesh, "in order", MANY, Placement::Single(pagemesh::NodeId::new(0)));
+        let place = |page: usize, node: usize| page * 4096 + node * 2048;
+        for round in 1..=ROUNDS {
+            // Node 0 first, so that the other has none of them any more; then both, each its own half.
+            if me == 0 {
+                (0..MANY).for_each(|page| shared.set(place(page, 0), round).unwrap());
+            }
+            mesh.barrier(1).wait().unwrap();
+            let before = mesh.stats();
+            for page in 0..MANY {
+                shared.set(place(page, me) + 1, round).unwrap();
+            }
+            let after = mesh.stats();
+            if me == 1 && round == 1 {
+                let faults = after.write_faults - before.write_faults;
+                let ahead = after.pages_prefetched - before.pages_prefetched;
+                let told = format!("{faults} faults, {ahead} of {MANY} pages asked for");
+                // Those that come late are faulted on all the same, and waited for.
+                assert_eq!(ahead > MANY as u64 * 9 / 10, tracks, "{told}");
+                assert!(!tracks || faults < MANY as u64 * 7 / 10, "{told}");
+            }
+            mesh.barrier(1).wait().unwrap();
+            for page in 0..MANY {
+                let found = [place(page, 0), place(page, 0) + 1, place(page, other) + 1];
+                assert_eq!(found.map(|at| shared.get(at).unwrap()), [round; 3], "page {page}");
+            }
+            mesh.barrier(1).wait().unwrap();
+        }
+        mesh.leave().unwrap();
+    });
+    everywhere(|| {
+        for tracking in ["on", "off"] {
+            run_with(TEST, 2, tracking);
+        }
+    });
+}
+
 /// On each node one thread sets its bytes in order, and never synchronises. Another tells under a lock how many are set, and
 /// checks that those of which the other node has told are. Bytes of both lie beside each other on all pages, so each notice drops copies that are being
 /// written.

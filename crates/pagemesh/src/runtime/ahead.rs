@@ -12,7 +12,8 @@
 //! thread's next fault, which needs no other node, enters all that is there by one system call, and is how this part learns that its
 //! guess was right. So a page that is asked for costs a tenth of a fault, and one asked for in vain is never mapped.
 //!
-//! To ask for pages to write is to take them from others, so more has to be seen before: four misses of neighbours, upwards, and never more
+//! Where the kernel notes which pages are written, who has a page to read can write it: there ways are followed by those that write too, and what is asked for
+//! is the same. Elsewhere to ask for pages to write is to take them from others, so more has to be seen before: four misses of neighbours, upwards, and never more
 //! is asked for than was written on the way before. What arrives is mapped at once. Only pages with a home elsewhere are asked for.
 //!
 //! Nothing here decides what may be mapped: the engine's state of a page is asked again before. A page that is taken away before it was

@@ -236,11 +236,12 @@ impl Shard {
         access: Access,
     ) -> Option<Besides> {
         let spec = self.engine.region(page.region);
+        let unit = spec.filter(|spec| spec.unit != Unit::Page).map(|spec| UnitMiss::of(&spec, page, access));
         // Of what is on its way already, the rest was asked for with it.
-        let is_missed =
-            |shard: &Shard| !shard.engine.page_state(page).allows(access) && !shard.engine.is_asked_for(page);
-        let unit = spec.filter(|spec| spec.unit != Unit::Page && is_missed(self));
-        let unit = unit.map(|spec| UnitMiss::of(&spec, page, access));
+        let is_missed = |miss: &UnitMiss| {
+            !self.engine.page_state(page).allows(miss.access()) && !self.engine.is_asked_for(page)
+        };
+        let unit = unit.filter(is_missed);
         self.forget_ahead(page);
         let request = spec.and_then(|spec| self.way_on(runtime, &spec, page, access));
         let mut besides = None;
@@ -250,33 +251,35 @@ impl Shard {
             runtime.counters.pages_prefetched.fetch_add(asked, Ordering::Relaxed);
             besides = rest.map(Besides::Unit);
         };
-        let Some((request, pages)) = request else {
+        let Some((request, pages, asked)) = request else {
             self.run(runtime, Load::Nothing, fault);
             return besides;
         };
-        let passed = self.ask_ahead(runtime, &request, (pages, access), fault);
+        let writes = access == Access::Write;
+        let passed = self.ask_ahead(runtime, &request, (pages, asked, writes), fault);
         let next = if passed < request.count { request.page(passed, pages) } else { None };
         let next = next.filter(|next| besides.is_none() && runtime.shards.place_of(*next) != self.place);
         let Some(next) = next else { return besides };
         let rest = request.after(passed, next);
-        self.ways(access).asked(&request, rest.count, 0);
-        Some(Besides::Ahead(rest, access))
+        self.ways(asked).asked(&request, rest.count, 0);
+        Some(Besides::Ahead(rest, asked))
     }
 
     /// Asks for what another shard would have its thread use next, here.
     pub(super) fn go_on_ahead(&mut self, runtime: &Runtime, rest: Request, access: Access) {
         let Some(spec) = self.engine.region(rest.first().region) else { return };
         let request = self.ways(access).take_over(rest);
-        self.ask_ahead(runtime, &request, (spec.pages, access), |_, _| {});
+        self.ask_ahead(runtime, &request, (spec.pages, access, access == Access::Write), |_, _| {});
     }
 
     /// After `event`, asks for the pages of `request` that this shard decides about, up to the first that it does not. Returns how many pages
-    /// that were, with those that need not be asked for.
+    /// that were, with those that need not be asked for. The region has so many pages, they are asked for to be accessed so, and for a thread that
+    /// writes or does not.
     fn ask_ahead(
         &mut self,
         runtime: &Runtime,
         request: &Request,
-        (pages, access): (u64, Access),
+        (pages, access, writes): (u64, Access, bool),
         event: impl FnOnce(&mut Engine, &mut Actions),
     ) -> u32 {
         let (mut passed, mut expected, place) = (0, 0u128, self.place);
@@ -287,8 +290,11 @@ impl Shard {
                 if runtime.shards.place_of(next) != place {
                     break;
                 }
-                // To write a page that has no home yet would make this node its home.
-                let may_be = access == Access::Read || is_elsewhere(engine, next);
+                // To ask for a page that has no home yet would make this node its home.
+                let may_be = match access {
+                    Access::Read => !writes || engine.home(next).is_some(),
+                    Access::Write => is_elsewhere(engine, next),
+                };
                 if may_be && !engine.page_state(next).allows(access) && !engine.is_asked_for(next) {
                     let Some(ticket) = runtime.calls.detach() else { break };
                     engine.on_prefetch(ticket, next, access, out);
@@ -306,28 +312,32 @@ impl Shard {
         if access == Access::Read { &mut self.ahead } else { &mut self.write_ahead }
     }
 
-    /// What is to be asked for with a page that is missed, of a region of so many pages.
+    /// What is to be asked for with a page that is missed, of a region of so many pages, and to do what.
     fn way_on(
         &mut self,
         runtime: &Runtime,
         spec: &RegionSpec,
         page: PageAddress,
         access: Access,
-    ) -> Option<(Request, u64)> {
+    ) -> Option<(Request, u64, Access)> {
         let grain = spec.unit.pages();
         if !runtime.reads_ahead || grain > STEP_MOST {
             return None;
         }
-        let overlaps = || runtime.runs_beside_peers();
-        let request = match (access, spec.protocol) {
-            (_, Protocol::Migration) => None,
-            (Access::Read, _) => self.ahead.missed(page, grain, overlaps),
+        let (ways, access) = match (access, spec.protocol) {
+            (_, Protocol::Migration) => return None,
+            (Access::Read, _) => (&mut self.ahead, Access::Read),
             (Access::Write, Protocol::WriteInvalidate) if is_elsewhere(&self.engine, page) => {
-                self.write_ahead.missed(page, grain, overlaps)
+                (&mut self.write_ahead, Access::Write)
             }
-            (Access::Write, _) => None,
+            // Where the kernel notes writes, who has a page to read can write it.
+            (Access::Write, Protocol::Release) if self.engine.tracks_writes(page.region) => {
+                (&mut self.ahead, Access::Read)
+            }
+            (Access::Write, _) => return None,
         };
-        Some((request?, spec.pages))
+        let request = ways.missed(page, grain, || runtime.runs_beside_peers())?;
+        Some((request, spec.pages, access))
     }
 
     /// Makes `page` writable if that takes nobody else; whether the kernel granted it. `None` where it takes more.

@@ -42,6 +42,11 @@ impl UnitMiss {
         UnitMiss { missed, first, end: (first + pages).min(spec.pages), access }
     }
 
+    /// What is asked for to do with the pages.
+    pub(super) fn access(&self) -> Access {
+        self.access
+    }
+
     /// What is asked for with the missed page, in the order of addresses: then it is asked for by one message, and sent as one run.
     fn piece(&self) -> Range<u64> {
         let pages = u64::from(RUN_PAGES);
