@@ -140,12 +140,12 @@ pub enum Ratio {
 #[non_exhaustive]
 pub enum ReportError {
     /// It cannot be read.
-    #[error("{} cannot be read: {source}; name a file that `pagemesh bench --json` wrote", path.display())]
+    #[error("{} cannot be read: {cause}; name a file that `pagemesh bench --json` wrote", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is too large to be a report.
     #[error("{} has {found} bytes, and a report at most {limit}; name a file that `pagemesh bench --json` wrote", path.display())]
@@ -276,7 +276,7 @@ impl Report {
     /// # Errors
     /// When there is no such file, or it is no report of this version.
     pub fn load(path: &Path) -> Result<Report, ReportError> {
-        let unreadable = |source| ReportError::Read { path: path.to_owned(), source };
+        let unreadable = |cause| ReportError::Read { path: path.to_owned(), cause };
         let found = fs::metadata(path).map_err(unreadable)?.len();
         if found > REPORT_BYTES_MOST {
             return Err(ReportError::Size { path: path.to_owned(), found, limit: REPORT_BYTES_MOST });

@@ -1,6 +1,8 @@
 //! `pagemesh bench`: starts the measuring nodes, one mesh after the other, and shows what they found.
 
+use crate::environment;
 use crate::run::{Launch, Output, launch};
+use crate::say::{failure, say};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use pagemesh_bench::{Comparison, Link, Mode, Plan, Report, Run, Setting, Suite, document};
@@ -12,6 +14,9 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Whose messages these are.
+const TITLE: &str = "pagemesh bench";
 
 /// Rounds where nobody says how many.
 const ROUNDS: u32 = 5;
@@ -126,15 +131,55 @@ pub fn main(arguments: &BenchArguments) -> ExitCode {
         Some(What::Compare(CompareArguments { before, after })) => compare(before, after),
         Some(What::Node(arguments)) => node(arguments),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("pagemesh bench: {error:#}");
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|error| failure(TITLE, &error))
 }
 
 fn compare(before: &Path, after: &Path) -> anyhow::Result<ExitCode> {
-    print!("{}", Comparison::new(&Report::load(before)?, &Report::load(after)?));
+    say(Comparison::new(&Report::load(before)?, &Report::load(after)?))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file that a report is to be written to: found out before minutes of work whether it can be. If nothing is written, and there was no
+/// such file before, none is left.
+struct Place {
+    path: PathBuf,
+    is_new: bool,
+    is_written: bool,
+}
+
+impl Place {
+    fn open(path: &Path) -> anyhow::Result<Place> {
+        let is_new = !path.exists();
+        let place = Place { path: path.to_owned(), is_new, is_written: false };
+        // Opening a pipe would wait for its reader, and closing it would send that reader away.
+        if is_new || path.metadata().is_ok_and(|found| found.is_file() || found.is_dir()) {
+            let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+            opened.with_context(|| format!("the report cannot be written to {}", path.display()))?;
+        }
+        Ok(place)
+    }
+
+    fn write(&mut self, report: &Report) -> anyhow::Result<()> {
+        let path = &self.path;
+        let written = fs::write(path, report.to_json() + "\n");
+        written.with_context(|| {
+            format!(
+                "the report cannot be written to {}; make room, or give --json another file",
+                path.display()
+            )
+        })?;
+        self.is_written = true;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_new && !self.is_written {
+            // What is left is only untidy.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// What each mesh is to measure.
@@ -199,17 +244,20 @@ fn settings(suite: Suite, sizes: &SizeArguments, cores: usize) -> anyhow::Result
 
 fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> {
     let plans = plans(suites, sizes)?;
+    environment::check(TITLE)?;
     crate::pager::chosen(None)?;
     // Before minutes of work that could then not be kept.
     let document =
         sizes.docs.as_deref().map(fs::read_to_string).transpose().context("reading the document")?;
+    let mut place =
+        sizes.json.as_deref().filter(|path| *path != Path::new("-")).map(Place::open).transpose()?;
     let mut report = Report::new();
     if let Some(document) = &document {
         document::with_tables(document, &report)?;
     }
     for plan in plans {
         let Plan { suite, mode, link, nodes, .. } = plan;
-        eprintln!("pagemesh bench: {suite}, {mode}, {link}, {nodes} nodes");
+        eprintln!("{TITLE}: {suite}, {mode}, {link}, {nodes} nodes");
         match start(plan)? {
             Ok(run) => report.runs.extend(run),
             Err(code) => return Ok(code),
@@ -221,15 +269,14 @@ fn measure(suites: &[Suite], sizes: &SizeArguments) -> anyhow::Result<ExitCode> 
     if let (Some(document), Some(path)) = (document, sizes.docs.as_deref()) {
         fs::write(path, document::with_tables(&document, &report)?).context("writing the document")?;
     }
-    match sizes.json.as_deref() {
-        Some(path) if path == Path::new("-") => println!("{}", report.to_json()),
-        Some(path) => {
-            fs::write(path, report.to_json() + "\n")
-                .with_context(|| format!("writing {}", path.display()))?;
-            print!("{report}");
-        }
-        None => print!("{report}"),
+    if sizes.json.is_some() && place.is_none() {
+        say(report.to_json() + "\n")?;
+        return Ok(ExitCode::SUCCESS);
     }
+    // What was measured is shown, whatever becomes of the file.
+    let written = place.as_mut().map_or(Ok(()), |place| place.write(&report));
+    say(&report)?;
+    written?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -241,7 +288,7 @@ fn start(plan: Plan) -> anyhow::Result<Result<Option<Run>, ExitCode>> {
     let plain = plan.plain_memory()?;
     let mut nodes =
         Launch::new(plan.nodes as u16, std::env::current_exe().context("this program has no file")?);
-    "pagemesh bench".clone_into(&mut nodes.title);
+    TITLE.clone_into(&mut nodes.title);
     (nodes.stdout, nodes.stderr) = (Output::Inherited, Output::Lines);
     let mut line: Vec<OsString> = ["bench", "node"].map(OsString::from).to_vec();
     let mut option = |name: &str, value: String| line.push(format!("--{name}={value}").into());

@@ -1,6 +1,8 @@
 //! `pagemesh doctor`: what there is on this machine, what pagemesh makes of it, and what would make it better.
 
+use crate::environment;
 use crate::preload::{self, PreloadError};
+use crate::say::{failure, say};
 use clap::Args;
 use pagemesh::pager::uffd::{Features, Scope};
 use pagemesh::pager::{Chosen, Opening, PagerChoiceError, Probe, choose, probe};
@@ -9,6 +11,9 @@ use pagemesh::{Config, Transport};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Whose messages these are.
+const TITLE: &str = "pagemesh doctor";
 
 /// Columns of a row's name.
 const NAME_COLUMNS: usize = 28;
@@ -22,22 +27,25 @@ const BY: &str = "by: ";
 /// Says what this machine offers, and exits with 1 when pagemesh cannot run here.
 ///
 /// It looks as this user and in this place: run it where the program will run, in the same container.
-/// PAGEMESH_PAGER and PAGEMESH_TRANSPORT are obeyed as by any node.
+/// PAGEMESH_PAGER and PAGEMESH_TRANSPORT are obeyed as by any node; it tells which settings of the environment are wrong.
 #[derive(Args)]
 pub struct DoctorArguments {}
 
 /// Prints the findings and returns the exit code.
 pub fn main(_: &DoctorArguments) -> ExitCode {
-    let asked = Config::pager_from_env().and_then(|pager| Ok((pager, Config::transport_from_env()?)));
+    let settings = environment::check(TITLE);
+    let asked = settings.and_then(|()| Ok((Config::pager_from_env()?, Config::transport_from_env()?)));
     let (asked, transport) = match asked {
         Ok(asked) => asked,
         Err(error) => {
-            eprintln!("pagemesh doctor: {error}");
+            eprintln!("{TITLE}: {error}");
             return ExitCode::from(2);
         }
     };
     let choice = choose(asked);
-    print!("{}", report(&probe(), &choice, &preload::find(), transport));
+    if let Err(error) = say(report(&probe(), &choice, &preload::find(), transport)) {
+        return failure(TITLE, &error.into());
+    }
     if choice.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

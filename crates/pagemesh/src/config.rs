@@ -4,6 +4,8 @@ use crate::pager::PagerKind;
 use crate::{Packing, Transport};
 use pagemesh_net::JoinOptions;
 use pagemesh_protocol::limits;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
@@ -149,6 +151,20 @@ impl Config {
         let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         let coordinator = resolved.ok_or(ConfigError::Invalid { name, found: text, wanted })?;
         Config::new(node, nodes, coordinator).with_variables(get)
+    }
+
+    /// The names of all variables of the environment that [`from_env`](Config::from_env) looks at.
+    pub fn variables() -> BTreeSet<String> {
+        let names = RefCell::new(BTreeSet::new());
+        let noted = |name: &str| {
+            names.borrow_mut().insert(name.to_owned());
+            let needed =
+                [("PAGEMESH_NODE", "0"), ("PAGEMESH_NODES", "1"), ("PAGEMESH_COORDINATOR", "127.0.0.1:1")];
+            needed.iter().find(|(needed, _)| *needed == name).map(|(_, value)| (*value).to_owned())
+        };
+        // It makes a configuration, so it has asked for all.
+        let _ = Config::from_variables(noted);
+        names.into_inner()
     }
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
@@ -510,6 +526,16 @@ mod tests {
         Config::from_variables(|name| {
             pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn the_readme_has_every_setting_that_is_looked_at() {
+        let readme = include_str!("../../../README.md");
+        let names = Config::variables();
+        assert!(names.len() > 16, "{names:?}");
+        for name in names {
+            assert!(readme.contains(&format!("| `{name}` |")), "{name}");
+        }
     }
 
     #[test]

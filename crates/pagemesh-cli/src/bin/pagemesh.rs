@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::io::stderr;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use pagemesh_cli::consistency::{
 };
 use pagemesh_cli::demo::{self, DemoArguments};
 use pagemesh_cli::doctor::{self, DoctorArguments};
+use pagemesh_cli::environment;
 use pagemesh_cli::run::{self, RunArguments};
 use tracing_subscriber::EnvFilter;
 
@@ -65,6 +67,12 @@ fn main() -> ExitCode {
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_env("PAGEMESH_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = environment::log_filter().unwrap_or_else(|error| {
+        // The nodes have it from whoever started them, who has said so.
+        if env::var_os("PAGEMESH_NODE").is_none() {
+            eprintln!("pagemesh: warning: {error}");
+        }
+        EnvFilter::new("warn")
+    });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(false).init();
 }

@@ -3,6 +3,7 @@
 use super::reports::{self, Reports};
 use super::{PagerName, chosen_pager};
 use crate::run::{Launch, NodeEnd, NodeFailure, Outcome, Output, launch};
+use crate::say::say;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use pagemesh::{Config, Mesh, Protocol, SyncError};
@@ -108,7 +109,7 @@ pub(super) fn start(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
             "what a killed node wrote last to a release region may be lost: leave --kill away, or name another --protocol"
         );
     }
-    let (pager, environment) = chosen_pager(arguments.pager)?;
+    let (pager, environment) = chosen_pager(TITLE, arguments.pager)?;
     let reports = Reports::new(arguments.nodes)?;
     let mut nodes = Launch::new(arguments.nodes, env::current_exe().context("this program has no file")?);
     TITLE.clone_into(&mut nodes.title);
@@ -124,17 +125,17 @@ pub(super) fn start(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
     let world = arguments.what.run().world(arguments.nodes.into());
     let history = History::read(world, kill, &reports.read()?).context("a report is no history")?;
     let findings = history.check();
-    println!(
+    say(format_args!(
         "{} nodes of {threads} threads, pager {pager}, seed {seed}: {} operations, {} found what another thread wrote, {} failed \
-         with the killed node, {} violations",
+         with the killed node, {} violations\n",
         arguments.nodes,
         findings.operations,
         findings.communications,
         findings.failures,
         findings.violations.len()
-    );
+    ))?;
     for violation in findings.violations.iter().take(SHOWN) {
-        println!("\n{violation}");
+        say(format_args!("\n{violation}\n"))?;
     }
     if !findings.violations.is_empty() {
         bail!("the memory was not as docs/consistency.md promises; what conflicts is told above");

@@ -3,6 +3,7 @@
 use super::reports::{self, Reports};
 use super::{PROTOCOLS, PagerName, ProtocolName, chosen_pager};
 use crate::run::{Launch, Output, launch};
+use crate::say::say;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use pagemesh::{Config, Mesh};
@@ -82,11 +83,11 @@ pub(super) fn start(arguments: &LitmusArguments) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = arguments.what.protocols().into_iter().map(ProtocolName::name).collect();
     if arguments.list {
         for test in run.tests {
-            print!("{}", table::allowed(&Verdict::new(test, 0)));
+            say(table::allowed(&Verdict::new(test, 0)))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (pager, environment) = chosen_pager(arguments.pager)?;
+    let (pager, environment) = chosen_pager(TITLE, arguments.pager)?;
     let reports = Reports::new(arguments.nodes)?;
     let mut nodes = Launch::new(arguments.nodes, env::current_exe().context("this program has no file")?);
     TITLE.clone_into(&mut nodes.title);
@@ -101,18 +102,18 @@ pub(super) fn start(arguments: &LitmusArguments) -> anyhow::Result<ExitCode> {
     }
     let took = begun.elapsed().as_secs_f64();
     let verdicts = combine(&run, &reports.read()?)?;
-    println!(
-        "{} nodes, pager {pager}, {} executions of each test, seed {}: {took:.1} s\n",
+    say(format_args!(
+        "{} nodes, pager {pager}, {} executions of each test, seed {}: {took:.1} s\n\n",
         arguments.nodes, run.iterations, run.seed
-    );
-    print!("{}", table::summary(&verdicts, &names));
+    ))?;
+    say(table::summary(&verdicts, &names))?;
     let mut forbidden = 0;
     for verdict in &verdicts {
         let count = verdict.forbidden().count();
         forbidden += count;
         if arguments.outcomes || count > 0 {
             let heading = format!("{} with {}", verdict.test.name, names[verdict.protocol]);
-            print!("{}", table::outcomes(verdict, &heading));
+            say(table::outcomes(verdict, &heading))?;
         }
     }
     if forbidden > 0 {

@@ -10,6 +10,7 @@ mod reports;
 pub use history::{HistoryArguments, HistoryNodeArguments};
 pub use litmus::{LitmusArguments, LitmusNodeArguments};
 
+use crate::say::failure;
 use pagemesh::Protocol;
 use pagemesh::pager::PagerKind;
 use std::ffi::OsString;
@@ -36,10 +37,7 @@ pub fn history_node(arguments: &HistoryNodeArguments) -> ExitCode {
 }
 
 fn finish(title: &str, done: anyhow::Result<ExitCode>) -> ExitCode {
-    done.unwrap_or_else(|error| {
-        eprintln!("{title}: {error:#}");
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|error| failure(title, &error))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -83,8 +81,13 @@ impl PagerName {
     }
 }
 
-/// Which pager the nodes will take; as a name, and as the environment that makes them take it. Fails when it cannot be had.
-fn chosen_pager(asked: Option<PagerName>) -> anyhow::Result<(String, Vec<(OsString, OsString)>)> {
+/// Which pager the nodes will take; as a name, and as the environment that makes them take it. Fails when it cannot be had, or a setting in
+/// the environment is wrong.
+fn chosen_pager(
+    title: &str,
+    asked: Option<PagerName>,
+) -> anyhow::Result<(String, Vec<(OsString, OsString)>)> {
+    crate::environment::check(title)?;
     let kind = crate::pager::chosen(asked.map(PagerName::kind))?.kind.to_string();
     let environment = vec![("PAGEMESH_PAGER".into(), kind.clone().into())];
     Ok((kind, environment))

@@ -13,7 +13,9 @@ use pagemesh_demos::compute::plain::{PlainGround, file_for};
 use pagemesh_demos::compute::{Kind, Scale, Workload};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::environment;
 use crate::run::{Launch, Output, launch};
+use crate::say::say;
 
 /// What the user may say about one program.
 #[derive(Debug, clap::Args)]
@@ -141,6 +143,7 @@ fn start(
     workloads: &[Workload],
     protocols: &[ProtocolName],
 ) -> anyhow::Result<ExitCode> {
+    environment::check(title)?;
     crate::pager::chosen(None)?;
     let mut nodes = Launch::new(common.nodes, std::env::current_exe().context("this program has no file")?);
     title.clone_into(&mut nodes.title);
@@ -193,9 +196,8 @@ fn take_part(arguments: ComputeNodeArguments, name: &mut String) -> anyhow::Resu
     *name = format!("node {}", mesh.node());
     // A node that fails does not wait for the others: dropping the mesh tells them.
     let plain = PlainGround::open(file.into(), mesh.node().index(), mesh.nodes())?;
-    if let Some(report) = measure::run(&mesh, &plain, &plan)? {
-        print!("{report}");
-    }
+    let report = measure::run(&mesh, &plain, &plan)?;
+    // First: that nobody reads the table is not the others' fault.
     mesh.leave()?;
-    Ok(())
+    Ok(report.map_or(Ok(()), say)?)
 }

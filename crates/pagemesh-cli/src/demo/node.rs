@@ -15,6 +15,7 @@ use rustix::termios::tcgetwinsize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{LifeNodeArguments, TITLE};
+use crate::say::say;
 
 /// Exit code of a node that was told to stop, as a shell has it for SIGINT.
 const EXIT_STOPPED: u8 = 130;
@@ -56,10 +57,11 @@ fn play(
     drop(view);
     match ending {
         Ok(ending) => {
-            if let Some(ending) = ending {
-                report(arguments, mesh.nodes(), &ending)?;
-            }
-            mesh.leave()?;
+            let written = ending.map_or(Ok(()), |ending| report(arguments, mesh.nodes(), &ending));
+            // That it cannot be written is not the others' fault.
+            let left = mesh.leave();
+            written?;
+            left?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ LifeError::NodeLost { how: DepartureKind::Died, .. }) => {
@@ -91,17 +93,14 @@ fn report(arguments: &LifeNodeArguments, nodes: usize, ending: &Ending) -> anyho
         };
         write().with_context(|| format!("output file `{}` cannot be written", path.display()))?;
     }
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{} on {} cells, {nodes} {}: {} generations in {:.3} s",
+    say(format_args!(
+        "{} on {} cells, {nodes} {}: {} generations in {:.3} s\npopulation {}\n",
         arguments.label.display(),
         arguments.game.grid,
         if nodes == 1 { "node" } else { "nodes" },
         arguments.game.generations,
-        ending.elapsed.as_secs_f64()
-    )?;
-    writeln!(out, "population {}", ending.grid.population())?;
-    out.flush()?;
+        ending.elapsed.as_secs_f64(),
+        ending.grid.population()
+    ))?;
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(super) fn life(arguments: &LifeArguments) -> anyhow::Result<ExitCode> {
     let is_new_output = game.output.as_deref().is_some_and(|output| !output.exists());
     game.output.as_deref().map(check_output).transpose()?;
 
+    crate::environment::check(TITLE)?;
     crate::pager::chosen(None)?;
     let shared_pattern = share_pattern(&pattern).context("the pattern cannot be handed to the nodes")?;
     let style = arguments.view.then(view_style);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, value_parser};
 
 use super::{Launch, NODES_MAX, Output, launch};
+use crate::environment;
 use crate::preload::{self, PreloadError};
 
 /// The title of this command's messages.
@@ -81,6 +82,7 @@ impl From<RunArguments> for Launch {
 
 /// Runs the command; says on stderr why nothing could be started.
 pub fn execute(arguments: RunArguments) -> ExitCode {
+    environment::warn(TITLE);
     let (wanted, verbose) = (!arguments.no_preload, arguments.verbose);
     let mut nodes = Launch::from(arguments);
     if wanted {

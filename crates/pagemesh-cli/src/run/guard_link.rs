@@ -68,9 +68,9 @@ impl GuardLink {
             Ok(guard)
         } else {
             guard.finish();
-            let source =
+            let cause =
                 io::Error::other("it ended or did not answer; does this program start with `helper`?");
-            Err(LaunchError::System { action: "start the guard process", source })
+            Err(LaunchError::System { action: "start the guard process", cause })
         }
     }
 

@@ -202,12 +202,12 @@ pub enum LaunchError {
         found: String,
     },
     /// The system refused something that every run needs.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {cause}")]
     System {
         /// What was tried.
         action: &'static str,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -225,7 +225,7 @@ impl LaunchError {
 
     /// For `map_err` on a system call that does `action`.
     fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> LaunchError {
-        move |source| LaunchError::System { action, source: source.into() }
+        move |error| LaunchError::System { action, cause: error.into() }
     }
 }
 

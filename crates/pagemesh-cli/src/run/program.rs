@@ -81,8 +81,14 @@ pub(super) fn become_program(mut arguments: impl Iterator<Item = OsString>) -> E
     }
     let error = Command::new(&path).arg0(&name).args(arguments).exec();
     // `find` saw the file: what is missing now is its interpreter, or what is wrong is its format.
-    eprintln!("{}: cannot execute the program \"{}\": {error}", title.display(), name.display());
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let found = if is_missing {
+        "its interpreter is not there; look at the first line of a script, or at what `file` says of a program".to_owned()
+    } else {
+        error.to_string()
+    };
+    eprintln!("{}: cannot execute the program \"{}\": {found}", title.display(), name.display());
+    ExitCode::from(if is_missing { 127 } else { 126 })
 }
 
 #[cfg(test)]
