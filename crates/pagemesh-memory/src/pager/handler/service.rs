@@ -3,6 +3,9 @@
 //! There is one userfaultfd for all regions and one thread a core, all asleep in `epoll_wait(2)` upon it. It is armed for one
 //! wake-up: the thread that gets it reads one fault, arms it again, so that the next fault wakes the next thread, and
 //! then resolves its own. So no fault waits behind another while a thread is idle, and no thread wakes in vain.
+//!
+//! A thread allocates when it begins, and on a loaded machine it may begin a second after it was started. So the first region waits for
+//! all of them: later, threads that wait for a page may hold the allocator's lock.
 
 use super::{CHANGES, failures};
 use crate::fork::PerProcess;
@@ -14,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::Timespec;
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,6 +26,9 @@ const THREADS_MAX: usize = 16;
 
 /// Tries at a call that the kernel wants repeated. After that the thread whose access is to fail asks anew.
 const TRIES_MAX: u32 = 1 << 16;
+
+/// How long the first region waits for the threads to begin. Any that is later still is of use when it comes.
+const BEGIN: Duration = Duration::from_secs(10);
 
 /// The service of this process, if there is a region that needs it.
 static CURRENT: PerProcess<Mutex<Weak<Service>>> = PerProcess::new(|| Mutex::new(Weak::new()));
@@ -49,6 +55,9 @@ struct Core {
     userfault: Arc<Userfault>,
     events: OwnedFd,
     stop: OwnedFd,
+    /// How many threads have begun.
+    begun: Mutex<usize>,
+    all_begun: Condvar,
 }
 
 impl Service {
@@ -74,10 +83,11 @@ impl Service {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed("eventfd"))?;
         epoll::add(&events, &stop, STOP, epoll::EventFlags::IN).map_err(failed("epoll_ctl"))?;
         epoll::add(&events, &userfault, FAULT, armed()).map_err(failed("epoll_ctl"))?;
-        let core = Arc::new(Core { userfault, events, stop });
+        let (begun, all_begun) = (Mutex::new(0), Condvar::new());
+        let core = Arc::new(Core { userfault, events, stop, begun, all_begun });
         let mut service = Service { core, threads: Vec::new(), process: std::process::id() };
         // The threads inherit the mask: the application's handlers run on its own threads.
-        let _masked = AllMasked::except_errors();
+        let masked = AllMasked::except_errors();
         for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX) {
             let core = service.core.clone();
             let builder = thread::Builder::new().name("pagemesh-fault".to_owned());
@@ -91,6 +101,8 @@ impl Service {
                 Err(_) => break,
             }
         }
+        drop(masked);
+        service.core.await_begin(service.threads.len());
         Ok(service)
     }
 }
@@ -130,10 +142,19 @@ impl Drop for AbortOnPanic {
 }
 
 impl Core {
+    /// Waits until so many threads have begun.
+    fn await_begin(&self, threads: usize) {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.all_begun.wait_timeout_while(begun, BEGIN, |begun| *begun < threads);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// What a thread does. Like the handler of a signal it must not allocate or wait for a lock of the application: a thread
     /// that sleeps in a fault may hold it.
     fn serve(&self) {
         let _abort = AbortOnPanic;
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.all_begun.notify_one();
         loop {
             let mut event = [MaybeUninit::<epoll::Event>::uninit()];
             let timeout = failures::time_left().map(timespec);
