@@ -187,6 +187,7 @@ kinds! {
     RW_LEAVE = 170, RW_RECALL = 171, RW_HOLD = 172, RW_YIELD = 173, RW_HAND_OVER = 190,
     FOLLOW = 180, UNFOLLOW = 181, UPDATE = 182,
     DROP = 210, DROPPED = 211, GRANT_AFTER = 212, DATA_AFTER = 213, UNHEARD = 214, GONE = 215,
+    HINT_READ = 220, HINT_MISS = 221, HINT_GOT = 222, HINT_SERVED = 223, HINT_KNOWN = 224,
 }
 
 impl Message {
@@ -244,6 +245,7 @@ impl Message {
             Message::InvalidateAck { page } => on_page(kind::INVALIDATE_ACK, page, 0, 0),
             Message::Evict { page } => on_page(kind::EVICT, page, 0, 0),
             Message::Collect { page, request, step } => collecting::fields(page, request, step),
+            Message::Hint { page, request, step } => hints::fields(page, request, step),
             Message::OwnerQuery { page, ticket } => on_page(kind::OWNER_QUERY, page, ticket.to_wire(), 0),
             Message::OwnerReply { page, ticket, owner } => {
                 let (detail, node) = match owner {
@@ -401,6 +403,7 @@ impl Message {
             kind::RANGE_ACQUIRE..=kind::RANGE_WRITE => ranges::decode(&fields, rest)?,
             kind::FOLLOW..=kind::UPDATE => updates::decode(&fields, rest)?,
             kind::DROP..=kind::GONE => collecting::decode(&fields)?,
+            kind::HINT_READ..=kind::HINT_KNOWN => hints::decode(&fields)?,
             _ => decode_region(&fields, rest)?,
         };
         Ok((View(fields.view), message))
@@ -609,6 +612,7 @@ fn read_spec(f: &Fields, bytes: &[u8]) -> Result<RegionSpec, DecodeError> {
 mod atomics;
 mod barriers;
 mod collecting;
+mod hints;
 mod holds;
 mod locks;
 mod objects;

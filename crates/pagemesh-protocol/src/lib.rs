@@ -42,7 +42,9 @@ pub use ids::{
     RequestId, RwLockId, SemaphoreId, Ticket, View,
 };
 pub use layout::{DecodeError, Run, RunKind};
-pub use message::{BarrierPlan, Collect, HandOver, MeetingEnd, Message, Named, Payload, SyncObject};
+pub use message::{
+    BarrierPlan, Collect, HandOver, Hint, MeetingEnd, Message, Named, Payload, ReaderCopy, SyncObject,
+};
 pub use placement::{Placement, Protocol};
 pub use region::{RegionName, RegionNameError, RegionSpec, Unit};
 pub use sharers::Sharers;

@@ -19,6 +19,13 @@ pub const EVICTIONS: usize = TICKETS;
 pub const WAITING_FOR_ONE_REGION: usize = 65_536;
 /// Sharers that tell a writer themselves that their copies are gone: so many stand in one message. More tell the home.
 pub const COLLECTED: usize = 4;
+/// Pages that one node has sent to readers who asked it without their homes, and of which the homes have not said that they know; who asks for
+/// one more is sent to the home.
+pub const STAKED: usize = 64;
+/// Misses in one region for which no hint is used after so many were wrong in a row as its node has patience for.
+pub const HINTS_PAUSED: u8 = 64;
+/// Wrong hints in a row for which a node has patience.
+pub const HINT_PATIENCE: u8 = 4;
 /// Demands for one copy that may wait at once until threads have used it: a home has one under way, and goes on without an answer
 /// only when a node was lost. So many are not lost while one thread is let run; and a home that lies cannot make the list long.
 pub const DEMANDS_FOR_ONE_COPY: usize = 64;

@@ -8,7 +8,9 @@ use crate::ids::{
 };
 use crate::region::RegionSpec;
 
-pub use crate::message_parts::{BarrierPlan, Collect, HandOver, MeetingEnd, Named, Payload, SyncObject};
+pub use crate::message_parts::{
+    BarrierPlan, Collect, HandOver, Hint, MeetingEnd, Named, Payload, ReaderCopy, SyncObject,
+};
 
 /// What one node says to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -97,6 +99,15 @@ pub enum Message {
         request: RequestId,
         /// What is said.
         step: Collect,
+    },
+    /// About a read of a page that goes to the node which is taken for its owner, and not to its home.
+    Hint {
+        /// The page.
+        page: PageAddress,
+        /// The requester's name for its request.
+        request: RequestId,
+        /// What is said.
+        step: Hint,
     },
     /// To the home: I have no more use for my copy. A hint, which nobody answers.
     Evict {

@@ -114,6 +114,37 @@ pub enum Collect {
     },
 }
 
+/// What is said about a read of a page that goes to the node which the reader takes for the page's owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Hint {
+    /// From the reader to the supposed owner: send me your copy, for reading. It is answered by Data, or by a miss.
+    Read,
+    /// From the supposed owner to the reader: not I; ask the home.
+    Miss,
+    /// From the reader to the owner: the copy is here (true), or whatever you have sent is not used.
+    Got(bool),
+    /// From the owner to the home: I had the only copy, and may no longer write it since I have sent it to a reader.
+    Served {
+        /// The reader.
+        reader: NodeId,
+        /// What it has said.
+        copy: ReaderCopy,
+    },
+    /// From the home to the owner: I know, and have forgotten what I asked of you about the page before.
+    Known,
+}
+
+/// What the owner knows of a copy that it has sent to a reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ReaderCopy {
+    /// The reader has it.
+    Here,
+    /// The reader does not use it.
+    Unused,
+    /// The owner has lost the reader before it heard.
+    Unheard,
+}
+
 /// What threads of several nodes wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum SyncObject {
@@ -204,6 +235,7 @@ impl Message {
             | Message::Invalidate { page }
             | Message::InvalidateAck { page }
             | Message::Collect { page, .. }
+            | Message::Hint { page, .. }
             | Message::Evict { page }
             | Message::OwnerQuery { page, .. }
             | Message::OwnerReply { page, .. }

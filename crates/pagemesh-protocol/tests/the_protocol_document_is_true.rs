@@ -458,6 +458,10 @@ fn the_bounds_are_those_of_the_engine() {
             format!("{} (32 MiB, or 16 MiB twice); more is an error", limits::PINS),
         ),
         (
+            "pages of one node at stake",
+            format!("{}; who asks for one more is sent to the home", limits::STAKED),
+        ),
+        (
             "demands of a home for one copy that wait for threads or pins",
             format!("{}; more is a breach of the protocol", limits::DEMANDS_FOR_ONE_COPY),
         ),

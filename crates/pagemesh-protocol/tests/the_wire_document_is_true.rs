@@ -7,9 +7,9 @@ mod common;
 use common::{PAGE, node};
 use pagemesh_protocol::{
     Access, AtomicChange, AtomicOperation, BarrierId, BarrierPlan, ByteRange, Collect, ConditionId, HandOver,
-    LockId, MeetingEnd, Message, Named, NodeSet, PageAddress, PageOwner, Placement, Protocol, RegionId,
-    RegionName, RegionRefusal, RegionSpec, RequestId, Run, RunKind, RwLockId, SemaphoreId, Sharers,
-    SyncObject, Ticket, Unit, View,
+    Hint, LockId, MeetingEnd, Message, Named, NodeSet, PageAddress, PageOwner, Placement, Protocol,
+    ReaderCopy, RegionId, RegionName, RegionRefusal, RegionSpec, RequestId, Run, RunKind, RwLockId,
+    SemaphoreId, Sharers, SyncObject, Ticket, Unit, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,6 +129,7 @@ fn full(spec: RegionSpec) -> Vec<Message> {
         Message::Leaving,
     ];
     all.extend(full_of_collecting(page, request));
+    all.extend(full_of_hints(page, request));
     all.extend(full_of_objects(ticket, node));
     all
 }
@@ -145,6 +146,15 @@ fn full_of_collecting(page: PageAddress, request: RequestId) -> [Message; 6] {
         Collect::Gone { sharer: node(7), grant: sharers },
     ]
     .map(|step| Message::Collect { page, request, step })
+}
+
+fn full_of_hints(page: PageAddress, request: RequestId) -> [Message; 5] {
+    let served = Hint::Served { reader: node(7), copy: ReaderCopy::Here };
+    [Hint::Read, Hint::Miss, Hint::Got(true), served, Hint::Known].map(|step| Message::Hint {
+        page,
+        request,
+        step,
+    })
 }
 
 fn full_of_objects(ticket: Ticket, node: pagemesh_protocol::NodeId) -> Vec<Message> {
@@ -200,6 +210,7 @@ fn name_in_capitals(message: Message) -> String {
         Message::Collect { step: Collect::Grant(_), .. } => "GrantAfter".to_owned(),
         Message::Collect { step: Collect::Data(_), .. } => "DataAfter".to_owned(),
         Message::Collect { step, .. } => format!("{step:?}"),
+        Message::Hint { step, .. } => format!("Hint{step:?}"),
         other => format!("{other:?}"),
     };
     let name = name.split([' ', '{', '(']).next().unwrap_or_default();

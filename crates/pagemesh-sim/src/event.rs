@@ -112,6 +112,7 @@ pub(crate) fn page_of(message: &Message) -> Option<PageAddress> {
         | Message::Invalidate { page }
         | Message::InvalidateAck { page }
         | Message::Collect { page, .. }
+        | Message::Hint { page, .. }
         | Message::Evict { page }
         | Message::AtomicRequest { page, .. }
         | Message::AtomicForward { page, .. }

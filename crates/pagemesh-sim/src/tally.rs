@@ -111,6 +111,7 @@ fn faults(config: &Config) -> impl Iterator<Item = &'static str> {
         ("several regions", config.regions.len() > 1),
         ("barriers of all", config.workload.common_barrier),
         ("trees of barriers", config.nodes > config.barrier_fan),
+        ("hints of owners", config.hint_patience > 0 && config.nodes > 2),
         ("barriers of groups", config.workload.group > 1),
         ("no fault at all", *plan == crate::config::FaultPlan::default()),
     ]
@@ -145,6 +146,11 @@ impl fmt::Display for Tally {
             f,
             "barriers in trees: {} nodes passed on that all below were there, {} were told that it is over",
             counts.gathered, counts.dissolved
+        )?;
+        writeln!(
+            f,
+            "reads that went to owners: {} were served there, {} were turned away",
+            counts.hinted, counts.hinted_wrongly
         )?;
         writeln!(
             f,

@@ -95,6 +95,7 @@ fn text(message: &Message) -> String {
         Message::Invalidate { .. } => "Invalidate".to_owned(),
         Message::InvalidateAck { .. } => "InvalidateAck".to_owned(),
         Message::Collect { request, step, .. } => format!("{step:?}(#{})", request.0),
+        Message::Hint { request, step, .. } => format!("Hint{step:?}(#{})", request.0),
         Message::Evict { .. } => "Evict".to_owned(),
         Message::HomeClaim { request, .. } => format!("HomeClaim(#{})", request.0),
         Message::HomeNamed { request, home, .. } => format!("HomeNamed(#{}, n{home})", request.0),

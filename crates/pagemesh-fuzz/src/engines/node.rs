@@ -61,6 +61,7 @@ impl Node {
             rwlocks_left: SYNC_BOUND,
             barriers: SYNC_BOUND,
             updates: true,
+            hint_patience: u8::MAX,
             ..bounds
         };
         Node {

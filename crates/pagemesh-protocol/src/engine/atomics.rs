@@ -198,6 +198,9 @@ impl Engine {
         if self.is_release(page) || from == self.config.node {
             return Err(NOT_OF_THIS_PROTOCOL);
         }
+        if self.is_asked_too_early(page) {
+            return Ok(());
+        }
         if self.page_state(page) == PageState::Invalid {
             return Err("there is no copy here to be changed");
         }

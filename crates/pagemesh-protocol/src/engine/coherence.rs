@@ -50,6 +50,8 @@ pub(super) struct Pending {
     pub(super) gone: NodeSet,
     /// Of these, who has not said so itself: the home counts it as one that has.
     pub(super) counted: Sharers,
+    /// Who was asked in the home's place (`hints.rs`).
+    pub(super) hinted: Option<NodeId>,
 }
 
 /// Whose writes a node was told of while it waits for a page.

@@ -228,6 +228,7 @@ impl Engine {
         out: &mut Actions,
     ) {
         self.give_copy_up(page, out);
+        self.note_owner(page, requester);
         let step = if grant.is_empty() { Collect::Dropped } else { Collect::Grant(grant) };
         if !self.planted(Planted::DropUntold) {
             self.send(requester, Message::Collect { page, request, step }, out);

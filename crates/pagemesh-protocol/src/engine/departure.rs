@@ -49,6 +49,7 @@ impl Engine {
         self.live = self.live.without(lost);
         self.forget_demands_of(lost);
         self.fail_requests_to(lost, out);
+        self.mend_hints(lost, out);
         self.miss_drops(lost, out);
         self.mend_transactions(lost, out);
         self.mend_release(lost, out);

@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Has `sharer`, who is not the only one, drop its copy.
-    fn begin_eviction(
+    pub(super) fn begin_eviction(
         &mut self,
         sharer: NodeId,
         page: PageAddress,

@@ -62,6 +62,7 @@ impl Engine {
             }
         }
         self.uses.forget_region(region);
+        self.hints.forget_region(region);
         self.pins.forget_region(region);
         self.coherence.pending.retain(|_, pending| !of(pending.page));
         self.forget_transactions(region);

@@ -11,7 +11,7 @@ use super::uses::Want;
 use super::{Engine, Handled};
 use crate::action::{Action, Actions, Failure, Outcome};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, PageState, RequestId, Ticket};
-use crate::message::Message;
+use crate::message::{Hint, Message};
 use crate::placement::Protocol;
 use crate::sharers::Sharers;
 
@@ -106,11 +106,15 @@ impl Engine {
         let access = asked_access(self.pages.protocol(page), access);
         let request = self.coherence.fresh_request();
         let (noticed, owed, gone, counted) = (Noticed::Nobodys, None, NodeSet::EMPTY, Sharers::NONE);
-        let pending = Pending { page, asked, claims, request, access, first, noticed, owed, gone, counted };
+        let hinted = if claims { None } else { self.hinted_owner(page, asked, access, first) };
+        let pending =
+            Pending { page, asked, claims, request, access, first, noticed, owed, gone, counted, hinted };
         let index = self.coherence.pending.insert(pending);
         self.pages.set_local(page, LocalPage { pending: Some(index as u32), ..local });
         if claims {
             self.send(asked, Message::HomeClaim { page, request }, out);
+        } else if let Some(owner) = hinted {
+            self.send(owner, Message::Hint { page, request, step: Hint::Read }, out);
         } else {
             self.send_request(page, asked, request, access, out);
         }
@@ -264,12 +268,17 @@ impl Engine {
         if !pending.noticed.outdates(from) {
             return false;
         }
+        self.ask_anew(local, Pending { noticed: Noticed::Nobodys, ..pending }, out);
+        true
+    }
+
+    /// Asks the home again, under a new name: the answer that came is not used.
+    fn ask_anew(&mut self, local: LocalPage, pending: Pending, out: &mut Actions) {
         let Pending { page, asked, access, .. } = pending;
         let request = self.coherence.fresh_request();
         let index = local.pending.expect("it waits for an answer") as usize;
-        self.coherence.pending[index] = Pending { request, noticed: Noticed::Nobodys, ..pending };
+        self.coherence.pending[index] = Pending { request, ..pending };
         self.send_request(page, asked, request, access, out);
-        true
     }
 
     pub(super) fn data(
@@ -285,6 +294,9 @@ impl Engine {
         let is_open = !pending.claims && pending.owed.is_none();
         if !is_open || pending.access != access || local.state != PageState::Invalid {
             return Err("the page was not asked for in this way");
+        }
+        if pending.hinted.is_some_and(|owner| owner != from) {
+            return Err("another node was asked for the page");
         }
         let home = pending.asked;
         let state = granted(access);
@@ -307,6 +319,15 @@ impl Engine {
                 out.push(Action::Fill(page));
             }
             out.push(map(page, state));
+            if access == Access::Read {
+                self.note_owner(page, from);
+            }
+        }
+        if pending.hinted.is_some() {
+            self.hint_held(page);
+            let got = Message::Hint { page, request, step: Hint::Got(true) };
+            self.installed(page, local, state, Some((from, got)), out);
+            return Ok(());
         }
         let done = (from != home).then_some((home, Message::Done { page, request, installed: true }));
         self.installed(page, local, state, done, out);
@@ -330,6 +351,10 @@ impl Engine {
         let state = granted(access);
         if self.is_release(page) {
             return self.release_granted(from, local, pending, zero, out);
+        }
+        if self.is_asked_too_early(page) {
+            self.ask_anew(local, pending, out);
+            return Ok(());
         }
         match (zero, local.state, access) {
             (true, PageState::Invalid, _) => {
@@ -409,6 +434,9 @@ impl Engine {
             self.fetch_from_owner(page, request, requester, out);
             return Ok(());
         }
+        if self.is_asked_too_early(page) {
+            return Ok(());
+        }
         if self.page_state(page) == PageState::Invalid {
             return Err("there is no copy here to be fetched");
         }
@@ -467,6 +495,9 @@ impl Engine {
         };
         self.pins.take(page, access);
         self.pages.set_local(page, LocalPage { state, ..local });
+        if access == Access::Write {
+            self.note_owner(page, requester);
+        }
         self.send_page(requester, message, page, out);
         if self.planted(Planted::SendBeforeProtect) {
             swap_last(out);
@@ -478,6 +509,10 @@ impl Engine {
         let local = self.pages.local(page).ok_or(NO_SUCH_PAGE)?;
         if self.is_release(page) {
             return Err(NOT_OF_THIS_PROTOCOL);
+        }
+        if local.state == PageState::Invalid && self.has_none_to_drop(page, local.pending, out) {
+            self.send(from, Message::InvalidateAck { page }, out);
+            return Ok(());
         }
         if local.state != PageState::Shared {
             return Err("there is no shared copy here to be dropped");
@@ -551,6 +586,10 @@ impl Engine {
             .collect();
         for (index, pending) in orphans {
             self.coherence.pending.remove(index);
+            if let Some(owner) = pending.hinted {
+                let (page, request) = (pending.page, pending.request);
+                self.send(owner, Message::Hint { page, request, step: Hint::Got(false) }, out);
+            }
             let local = self.pages.local(pending.page).expect("a pending page is mapped");
             self.page_without_home(pending.page, local, lost, pending.first, out);
         }

@@ -193,7 +193,10 @@ impl Engine {
             self.settle_entry(page, asked, others);
             return None;
         }
-        self.send(supplier, Message::Fetch { page, request, access, requester: node }, out);
+        // An owner that asks for what it has will say to whom it has sent it (`hints.rs`).
+        if supplier != node {
+            self.send(supplier, Message::Fetch { page, request, access, requester: node }, out);
+        }
         Some(Phase::Moving { from: supplier })
     }
 

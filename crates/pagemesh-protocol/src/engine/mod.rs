@@ -25,6 +25,7 @@ mod foresight;
 mod gathering;
 mod gone;
 mod handing;
+mod hints;
 mod holder;
 mod home;
 mod kept;
@@ -110,6 +111,9 @@ pub struct EngineConfig {
     /// Whether this node, in release regions, follows pages that it fetches again after every notice, and sends to followers what is
     /// written here.
     pub updates: bool,
+    /// Wrong hints in a row, in one region, after which this node uses none there for a while; with 0 it never asks the owner of a page in place
+    /// of its home, and with 255 it always does when it knows one.
+    pub hint_patience: u8,
 }
 
 impl EngineConfig {
@@ -128,6 +132,7 @@ impl EngineConfig {
             rwlocks_left: limits::RWLOCKS_LEFT,
             foresees: false,
             updates: false,
+            hint_patience: 0,
         }
     }
 }
@@ -160,6 +165,7 @@ pub struct Engine {
     pages: pages::Pages,
     coherence: coherence::Coherence,
     uses: uses::Uses,
+    hints: hints::Hints,
     release: release::Release,
     pins: pins::Pins,
     locks: locks::Locks,
@@ -203,9 +209,10 @@ impl Engine {
             live: NodeSet::first(config.nodes as usize),
             leaving: NodeSet::EMPTY,
             tickets: tickets::Tickets::new(config.tickets),
-            pages: pages::Pages::new(config.node, config.nodes),
+            pages: pages::Pages::new(config.node, config.nodes, config.hint_patience),
             coherence: coherence::Coherence::new(config, (part, parts)),
             uses: uses::Uses::new(config),
+            hints: hints::Hints::new(),
             release: release::Release::new(config),
             pins: pins::Pins::new(config),
             locks: locks::Locks::new(config),
@@ -304,6 +311,7 @@ impl Engine {
         self.tickets.all_idle()
             && self.coherence.is_quiet()
             && self.uses.is_quiet()
+            && self.hints.is_quiet()
             && self.release.is_quiet()
             && self.pins.is_empty()
             && self.locks.mends.is_quiet()
@@ -548,6 +556,7 @@ impl Engine {
             Message::InvalidateAck { page } => self.invalidate_ack(from, page, out),
             Message::Evict { page } => self.evict(from, page, out),
             Message::Collect { page, request, step } => self.collect(from, (page, request), step, out),
+            Message::Hint { page, request, step } => self.hint(from, (page, request), step, out),
             Message::OwnerQuery { page, ticket } => self.owner_asked(from, page, ticket, out),
             Message::OwnerReply { page, ticket, owner } => {
                 let wait = Wait::Owner { page, asked: from };

@@ -2,6 +2,7 @@
 
 use super::coherence::NO_SUCH_PAGE;
 use super::directory::Directory;
+use super::hints::Doubt;
 use super::notices::PageRun;
 use super::tracking::PageBits;
 use crate::ids::{NodeId, NodeSet, PageAddress, PageState, RegionId};
@@ -71,6 +72,12 @@ pub(super) struct Region {
     /// Where homes are given by first touch, those that this node knows: 0 none, else the node and 1. At a page's anchor
     /// this is what was settled.
     homes: Sparse<u16>,
+    /// With write-invalidate, where hints are kept: who is likely to own a page, 0 nobody, else the node and 1; `hints.rs` says how.
+    owners: Sparse<u16>,
+    /// Whether these were of use.
+    pub(super) doubt: Doubt,
+    /// Wrong hints in a row after which none is used for a while; 0 where none are kept.
+    patience: u8,
     /// With the release protocol, who has written the pages of this home lately; `lending.rs` says how.
     habits: Sparse<u32>,
     /// With the release protocol, what is expected of this node's threads; `foresight.rs` says how.
@@ -90,14 +97,16 @@ pub(super) struct Region {
 pub(super) struct Pages {
     node: NodeId,
     nodes: u16,
+    /// For how many wrong hints in a row this node has patience in a new region.
+    patience: u8,
     pub(super) regions: Vec<Option<Region>>,
     /// Pages that have to be looked at, of all regions.
     pub(super) clean: u64,
 }
 
 impl Pages {
-    pub(super) fn new(node: NodeId, nodes: u16) -> Pages {
-        Pages { node, nodes, regions: Vec::with_capacity(limits::REGIONS), clean: 0 }
+    pub(super) fn new(node: NodeId, nodes: u16, patience: u8) -> Pages {
+        Pages { node, nodes, patience, regions: Vec::with_capacity(limits::REGIONS), clean: 0 }
     }
 
     pub(super) fn add(&mut self, region: RegionId, spec: RegionSpec, is_open: bool) {
@@ -107,12 +116,16 @@ impl Pages {
         let entries = spec.placement.entries(spec.pages, self.nodes);
         let settled_late = spec.placement == Placement::FirstTouch;
         let release_pages = if spec.protocol == Protocol::Release { spec.pages } else { 0 };
+        let patience = if self.can_hint(&spec) { self.patience } else { 0 };
         self.regions[region.index()] = Some(Region {
             id: region,
             spec,
             local: Sparse::new(spec.pages),
             directory: Directory::new(entries),
             homes: Sparse::new(if settled_late { spec.pages } else { 0 }),
+            owners: Sparse::new(if patience > 0 { spec.pages } else { 0 }),
+            doubt: Doubt::default(),
+            patience,
             habits: Sparse::new(release_pages),
             expected: Sparse::new(release_pages),
             clean: None,
@@ -234,6 +247,47 @@ impl Pages {
     /// Keeps in mind, for ever, who is the home of `page`.
     pub(super) fn settle_home(&mut self, page: PageAddress, home: NodeId) {
         self.region_mut(page).homes.set(page.page, home.get() + 1);
+    }
+
+    /// Whether hints can be of use in such a region: a home, an owner and a reader are three, and where a miss brings several pages, not all
+    /// have one owner.
+    fn can_hint(&self, spec: &RegionSpec) -> bool {
+        self.nodes > 2 && spec.protocol == Protocol::WriteInvalidate && spec.unit == Unit::Page
+    }
+
+    /// From now on this node has patience for so many wrong hints in a row in `region`, if hints can be of use there.
+    pub(super) fn set_hint_patience(&mut self, region: RegionId, patience: u8) {
+        let Some(spec) = self.spec(region).filter(|spec| self.can_hint(spec)) else { return };
+        let region = self.numbered_mut(region).expect("it was just found");
+        if (region.patience == 0) != (patience == 0) {
+            region.owners = Sparse::new(if patience > 0 { spec.pages } else { 0 });
+        }
+        (region.patience, region.doubt) = (patience, Doubt::default());
+    }
+
+    /// Whether this node keeps in mind who is likely to own `page`, which exists here.
+    pub(super) fn keeps_hints(&self, page: PageAddress) -> bool {
+        self.hint_patience(page) > 0
+    }
+
+    /// For how many wrong hints in a row this node has patience in the region of `page`.
+    pub(super) fn hint_patience(&self, page: PageAddress) -> u8 {
+        self.region(page).expect("the page was checked when the event came in").patience
+    }
+
+    /// Who is likely to own `page`, where that is kept in mind.
+    pub(super) fn owner_hint(&self, page: PageAddress) -> Option<NodeId> {
+        let region = self.region(page).expect("the page was checked when the event came in");
+        region.owners.get(page.page).checked_sub(1).map(NodeId::new)
+    }
+
+    pub(super) fn set_owner_hint(&mut self, page: PageAddress, owner: Option<NodeId>) {
+        self.region_mut(page).owners.set(page.page, owner.map_or(0, |owner| owner.get() + 1));
+    }
+
+    /// How far hints of the region of `page` are trusted.
+    pub(super) fn doubt(&mut self, page: PageAddress) -> &mut Doubt {
+        &mut self.region_mut(page).doubt
     }
 
     /// Who has written `page`, of which this node is the home, lately.

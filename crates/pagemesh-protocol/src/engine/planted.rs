@@ -111,6 +111,20 @@ pub enum Planted {
     ForgetLostSharer,
     /// A requester takes the copy of a sharer that it has lost itself for gone.
     CountOwnLoss,
+    /// A node that is taken for the owner of a page sends its copy although others have copies too.
+    HintServesShared,
+    /// An owner does what the home asks although the home does not know of the reader yet.
+    HintAnswersEarly,
+    /// An owner tells the home that the reader has its copy before the reader has said so.
+    HintToldEarly,
+    /// An owner does not tell the home whom it has sent the page.
+    HintUntold,
+    /// An owner does not tell the home that a reader was lost before it was heard.
+    HintForgetsLoss,
+    /// A home that is told of a reader does not write it down.
+    HintForgetsReader,
+    /// A home that is told of a reader does not ask the owner again.
+    HintForgetsWaiting,
     /// A node keeps a region where it was when another address is agreed on.
     KeepOldAddress,
     /// A region counts as mapped everywhere when one node has not answered.
@@ -243,6 +257,17 @@ impl Planted {
         Planted::CountGivenUp,
         Planted::ForgetEarlyHandOver,
         Planted::LeaveBesideHold,
+    ];
+
+    /// Those of reads that go to the owner of a page.
+    pub const OF_HINTS: [Planted; 7] = [
+        Planted::HintServesShared,
+        Planted::HintAnswersEarly,
+        Planted::HintToldEarly,
+        Planted::HintUntold,
+        Planted::HintForgetsLoss,
+        Planted::HintForgetsReader,
+        Planted::HintForgetsWaiting,
     ];
 
     /// All others.

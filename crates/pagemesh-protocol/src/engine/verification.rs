@@ -7,7 +7,7 @@
 //! ([`Engine::names`], [`Engine::set_next_request`]), so that the states of a mesh that runs for ever are finitely many.
 
 use super::Engine;
-use super::coherence::Request;
+use super::coherence::{Phase, Request};
 use super::lock_mending::Member;
 use super::locks::Caller;
 use super::pages::Region;
@@ -46,6 +46,7 @@ impl Engine {
             pages,
             coherence,
             uses,
+            hints,
             release,
             pins,
             locks: _,
@@ -83,6 +84,7 @@ impl Engine {
         for region in &pages.regions {
             let region = region.as_ref();
             region.map(|region| region.spec).hash(hasher);
+            region.map(|region| region.doubt).hash(hasher);
             if let Some(region) = region {
                 self.hash_pages(region.id, region, hasher);
             }
@@ -91,6 +93,7 @@ impl Engine {
         let mut in_use = uses.in_use.clone();
         in_use.sort_unstable();
         (in_use, &uses.demands).hash(hasher);
+        hints.staked.hash(hasher);
         self.hash_locks(hasher);
         let mut entered: Vec<_> = barriers.used.iter().collect();
         entered.sort_unstable_by_key(|(barrier, _)| **barrier);
@@ -130,7 +133,10 @@ impl Engine {
                 let pending = self.coherence.pending[index as usize];
                 let asked = (pending.asked, pending.claims, pending.request, pending.access);
                 (asked, pending.first, pending.noticed).hash(hasher);
-                (pending.owed, pending.gone, pending.counted).hash(hasher);
+                (pending.owed, pending.gone, pending.counted, pending.hinted).hash(hasher);
+            }
+            if self.pages.keeps_hints(page) {
+                self.pages.owner_hint(page).hash(hasher);
             }
             if home.is_some_and(|home| home != self.config.node) {
                 if self.config.updates && region.spec.protocol == Protocol::Release {
@@ -171,6 +177,9 @@ impl Engine {
                 visit(Name::Request(requester, request));
             }
         }
+        for staked in &self.hints.staked {
+            visit(Name::Request(staked.reader, staked.request));
+        }
         for (ticket, _) in self.tickets.waiting() {
             visit(Name::Call(node, ticket));
         }
@@ -202,6 +211,14 @@ impl Engine {
                 visit(Name::Call(queued.node, queued.ticket));
             }
         }
+    }
+
+    /// For whom this home has asked the owner of `page` for its copy, or is about to.
+    pub fn moving_to(&self, page: PageAddress) -> Option<NodeId> {
+        self.directory(page)?;
+        let running = self.coherence.transactions[self.pages.busy(page)? as usize];
+        let is_moving = matches!(running.phase, Phase::Moving { .. }) && running.request.atomic.is_none();
+        is_moving.then_some(running.request.node)
     }
 
     /// The name of the next page request that this engine makes; those after it follow by number. It must be one that no

@@ -7,9 +7,9 @@ pub(crate) mod rwlock;
 
 use pagemesh_protocol::{
     Access, Action, Actions, BarrierId, Collect, ConditionId, DirectoryEntry, DirectoryState, Engine,
-    EngineConfig, Failure, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState, Placement,
-    Protocol, RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId, Sharers, Ticket, Unit,
-    View, barrier_home, lock_home, sync_home,
+    EngineConfig, Failure, Hint, LockId, Message, NodeId, NodeSet, Outcome, PageAddress, PageState,
+    Placement, Protocol, ReaderCopy, RegionId, RegionName, RegionSpec, RequestId, RwLockId, SemaphoreId,
+    Sharers, Ticket, Unit, View, barrier_home, lock_home, sync_home,
 };
 
 /// The region of every test that needs just one.
@@ -154,6 +154,16 @@ pub(crate) const fn unheard(id: u32, sharer: u16) -> Message {
 
 pub(crate) fn gone(id: u32, sharer: u16, sharers: &[u16]) -> Message {
     collect(id, Collect::Gone { sharer: node(sharer), grant: few(sharers) })
+}
+
+/// About a read that goes to the owner.
+pub(crate) const fn hint(id: u32, step: Hint) -> Message {
+    Message::Hint { page: PAGE, request: RequestId(id), step }
+}
+
+/// From an owner to the home: what `reader` has said about the copy that was sent to it.
+pub(crate) const fn served(id: u32, reader: u16, copy: ReaderCopy) -> Message {
+    hint(id, Hint::Served { reader: node(reader), copy })
 }
 
 // Actions.

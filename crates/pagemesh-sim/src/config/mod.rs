@@ -45,6 +45,8 @@ pub struct Config {
     pub barrier_fan: u16,
     /// Barriers of one home that are gathered in a tree.
     pub gathered: usize,
+    /// Wrong hints in a row for which a node has patience; with 0 it asks no owner in a home's place.
+    pub hint_patience: u8,
     /// Participants of the barrier that threads give up.
     pub timed_participants: u32,
     /// Nodes that announce that they leave as soon as their own threads are through.
@@ -68,6 +70,7 @@ const TIMING_STREAM: u64 = 6;
 const PROGRAM_STREAM: u64 = 7;
 const EVICTION_STREAM: u64 = 8;
 const TREE_STREAM: u64 = 9;
+const HINT_STREAM: u64 = 10;
 
 /// Threads of a mesh: more cost time and find little that fewer do not.
 const THREADS_MAX: u64 = 16;
@@ -102,6 +105,7 @@ impl Config {
             lock_bound,
             barrier_fan: limits::BARRIER_FAN,
             gathered: limits::GATHERED_BARRIERS,
+            hint_patience: 0,
             timed_participants: 2,
             early_leavers: Vec::new(),
             leave,
@@ -116,6 +120,8 @@ impl Config {
             config.early_leavers = (0..nodes).filter(|_| fault_random.chance(40)).collect();
         }
         config.draw_trees(&mut Random::stream(seed, TREE_STREAM));
+        let hint_random = &mut Random::stream(seed, HINT_STREAM);
+        config.hint_patience = [0, 1, limits::HINT_PATIENCE, u8::MAX][hint_random.index(4)];
         config.draw_programs();
         config
     }
@@ -158,6 +164,7 @@ impl Config {
             lock_bound: 64,
             barrier_fan: limits::BARRIER_FAN,
             gathered: limits::GATHERED_BARRIERS,
+            hint_patience: 0,
             timed_participants: 2,
             early_leavers: Vec::new(),
             leave: false,

@@ -82,6 +82,7 @@ impl World {
                 pins: 8,
                 lend_after,
                 updates: true,
+                hint_patience: 2,
                 ..bounds
             });
             let slot =

@@ -86,7 +86,8 @@ impl Mesh<'_> {
             DirectoryState::Modified(owner) if alive.contains(owner) => {
                 copies == NodeSet::only(owner) && known == copies && writer == Some(owner)
             }
-            _ => copies.is_empty(),
+            // An owner that dies before its home has heard of a reader takes the page with it.
+            _ => copies.is_empty() || self.plan.hints && writer.is_none(),
         };
         if fits {
             return Ok(());
@@ -116,7 +117,12 @@ impl Mesh<'_> {
             Failure::PeerLost(lost) | Failure::Unanswered(lost) => self.nodes[lost.index()].is_none(),
             Failure::PageLost(lost) => {
                 let page = page.map(usize::from);
-                let alive = |page| self.is_settled(page) && !self.holders(page).is_empty();
+                let is_writable =
+                    |page: usize| self.live().any(|(_, facts)| facts.rights[page] == PageState::Modified);
+                // A reader that was sent the page by its dead owner may be unknown to the home.
+                let is_there =
+                    |page| if self.plan.hints { is_writable(page) } else { !self.holders(page).is_empty() };
+                let alive = |page| self.is_settled(page) && is_there(page);
                 self.nodes[lost.index()].is_none() && !page.is_some_and(alive)
             }
             _ => false,

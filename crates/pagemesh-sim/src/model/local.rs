@@ -115,6 +115,7 @@ impl Local {
             locks: plan.locks.len().max(1),
             barriers: 1,
             barrier_fan: plan.barrier_fan,
+            hint_patience: if plan.hints { u8::MAX } else { 0 },
             ..EngineConfig::new(node, plan.nodes)
         };
         let mut engine = Engine::new(config);

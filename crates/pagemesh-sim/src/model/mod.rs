@@ -35,7 +35,7 @@ pub use intervals::{
     tracking_interval_plans, update_interval_plans,
 };
 pub use plan::Plan;
-pub use plans::{full_plans, hunting_plans, small_plans};
+pub use plans::{full_plans, hunting_plans, plans_with_hints, small_plans};
 
 use crate::breach::Breach;
 use local::{Local, REGION};

@@ -5,7 +5,7 @@
 
 use super::plan::NODES;
 use super::step::{Parcel, REQUESTS_AN_EVENT};
-use pagemesh_protocol::{Collect, Message, Name, NodeId, RequestId, Ticket};
+use pagemesh_protocol::{Collect, Hint, Message, Name, NodeId, RequestId, Ticket};
 
 /// Generations of one slot that can be told apart.
 const GENERATIONS: u32 = 16;
@@ -75,6 +75,13 @@ impl Names {
                 Collect::Dropped | Collect::Grant(_) | Collect::Data(_) | Collect::Gone { .. } => {
                     Name::Request(to, request)
                 }
+            },
+            Message::Hint { request, step, .. } => match step {
+                Hint::Read | Hint::Got(_) => Name::Request(from, request),
+                Hint::Miss => Name::Request(to, request),
+                Hint::Served { reader, .. } => Name::Request(reader, request),
+                // It says what the owner keeps in mind until then.
+                Hint::Known => return,
             },
             Message::AtomicForward { requester, ticket, .. }
             | Message::AtomicDone { requester, ticket, .. } => call(requester, ticket),

@@ -41,6 +41,8 @@ pub struct Plan {
     pub evict: bool,
     /// Whether threads have atomic operations done where a page is.
     pub atomics: bool,
+    /// Whether nodes ask the owner of a page for it, when they have heard who that is.
+    pub hints: bool,
     /// Whether threads give up waiting for pages and locks.
     pub cancel: bool,
     /// Nodes of which one may die, at any moment.
@@ -66,6 +68,7 @@ impl Plan {
             prefetch: false,
             evict: true,
             atomics: false,
+            hints: false,
             cancel: false,
             mortal: Vec::new(),
             operations: None,
@@ -114,6 +117,12 @@ impl Plan {
     #[must_use]
     pub fn with_atomics(self) -> Plan {
         Plan { atomics: true, ..self }
+    }
+
+    /// With reads that go to the owner of a page.
+    #[must_use]
+    pub fn with_hints(self) -> Plan {
+        Plan { hints: true, ..self }
     }
 
     /// Without copies that are given back: what is possible in the largest meshes.
@@ -198,6 +207,7 @@ impl fmt::Display for Plan {
             (self.barrier, if self.nodes > self.barrier_fan { "barrier in a tree" } else { "barrier" }),
             (self.prefetch, "prefetch"),
             (self.atomics, "atomic operations"),
+            (self.hints, "hints"),
             (self.cancel, "giving up"),
             (!self.evict, "no evictions"),
         ] {

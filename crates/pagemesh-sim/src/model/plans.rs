@@ -52,7 +52,19 @@ pub fn small_plans() -> Vec<Plan> {
     );
     plans
         .push(Plan::new(3, 1).of(WriteInvalidate, AT_FIRST).with_atomics().without_evictions().any_may_die());
+    plans.extend(plans_with_hints());
     plans
+}
+
+/// Meshes in which reads go to the owner of a page.
+pub fn plans_with_hints() -> Vec<Plan> {
+    let mesh = |placement| Plan::new(3, 1).of(Protocol::WriteInvalidate, placement).with_hints();
+    vec![
+        mesh(AT_FIRST),
+        mesh(AT_FIRST).any_may_die().without_evictions(),
+        mesh(AT_FIRST).with_atomics().without_evictions(),
+        mesh(Placement::FirstTouch).without_evictions(),
+    ]
 }
 
 /// Those, and meshes that take minutes.
@@ -79,6 +91,10 @@ pub fn full_plans() -> Vec<Plan> {
             .operations(2)
             .any_may_die(),
     );
+    let hints = || Plan::new(3, 1).of(WriteInvalidate, AT_FIRST).with_hints();
+    plans.push(hints().any_may_die());
+    plans.push(hints().with_atomics().without_evictions().any_may_die());
+    plans.push(hints().threads(2).without_evictions());
     plans
 }
 

@@ -7,7 +7,7 @@ use super::local::{Event, Local, Operation, page_of};
 use super::plan::Plan;
 use super::step::Parcel;
 use crate::breach::Breach;
-use pagemesh_protocol::{Action, Collect, Message, NodeId, Outcome, Ticket};
+use pagemesh_protocol::{Action, Collect, Hint, Message, NodeId, Outcome, Ticket};
 
 /// What one home has heard and not answered, oldest first.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -74,6 +74,14 @@ impl Local {
             // Who took this node for the home is owed no answer.
             Message::HomeNamed { page, home, .. } if home != here => {
                 self.turns.pages[page.page as usize].clear();
+            }
+            // The owner has forgotten for whom it was asked: that one is served once more.
+            Message::Hint { page, step: Hint::Served { .. }, .. } => {
+                let waiting = &mut self.turns.pages[page.page as usize];
+                let again = self.engine.moving_to(page).filter(|node| *node != here);
+                if let Some(node) = again.filter(|node| !waiting.contains(node)) {
+                    waiting.insert(0, node);
+                }
             }
             _ => {}
         }

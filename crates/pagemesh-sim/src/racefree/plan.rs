@@ -54,7 +54,11 @@ impl Fault {
 
     /// Those of the simulated machine, then those of the engines.
     pub fn all() -> impl Iterator<Item = Fault> {
-        let engines = Planted::ALL.into_iter().chain(Planted::OF_TREES).chain(Planted::OF_HAND_OVERS);
+        let engines = Planted::ALL
+            .into_iter()
+            .chain(Planted::OF_TREES)
+            .chain(Planted::OF_HAND_OVERS)
+            .chain(Planted::OF_HINTS);
         FAULTS.into_iter().chain(engines.map(Fault::Engine))
     }
 }

@@ -121,6 +121,7 @@ impl World {
                 lend_after: plan.lend_after,
                 foresees: plan.foresees,
                 updates: plan.updates,
+                hint_patience: if plan.foresees { 2 } else { 0 },
                 ..bounds
             };
             let mut engine = Engines::new(config, sharding[number as usize]);

@@ -128,10 +128,11 @@ impl World {
                 };
                 // A copy may still be there while the order to hand it to the dead node is on its way, or waits for a thread.
                 let settled = self.is_settled(page);
-                let copies = self
-                    .nodes
-                    .iter()
-                    .any(|node| node.alive && node.engine.page_state(page) != PageState::Invalid);
+                // A reader that was sent the page by its dead owner may be unknown to the home.
+                let least =
+                    if self.config.hint_patience > 0 { PageState::Modified } else { PageState::Shared };
+                let copies =
+                    self.nodes.iter().any(|node| node.alive && node.engine.page_state(page) >= least);
                 dead(node) && !(settled && copies && self.severed.is_empty())
             }
             Failure::Busy => matches!(call.wanted, Wanted::Lock(_)) && only_tries(call.ticket),

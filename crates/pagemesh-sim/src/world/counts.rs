@@ -43,6 +43,10 @@ pub struct Counts {
     pub gathered: u64,
     /// Times that a node was told that a barrier is not gathered any more.
     pub dissolved: u64,
+    /// Reads that an owner served in its home's place.
+    pub hinted: u64,
+    /// Reads that were turned away by who was taken for an owner.
+    pub hinted_wrongly: u64,
     /// Faults that were planted.
     pub planted: u64,
 }
@@ -69,6 +73,8 @@ impl Counts {
         self.deeds += other.deeds;
         self.left += other.left;
         self.gathered += other.gathered;
+        self.hinted += other.hinted;
+        self.hinted_wrongly += other.hinted_wrongly;
         self.dissolved += other.dissolved;
         self.planted += other.planted;
     }

@@ -121,7 +121,8 @@ impl World {
             }
             // Nobody touched it, or the only copy is known to be lost, or will be found to be.
             DirectoryState::Untouched | DirectoryState::Lost(_) | DirectoryState::Modified(_) => {
-                copies.is_empty()
+                // An owner that dies before its home has heard of a reader takes the page with it.
+                copies.is_empty() || self.config.hint_patience > 0 && writer.is_none()
             }
         };
         if fits {

@@ -116,6 +116,7 @@ impl World {
             barriers: BARRIERS,
             barrier_fan: config.barrier_fan,
             gathered: config.gathered,
+            hint_patience: config.hint_patience,
             pins: PINS,
             ..EngineConfig::new(NodeId::new(index), config.nodes)
         };

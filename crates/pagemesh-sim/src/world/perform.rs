@@ -7,7 +7,7 @@ use crate::network::Parcel;
 use crate::node::{Proposal, Rights};
 use crate::sabotage::Sabotage;
 use pagemesh_protocol::{
-    Access, Action, Collect, Message, NodeId, PageAddress, Payload, RegionId, RegionSpec, View,
+    Access, Action, Collect, Hint, Message, NodeId, PageAddress, Payload, RegionId, RegionSpec, View,
 };
 
 impl World {
@@ -175,6 +175,10 @@ impl World {
         let message = self.plant_second_home(to, message);
         self.counts.messages += 1;
         self.counts.gathered += u64::from(matches!(message, Message::BarrierGathered { .. }));
+        if let Message::Hint { step, .. } = message {
+            self.counts.hinted += u64::from(step == Hint::Got(true));
+            self.counts.hinted_wrongly += u64::from(step == Hint::Miss);
+        }
         self.counts.dissolved += u64::from(matches!(message, Message::BarrierDissolve { .. }));
         self.counts.payloads += u64::from(words.is_some());
         self.post(at, to.index(), message, words);
