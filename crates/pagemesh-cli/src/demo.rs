@@ -15,6 +15,7 @@ use pagemesh_demos::GridSize;
 use pagemesh_demos::compute::Kind;
 use pagemesh_demos::view::Style;
 
+use crate::say::told;
 use compute::{CompareArguments, ComputeNodeArguments, ProgramArguments};
 
 /// Whose messages these are.
@@ -133,7 +134,7 @@ impl From<ViewStyle> for Style {
 pub fn main(arguments: DemoArguments) -> ExitCode {
     match arguments.demo {
         Demo::Life(arguments) => start::life(&arguments).unwrap_or_else(|error| {
-            eprintln!("{TITLE}: {error:#}");
+            eprintln!("{TITLE}: {}", told(&error));
             ExitCode::FAILURE
         }),
         Demo::LifeNode(arguments) => node::life(&arguments),

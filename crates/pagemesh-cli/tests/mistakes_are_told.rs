@@ -106,6 +106,32 @@ fn a_report_that_cannot_be_written_is_not_lost() {
 }
 
 #[test]
+fn a_limit_on_files_is_told() {
+    // The processes of the nodes inherit it; in blocks of 1024 bytes, or of 512.
+    for (blocks, arguments) in
+        [(1, "demo fibonacci --size 9"), (50, "demo jacobi --size 130 --rounds 1"), (1, "demo life")]
+    {
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -f {blocks}; exec {} {arguments}", env!("CARGO_BIN_EXE_pagemesh"));
+        let ended = limited.args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments}: {told}");
+        let words = ["RLIMIT_FSIZE", "File too large"];
+        let first = told.lines().next().unwrap_or_default();
+        let counts = words.map(|word| first.matches(word).count());
+        assert!(counts == [1, 0] || counts == [0, 1], "{arguments}: {told}");
+    }
+}
+
+#[test]
+fn the_end_of_a_game_is_said_though_it_cannot_be_kept() {
+    let ended = pagemesh("demo life --generations 3 --output /dev/full", &[], None);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("output file `/dev/full` cannot be written"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("population 9"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_report_that_is_none_is_told_with_one_reason() {
     for (content, said) in [
         (None, "cannot be read: No such file or directory (os error 2); name a file"),

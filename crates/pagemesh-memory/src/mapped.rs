@@ -8,6 +8,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 use std::ptr::{null_mut, without_provenance_mut};
 
 /// Where the maps of this process can be read.
@@ -26,6 +27,10 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(bytes: usize) -> Result<Memory, MappingError> {
         let failed = |call| move |errno| MappingError::Failed { call, address: None, bytes, errno };
+        // Beyond the limit the kernel would send SIGXFSZ, which ends the process (setrlimit(2)).
+        if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < bytes as u64) {
+            return Err(MappingError::FileLimit { bytes, limit });
+        }
         let file = open_memory().map_err(failed("memfd_create"))?;
         ftruncate(&file, bytes as u64).map_err(failed("ftruncate of the memory file"))?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)

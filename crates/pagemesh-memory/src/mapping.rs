@@ -44,6 +44,16 @@ pub enum MappingError {
         /// The first line of `/proc/self/maps` that overlaps, and how many more do.
         found: String,
     },
+    /// The limit on the size of files holds for files in memory too.
+    #[error(
+        "asked for {bytes} bytes, and no file of this process may have more than {limit} (RLIMIT_FSIZE); raise the limit (ulimit -f unlimited)"
+    )]
+    FileLimit {
+        /// The size of the region.
+        bytes: usize,
+        /// The limit.
+        limit: u64,
+    },
     /// The table of regions whose faults are resolved is full.
     #[error("asked for one region more than the {max} that a process can have at a time; drop one first")]
     TooManyRegions {

@@ -5,6 +5,7 @@
 use std::env;
 use std::io::stderr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use pagemesh_cli::bench::{self, BenchArguments};
@@ -15,6 +16,7 @@ use pagemesh_cli::demo::{self, DemoArguments};
 use pagemesh_cli::doctor::{self, DoctorArguments};
 use pagemesh_cli::environment;
 use pagemesh_cli::run::{self, RunArguments};
+use signal_hook::consts::SIGXFSZ;
 use tracing_subscriber::EnvFilter;
 
 /// Shared memory for ordinary processes, on one machine or many.
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
     if let Some(code) = run::helper() {
         return code;
     }
+    // A file that grows beyond the limit (ulimit -f) is an error to be told, not the end without a word.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     start_log();
     match Cli::parse().command {
         Command::Run(arguments) => run::execute(arguments),

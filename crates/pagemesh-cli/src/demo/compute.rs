@@ -15,7 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::environment;
 use crate::run::{Launch, Output, launch};
-use crate::say::say;
+use crate::say::{say, told};
 
 /// What the user may say about one program.
 #[derive(Debug, clap::Args)]
@@ -132,7 +132,7 @@ pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
 
 fn said(title: &str, outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        eprintln!("{title}: {error:#}");
+        eprintln!("{title}: {}", told(&error));
         ExitCode::FAILURE
     })
 }
@@ -176,7 +176,7 @@ pub(super) fn node(arguments: ComputeNodeArguments) -> ExitCode {
     let outcome = take_part(arguments, &mut name);
     outcome.map_or_else(
         |error| {
-            eprintln!("{title}: {name}: {error:#}");
+            eprintln!("{title}: {name}: {}", told(&error));
             ExitCode::FAILURE
         },
         |()| ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ use rustix::termios::tcgetwinsize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{LifeNodeArguments, TITLE};
-use crate::say::say;
+use crate::say::{say, told};
 
 /// Exit code of a node that was told to stop, as a shell has it for SIGINT.
 const EXIT_STOPPED: u8 = 130;
@@ -35,7 +35,7 @@ pub(super) fn life(arguments: &LifeNodeArguments) -> ExitCode {
 }
 
 fn complain(name: &str, error: &anyhow::Error) {
-    eprintln!("{TITLE}: {name}: {error:#}");
+    eprintln!("{TITLE}: {name}: {}", told(error));
 }
 
 fn play(
@@ -85,14 +85,11 @@ fn make_view(arguments: &LifeNodeArguments) -> Option<View<io::Stdout>> {
 
 /// Says how the game ended; the population comes last.
 fn report(arguments: &LifeNodeArguments, nodes: usize, ending: &Ending) -> anyhow::Result<()> {
-    if let Some(path) = &arguments.game.output {
-        let write = || {
-            let mut file = io::BufWriter::new(File::create(path)?);
-            rle::write(&ending.grid, &mut file)?;
-            file.flush()
-        };
-        write().with_context(|| format!("output file `{}` cannot be written", path.display()))?;
-    }
+    let written = arguments.game.output.as_deref().map_or(Ok(()), |path| {
+        let mut file = io::BufWriter::new(File::create(path)?);
+        rle::write(&ending.grid, &mut file)?;
+        file.flush()
+    });
     say(format_args!(
         "{} on {} cells, {nodes} {}: {} generations in {:.3} s\npopulation {}\n",
         arguments.label.display(),
@@ -102,5 +99,9 @@ fn report(arguments: &LifeNodeArguments, nodes: usize, ending: &Ending) -> anyho
         ending.elapsed.as_secs_f64(),
         ending.grid.population()
     ))?;
-    Ok(())
+    // How the game ended is said all the same.
+    written.with_context(|| {
+        let path = arguments.game.output.clone().unwrap_or_default();
+        format!("output file `{}` cannot be written; make room, or name another", path.display())
+    })
 }

@@ -3,6 +3,7 @@
 use super::{PagerKind, handler, sigbus};
 use crate::mapped::{MappedRange, Memory};
 use crate::{MappingError, PAGE_BYTES, UffdError};
+use rustix::io::Errno;
 use std::sync::Arc;
 
 /// A pager, and why it is this one.
@@ -91,6 +92,10 @@ pub(super) fn try_out(kind: PagerKind) -> Result<(), UffdError> {
     {
         Ok(page) => page,
         Err(MappingError::Failed { call, errno, .. }) => return Err(UffdError::Failed { call, errno }),
+        // Whoever maps a region then is told of the limit.
+        Err(MappingError::FileLimit { .. }) => {
+            return Err(UffdError::Failed { call: "ftruncate of a page of memory", errno: Errno::FBIG });
+        }
         Err(_) => unreachable!("a page without an address of its own is refused by a call"),
     };
     // SAFETY: the page was mapped for this, nobody knows of it, and it is unmapped before the range is dropped.

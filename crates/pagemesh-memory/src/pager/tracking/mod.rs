@@ -98,6 +98,7 @@ pub(super) fn try_out(kind: PagerKind) -> Result<(), WriteTrackingError> {
     });
     let page = page.map_err(|error| match error {
         MappingError::Failed { call, errno, .. } => failed(call)(errno),
+        MappingError::FileLimit { .. } => failed("ftruncate of a page of memory")(Errno::FBIG),
         _ => unreachable!("a page without an address of its own is refused by a call"),
     })?;
     // SAFETY: the page was mapped for this, nobody knows of it, and it is unmapped before the range is dropped.
