@@ -31,11 +31,20 @@ const PIECE: usize = 64;
 /// What all is held against.
 const BASELINE: &str = "raw TCP, as many bytes";
 
+/// In which order pages are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Address,
+    /// By address, and every second one only.
+    EverySecond,
+    /// None: 1 of [`SCATTERED`].
+    Scattered,
+}
+
 struct Moving<'a> {
     ground: &'a Ground,
     access: Access,
-    /// Not in order: some of the pages.
-    scattered: bool,
+    order: Order,
     depth: usize,
     unit: Unit,
     words: SharedSlice<u64>,
@@ -58,13 +67,16 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
         for access in [Access::Read, Access::Write] {
             for depth in asking.iter().copied().filter(|depth| access == Access::Read || *depth != 16) {
                 let (words, private) = (words.clone(), private.clone());
-                let scattered = false;
-                cases.push(Box::new(Moving { ground, access, scattered, depth, unit, words, private }));
+                let order = Order::Address;
+                cases.push(Box::new(Moving { ground, access, order, depth, unit, words, private }));
             }
         }
         if unit == Unit::Page {
-            let (access, scattered, depth, private) = (Access::Read, true, 1, private.clone());
-            cases.push(Box::new(Moving { ground, access, scattered, depth, unit, words, private }));
+            for order in [Order::EverySecond, Order::Scattered] {
+                let (access, depth) = (Access::Read, 1);
+                let (words, private) = (words.clone(), private.clone());
+                cases.push(Box::new(Moving { ground, access, order, depth, unit, words, private }));
+            }
         }
     }
     Ok(cases)
@@ -110,22 +122,30 @@ impl Case for OneBuffer<'_> {
 impl Moving<'_> {
     fn pages(&self) -> usize {
         let all = self.words.len() / WORDS;
-        if self.scattered { all / SCATTERED } else { all }
+        match self.order {
+            Order::Address => all,
+            Order::EverySecond => all / 2,
+            Order::Scattered => all / SCATTERED,
+        }
     }
 
     /// Reads pages in an order in which no two neighbours come at a distance that is like that of others.
     fn read_scattered(&self, round: usize) -> Result<()> {
-        let (mut state, all) = (round as u64, self.words.len() / WORDS);
+        let mut state = round as u64;
         for block in 0..self.pages() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // One in each block, and the blocks far from each other.
             let block = block * 37 % self.pages();
-            let page = (block * SCATTERED + (state >> 33) as usize % SCATTERED) % all;
-            let found = self.words.get(page * WORDS)?;
-            let expected = (round as u64) << 32 | (page as u64 + 1);
-            if found != expected {
-                bail!("page {page} holds {found}, not {expected}");
-            }
+            self.look_at(block * SCATTERED + (state >> 33) as usize % SCATTERED, round)?;
+        }
+        Ok(())
+    }
+
+    fn look_at(&self, page: usize, round: usize) -> Result<()> {
+        let found = self.words.get(page * WORDS)?;
+        let expected = (round as u64) << 32 | (page as u64 + 1);
+        if found != expected {
+            bail!("page {page} holds {found}, not {expected}");
         }
         Ok(())
     }
@@ -157,8 +177,10 @@ impl Moving<'_> {
 
 impl Case for Moving<'_> {
     fn name(&self) -> String {
-        if self.scattered {
-            return format!("read in no order, 1 page of {SCATTERED}");
+        match self.order {
+            Order::Address => {}
+            Order::EverySecond => return "read in order, every second page".to_owned(),
+            Order::Scattered => return format!("read in no order, 1 page of {SCATTERED}"),
         }
         let what = if self.access == Access::Read { "read" } else { "write" };
         match (self.depth, self.unit) {
@@ -171,7 +193,7 @@ impl Case for Moving<'_> {
     fn target(&self) -> Option<Target> {
         match (self.ground.plan.link, self.ground.plan.mode, self.access) {
             (_, _, Access::Write) => None,
-            _ if self.scattered => None,
+            _ if self.order != Order::Address => None,
             // 60 % of the raw rate.
             (Link::Tcp, _, Access::Read) => Some(Target::Ratio(1.0 / 0.6)),
             // So many bytes in a microsecond.
@@ -205,10 +227,10 @@ impl Case for Moving<'_> {
 
     fn measure(&self, round: usize) -> Result<Samples> {
         let began = Instant::now();
-        if self.scattered {
-            self.read_scattered(round)?;
-        } else {
-            self.move_in_order(round)?;
+        match self.order {
+            Order::Address => self.move_in_order(round)?,
+            Order::EverySecond => (0..self.pages()).try_for_each(|page| self.look_at(2 * page, round))?,
+            Order::Scattered => self.read_scattered(round)?,
         }
         let took = began.elapsed();
         let mut samples = Samples::default();
