@@ -113,7 +113,7 @@ impl Ground {
     /// Joins the mesh that the environment names, and sets the baselines up.
     pub(crate) fn join(plan: Plan) -> Result<Ground> {
         let mut config = Config::from_env()?.spin(plan.mode.spin()).transport(plan.link.transport());
-        if plan.suite == Suite::Fault {
+        if matches!(plan.suite, Suite::Fault | Suite::Scale) {
             // Each page is to be missed by itself.
             config = config.read_ahead(false);
         }

@@ -205,7 +205,7 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
 }
 
 /// What the first word of a page holds when it was written before a round.
-fn stamp(round: usize, page: usize) -> u64 {
+pub(super) fn stamp(round: usize, page: usize) -> u64 {
     (round as u64) << 32 | (page as u64 + 1)
 }
 

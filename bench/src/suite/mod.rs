@@ -7,6 +7,7 @@ mod hand_over;
 mod idle;
 mod release;
 mod scale;
+mod shards;
 mod sync;
 
 use crate::ground::Ground;

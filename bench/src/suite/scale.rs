@@ -1,6 +1,7 @@
-//! Faults of all nodes at the same time, each on pages of the next one.
+//! Faults of all nodes at the same time, each on pages of the next one; and of the threads of one.
 
 use super::fault::{Act, act};
+use super::shards;
 use crate::ground::{Case, Ground, PAGE, WORDS, shuffled};
 use crate::samples::Samples;
 use anyhow::{Context, Result};
@@ -21,7 +22,11 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
             ground.pages(&format!("ring {node}"), home, ground.plan.samples, Protocol::WriteInvalidate)
         })
         .collect();
-    Ok(vec![Box::new(Ring { ground, pages: pages? })])
+    let mut cases: Vec<Box<dyn Case>> = vec![Box::new(Ring { ground, pages: pages? })];
+    if ground.mesh.nodes() == 2 {
+        cases.extend(shards::cases(ground)?);
+    }
+    Ok(cases)
 }
 
 impl Ring<'_> {

@@ -116,6 +116,10 @@ fn release_scale_and_idle_are_measured() {
     assert_eq!(release[0].figures.len(), 7);
     let scale = measured("scale", &["--nodes", "3"]);
     assert_eq!(names(&scale[0]), ["3 nodes read, time for each page"]);
+    let of_threads = measured("scale", &["--nodes", "2"]);
+    assert_eq!(of_threads[0].figures.len(), 5);
+    let name = "read by 4 threads, different shards, time for each page";
+    assert!(names(&of_threads[0]).contains(&name), "{:?}", names(&of_threads[0]));
     let idle = measured("idle", &[]);
     assert_eq!(idle[0].figures.len(), 1);
     assert!(idle[0].figures[0].baseline.is_none());
