@@ -4,7 +4,7 @@ use pagemesh::Config;
 use std::net::SocketAddr;
 
 /// The variables, in the order of the input's lines.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "PAGEMESH_NODE",
     "PAGEMESH_NODES",
     "PAGEMESH_COORDINATOR",
@@ -21,6 +21,7 @@ const NAMES: [&str; 16] = [
     "PAGEMESH_PACK",
     "PAGEMESH_TRACK_WRITES",
     "PAGEMESH_SHARDS",
+    "PAGEMESH_OWNER_HINTS",
 ];
 
 /// Any values of the variables make a configuration, or an error that names a variable. An empty line leaves a variable unset.

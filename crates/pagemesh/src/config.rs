@@ -13,6 +13,7 @@ use std::time::Duration;
 pub(crate) const FOREVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 const PAGER: &str = "PAGEMESH_PAGER";
+const OWNER_HINTS: &str = "PAGEMESH_OWNER_HINTS";
 const READ_AHEAD: &str = "PAGEMESH_READ_AHEAD";
 const PACK: &str = "PAGEMESH_PACK";
 const TRANSPORT: &str = "PAGEMESH_TRANSPORT";
@@ -71,8 +72,36 @@ pub struct Config {
     pub(crate) foresight: bool,
     pub(crate) updates: bool,
     pub(crate) reads_ahead: bool,
+    pub(crate) owner_hints: OwnerHints,
     pub(crate) track_writes: Option<bool>,
     pub(crate) shards: Option<u16>,
+}
+
+/// Whether a thread that misses a page goes by what its node has heard of who owns the page.
+///
+/// A read of a page that a third node has written takes three messages one after the other: to the page's home, to the owner, and back.
+/// With a hint that is right it takes two, and with one that is wrong up to five. It concerns pages that neither this node nor the owner is the home of, in
+/// regions of write-invalidate in which a miss brings one page. What a read finds is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OwnerHints {
+    /// It does, but for a while after several hints in a row were wrong in the region.
+    #[default]
+    Auto,
+    /// It does whenever there is a hint.
+    On,
+    /// It asks the home.
+    Off,
+}
+
+impl OwnerHints {
+    pub(crate) fn patience(self) -> u8 {
+        match self {
+            OwnerHints::Auto => limits::HINT_PATIENCE,
+            OwnerHints::On => u8::MAX,
+            OwnerHints::Off => 0,
+        }
+    }
 }
 
 impl Config {
@@ -107,6 +136,7 @@ impl Config {
             foresight: false,
             updates: true,
             reads_ahead: true,
+            owner_hints: OwnerHints::Auto,
             track_writes: None,
             shards: None,
         }
@@ -119,7 +149,7 @@ impl Config {
 
     /// What the environment says: `PAGEMESH_NODE`, `PAGEMESH_NODES` and `PAGEMESH_COORDINATOR` (`host:port`) must be set, as
     /// `pagemesh run` does; `PAGEMESH_LISTEN` (an address), `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`,
-    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_LEND_AFTER`,
+    /// `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`, `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_OWNER_HINTS`, `PAGEMESH_LEND_AFTER`,
     /// `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES`, `PAGEMESH_SERVICE_NICE`, `PAGEMESH_TRACK_WRITES`, `PAGEMESH_SHARDS`,
     /// `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` may be.
     ///
@@ -169,7 +199,7 @@ impl Config {
 
     /// This configuration with those settings of the environment that do not say who or where the nodes are: `PAGEMESH_LISTEN`,
     /// `PAGEMESH_JOIN_TIMEOUT_MS`, `PAGEMESH_LEASE_MS`, `PAGEMESH_FAULT_TIMEOUT_MS`, `PAGEMESH_WAIT_TIMEOUT_MS`, `PAGEMESH_PIN_MS`,
-    /// `PAGEMESH_SPIN_US`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES` and `PAGEMESH_SERVICE_NICE`, where they are set;
+    /// `PAGEMESH_SPIN_US`, `PAGEMESH_READ_AHEAD`, `PAGEMESH_OWNER_HINTS`, `PAGEMESH_LEND_AFTER`, `PAGEMESH_PACK`, `PAGEMESH_FORESIGHT`, `PAGEMESH_UPDATES` and `PAGEMESH_SERVICE_NICE`, where they are set;
     /// `PAGEMESH_TRACK_WRITES`, `PAGEMESH_SHARDS`, `PAGEMESH_PAGER` and `PAGEMESH_TRANSPORT` are looked at too.
     ///
     /// # Errors
@@ -218,6 +248,16 @@ impl Config {
                 "" | "auto" => true,
                 "off" => false,
                 _ => return Err(ConfigError::Invalid { name: READ_AHEAD, found, wanted: "auto or off" }),
+            };
+        }
+        if let Some(found) = get(OWNER_HINTS) {
+            config.owner_hints = match found.trim() {
+                "" | "auto" => OwnerHints::Auto,
+                "on" => OwnerHints::On,
+                "off" => OwnerHints::Off,
+                _ => {
+                    return Err(ConfigError::Invalid { name: OWNER_HINTS, found, wanted: "auto, on or off" });
+                }
             };
         }
         if let Some(found) = get(PACK) {
@@ -387,6 +427,14 @@ impl Config {
     #[must_use]
     pub fn packing(mut self, packing: Packing) -> Config {
         self.packing = packing;
+        self
+    }
+
+    /// In write-invalidate regions, whether a read that misses goes straight to the node that is likely to own the page
+    /// (automatic). [`Region::owner_hints`](crate::Region::owner_hints) says it for one region.
+    #[must_use]
+    pub fn owner_hints(mut self, hints: OwnerHints) -> Config {
+        self.owner_hints = hints;
         self
     }
 

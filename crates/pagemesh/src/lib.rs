@@ -58,7 +58,7 @@ mod stats;
 mod sync;
 
 pub use condvar::{Condvar, WaitError};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, OwnerHints};
 pub use error::{
     AccessError, AtomicError, DepartureKind, JoinError, PinError, RangeError, RegionError, SyncError,
 };

@@ -2,8 +2,8 @@
 
 use crate::runtime::{CallFailure, Runtime, change_here};
 use crate::{
-    AccessError, AtomicError, Lock, NodeId, PageState, PinError, PinGuard, Placement, Plain, Protocol,
-    ReadWriteLock, RegionCursor, RegionError, SharedSlice,
+    AccessError, AtomicError, Lock, NodeId, OwnerHints, PageState, PinError, PinGuard, Placement, Plain,
+    Protocol, ReadWriteLock, RegionCursor, RegionError, SharedSlice,
 };
 use pagemesh_memory::{AccessFault, Mapping};
 use pagemesh_protocol::{
@@ -245,6 +245,13 @@ impl Region {
     /// When the region has no such pages.
     pub fn prefetch_for_writing(&self, pages: Range<usize>) -> Result<(), AccessError> {
         self.prefetch_pages(pages, Access::Write)
+    }
+
+    /// Whether reads of this node that miss pages of this region go straight to the nodes that are likely to own them, whatever
+    /// [`Config::owner_hints`](crate::Config::owner_hints) says of all regions. What the node has heard so far is forgotten with [`OwnerHints::Off`]. Nothing changes where
+    /// hints are of no use: with fewer than three nodes, with another protocol or a larger [unit](RegionOptions::unit).
+    pub fn owner_hints(&self, hints: OwnerHints) {
+        self.runtime.use_owner_hints(self.id, hints);
     }
 
     /// Gives this node's copies of `pages` back to their homes: what is not needed here for a while is then where others look first, and

@@ -80,6 +80,10 @@ counters! {
     pages_prefetched,
     /// Pages whose bytes came from another node.
     pages_fetched,
+    /// Reads that went straight to the owner of a page, as this node had heard of it, and were served there.
+    owner_hints_right,
+    /// Reads that went to a node which was not, or no longer, able to serve them, and then to the page's home.
+    owner_hints_wrong,
     /// Pages whose bytes went to another node.
     pages_sent,
     /// Copies of this node that were dropped because another node writes.

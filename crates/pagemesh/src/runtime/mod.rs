@@ -33,7 +33,8 @@ use crate::config::FOREVER;
 use crate::holders::Awaited;
 use crate::stats::{Counters, TakenPages, count};
 use crate::{
-    Config, Departure, DepartureKind, JoinError, NodeId, PageState, Region, RegionError, Stats, SyncError,
+    Config, Departure, DepartureKind, JoinError, NodeId, OwnerHints, PageState, Region, RegionError, Stats,
+    SyncError,
 };
 pub(crate) use atomics::change_here;
 pub(crate) use broadcast::Part;
@@ -185,6 +186,7 @@ impl Runtime {
             lend_after: config.lend_after,
             foresees: config.foresight,
             updates: config.updates,
+            hint_patience: config.owner_hints.patience(),
             ..bounds
         };
         let division = Division::among(shards);
@@ -272,6 +274,12 @@ impl Runtime {
             return PageState::Invalid;
         }
         self.shards.of(page).engine.page_state(page)
+    }
+
+    pub(crate) fn use_owner_hints(&self, region: RegionId, hints: OwnerHints) {
+        for place in 0..self.shards.count() {
+            self.place_event(place, |engine, _| engine.set_hint_patience(region, hints.patience()));
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -8,7 +8,7 @@ use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject, Source};
 use pagemesh_protocol::limits::PIECE_BYTES;
-use pagemesh_protocol::{Actions, Engine, Message, NodeId, PageAddress, Payload, Run, View};
+use pagemesh_protocol::{Actions, Engine, Hint, Message, NodeId, PageAddress, Payload, Run, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -136,6 +136,9 @@ impl Receiver for Receiving<'_> {
             && shard.engine.is_busy(page)
         {
             count(&self.runtime.counters.requests_queued);
+        }
+        if let Message::Hint { step: Hint::Miss, .. } = message {
+            count(&self.runtime.counters.owner_hints_wrong);
         }
         let handled = shard.handle(self.runtime, load, (from, view), &message);
         self.shard = (!shard.put_off.is_empty()).then_some(shard);

@@ -14,8 +14,8 @@ use pagemesh_memory::{
 };
 use pagemesh_net::{Pages, Switch};
 use pagemesh_protocol::{
-    Access, Action, Actions, ByteRange, Collect, Engine, Message, NodeId, Outcome, PageAddress, Protocol,
-    RegionId, RegionSpec, Ticket, Unit, View, Violation,
+    Access, Action, Actions, ByteRange, Collect, Engine, Hint, Message, NodeId, Outcome, PageAddress,
+    Protocol, RegionId, RegionSpec, Ticket, Unit, View, Violation,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -484,6 +484,7 @@ impl Shard {
                 | Message::Collect { step: Collect::Drop { again: false, .. }, .. } => {
                     count(&runtime.counters.invalidations_sent);
                 }
+                Message::Hint { step: Hint::Got(true), .. } => count(&runtime.counters.owner_hints_right),
                 Message::LendReply { taken: true, .. } => count(&runtime.counters.pages_borrowed),
                 _ => {}
             }
