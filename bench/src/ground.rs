@@ -7,7 +7,8 @@ use crate::report::{BASELINE_MOVES_MOST, Baseline, Figure, Measured, Run, Stage,
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
 use pagemesh::{
-    Barrier, Config, LinkKind, Mesh, NodeId, Placement, Protocol, RegionOptions, SharedSlice, Unit,
+    Barrier, Config, LinkKind, Mesh, NodeId, OwnerHints, Placement, Protocol, RegionOptions, SharedSlice,
+    Unit,
 };
 use std::cell::RefCell;
 use std::ops::Range;
@@ -114,8 +115,8 @@ impl Ground {
     pub(crate) fn join(plan: Plan) -> Result<Ground> {
         let mut config = Config::from_env()?.spin(plan.mode.spin()).transport(plan.link.transport());
         if matches!(plan.suite, Suite::Fault | Suite::Scale) {
-            // Each page is to be missed by itself.
-            config = config.read_ahead(false);
+            // Each page is to be missed by itself, and asked of its home where a case does not say otherwise.
+            config = config.read_ahead(false).owner_hints(OwnerHints::Off);
         }
         let mesh = Mesh::join(config)?;
         let (node, nodes) = (mesh.node().index(), mesh.nodes());

@@ -7,7 +7,7 @@ use crate::raw::BarePager;
 use crate::report::{Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Result, bail};
-use pagemesh::{Access, NodeId, PageState, Protocol, SharedSlice};
+use pagemesh::{Access, NodeId, OwnerHints, PageState, Protocol, SharedSlice};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -61,6 +61,8 @@ struct Kind {
     home: NodeId,
     /// Pages that nobody touched are taken.
     fresh: bool,
+    /// The reader asks the node that it has heard to own a page.
+    hinted: bool,
     /// Where all nodes have one core, and where not. Left to the kernel, who waits and who works move from core to core, and so do the ends of the
     /// baseline: no ratio to a round trip is asked for there.
     targets: [Option<Target>; 2],
@@ -83,6 +85,7 @@ impl Kind {
             threads: 1,
             home: HOME,
             fresh: false,
+            hinted: false,
             targets: [None; 2],
         }
     }
@@ -114,7 +117,7 @@ impl Kind {
 
 const CLEAN: Kind = Kind::read("read, clean at its home", CLEAN_AT_HOME).to(1.85, Some(2.1));
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     Kind {
         against: Against::Pager,
         targets: [Some(Target::P50(5.4)); 2],
@@ -134,6 +137,13 @@ const KINDS: [Kind; 23] = [
     Kind { sequential: true, targets: [None; 2], ..Kind::read("read in order of address", CLEAN_AT_HOME) },
     Kind::read("read, modified at its home", &[(HOME, Act::Write)]),
     Kind::read("read, modified at a third node", &[(THIRD, Act::Write)]),
+    Kind {
+        hinted: true,
+        ..Kind::read(
+            "read, modified at a third node, its owner known",
+            &[(THIRD, Act::Write), (READER, Act::Read), (THIRD, Act::Write)],
+        )
+    },
     Kind::write(
         "write miss, clean at its home alone",
         &[(THIRD, Act::Write), (HOME, Act::Read), (THIRD, Act::Evict)],
@@ -195,6 +205,9 @@ pub(super) fn cases(ground: &Ground) -> Result<Vec<Box<dyn Case + '_>>> {
             _ => ground.plan.samples,
         };
         let words = ground.pages(&format!("fault {number}"), kind.home, pages, Protocol::WriteInvalidate)?;
+        if kind.hinted {
+            words.region().owner_hints(OwnerHints::On);
+        }
         let is_bare = (kind.by == By::BareProgram || kind.against == Against::Pager) && ground.is_reader();
         let source = if kind.by == By::BareProgram { ground.spare.take() } else { None };
         let bare =

@@ -71,11 +71,15 @@ fn faults_of_every_kind_are_measured() {
     let links: Vec<&str> = runs.iter().map(|run| run.transport.as_str()).collect();
     assert_eq!(links, ["TCP", "shared memory", "TCP"]);
     for run in &runs {
-        assert_eq!((run.nodes, run.figures.len()), (4, 23));
+        assert_eq!((run.nodes, run.figures.len()), (4, 24));
         assert_eq!(run.stages.len(), 7, "{:?}", run.stages);
         assert!(run.figures.iter().all(|figure| figure.baseline.is_some()), "{:?}", names(run));
-        for name in ["read, modified at a third node", "upgrade, 3 other sharers", "read, its home computes"]
-        {
+        for name in [
+            "read, modified at a third node",
+            "read, modified at a third node, its owner known",
+            "upgrade, 3 other sharers",
+            "read, its home computes",
+        ] {
             assert!(names(run).contains(&name), "{:?}", names(run));
         }
     }
