@@ -248,6 +248,10 @@ fn a_plain_load_of_a_lost_page_raises_sigbus() {
         let region = mesh.region("page", options).unwrap();
         if mesh.node() == NodeId::new(1) {
             region.slice::<u8>(0, 1).unwrap().set(0, 1).unwrap();
+        }
+        // Who leaves before the other has the region takes that with it.
+        mesh.barrier(0).wait().unwrap();
+        if mesh.node() == NodeId::new(1) {
             // Leaves at once; its page goes with it.
             return;
         }
