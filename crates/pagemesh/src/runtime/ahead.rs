@@ -1,9 +1,9 @@
 //! Reading and writing ahead: which pages a thread is about to use, by those that it missed.
 //!
 //! A thread that misses pages at one distance from each other, three times in a row, is taken to go on so. The next 16 pages of its
-//! way are asked for at once, when it has used 12 of them, 63, and when it has used 256, 127. Where it may run on one processor while its pages come on
-//! another, the next run of pages is asked for while one is used. With one processor for all that would only mean that a second thread has to
-//! receive them: so there more is asked for when all is used. The requests are those of any prefetch; nobody waits for them.
+//! way are asked for at once, and when it has used 12 of them, 63. Where it may run on one processor while its pages come on another, up to 127
+//! are asked for when it has used 256: so the next run of pages is under way while one is used. With one processor for all that would only mean that
+//! a second thread has to receive them: so there more is asked for when all is used. The requests are those of any prefetch; nobody waits for them.
 //!
 //! In a region with a larger unit the steps of a way are units. The unit of the page that is missed comes anyway, and what is said here of pages holds
 //! for the units after it: as many as the same pages make, and at least one.
@@ -203,16 +203,16 @@ impl Ahead {
         Ahead { writes: true, ..Ahead::default() }
     }
 
-    /// A thread is about to wait for `page`, of a region whose units have `grain` pages: what else to ask for. `overlaps` tells whether pages
-    /// may come while the thread runs.
+    /// A thread is about to wait for `page`, of a region whose units have `grain` pages: what else to ask for. `absent`: it is neither here nor on
+    /// its way. `overlaps` tells whether pages may come while the thread runs.
     pub(super) fn missed(
         &mut self,
         page: PageAddress,
-        grain: u64,
-        overlaps: impl FnOnce() -> bool,
+        (grain, absent): (u64, bool),
+        overlaps: impl Fn() -> bool,
     ) -> Option<Request> {
         self.misses += 1;
-        let index = self.follow(page, grain)?;
+        let index = self.follow(page, grain, absent)?;
         let way = self.ways[index].as_mut()?;
         way.followed = self.misses;
         let least = if self.writes { MISSES_TO_WRITE } else { MISSES };
@@ -228,10 +228,8 @@ impl Ahead {
                 let depth = u32::try_from(way.written()).map_or(MORE, |written| written.min(MORE));
                 (depth, depth / 2)
             }
-            PROVEN.. if way.asked == 0 || overlaps() => match way.used {
-                PROVEN_LONG.. => (MOST, MOST - RUN_PAGES),
-                _ => (MORE, MORE / 4 * 3),
-            },
+            PROVEN_LONG.. if overlaps() => (MOST, MOST - RUN_PAGES),
+            PROVEN.. if way.asked == 0 || overlaps() => (MORE, MORE / 4 * 3),
             PROVEN.. => return None,
             _ => (FIRST, FIRST / 4 * 3),
         };
@@ -247,13 +245,18 @@ impl Ahead {
     }
 
     /// The way that goes through `page`, gone on along; `None` when a new one was begun, or there is nothing to go on to.
-    fn follow(&mut self, page: PageAddress, grain: u64) -> Option<usize> {
+    fn follow(&mut self, page: PageAddress, grain: u64, absent: bool) -> Option<usize> {
         // On the way or next on it; a page beyond what was asked for is somebody else's.
         let on_way = |way: &Way| way.step(page).filter(|step| *step <= way.asked + 1);
         let found = (0..WAYS).find_map(|index| Some((index, on_way(self.ways[index].as_ref()?)?)));
         if let Some((index, step)) = found {
+            let way = self.ways[index].as_mut()?;
             if step > 0 {
-                self.ways[index].as_mut()?.advance(step);
+                way.advance(step);
+            }
+            if absent {
+                // It was here, and is gone again; so is what else was asked for then.
+                way.asked = 0;
             }
             // Missed again: where it is all that the way has asked for, it was taken away, or two threads want it.
             return (step > 0 || grain > 1).then_some(index);

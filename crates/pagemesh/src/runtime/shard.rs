@@ -336,7 +336,8 @@ impl Shard {
             }
             (Access::Write, _) => return None,
         };
-        let request = ways.missed(page, grain, || runtime.runs_beside_peers())?;
+        let absent = !self.engine.page_state(page).allows(access) && !self.engine.is_asked_for(page);
+        let request = ways.missed(page, (grain, absent), || runtime.runs_beside_peers())?;
         Some((request, spec.pages, access))
     }
 

@@ -17,7 +17,7 @@ fn miss(ahead: &mut Ahead, at: u64) -> Vec<u64> {
 
 fn miss_in_units(ahead: &mut Ahead, at: u64, grain: u64) -> Vec<u64> {
     ahead.forget(page(at));
-    let Some(request) = ahead.missed(page(at), grain, || true) else { return Vec::new() };
+    let Some(request) = ahead.missed(page(at), (grain, false), || true) else { return Vec::new() };
     let steps: Vec<u64> =
         (0..request.count).map_while(|step| Some(request.page(step, PAGES)?.page)).collect();
     let expected = if steps.is_empty() { 0 } else { u128::MAX >> (128 - steps.len()) };
@@ -63,7 +63,7 @@ fn where_nothing_comes_while_the_thread_runs_more_is_asked_for_when_all_is_used(
     let mut ahead = Ahead::default();
     let (mut at, mut runs) = (100, Vec::new());
     for _ in 0..1000 {
-        if let Some(request) = ahead.missed(page(at), 1, || false) {
+        if let Some(request) = ahead.missed(page(at), (1, false), || false) {
             let all_is_used = request.page(0, PAGES) == Some(page(at + 1));
             assert!(all_is_used || request.count <= FIRST, "{runs:?}, then {request:?} at {at}");
             ahead.asked(&request, request.count, 0);
@@ -71,8 +71,38 @@ fn where_nothing_comes_while_the_thread_runs_more_is_asked_for_when_all_is_used(
         }
         at += 1;
     }
-    let growing = runs.iter().position(|run| *run == MOST).expect("more is asked for with time");
-    assert!(runs[..growing].contains(&MORE) && runs[growing..].iter().all(|run| *run == MOST), "{runs:?}");
+    let growing = runs.iter().position(|run| *run == MORE).expect("more is asked for with time");
+    assert!(runs[growing..].iter().all(|run| *run == MORE), "{runs:?}");
+}
+
+/// One more pass over so many pages, all of which were taken away since the last; returns how often something was missed.
+fn pass(ahead: &mut Ahead, pages: u64, overlaps: bool) -> usize {
+    let (mut here, mut missed) = (BTreeSet::new(), 0);
+    for at in 0..pages {
+        if here.contains(&at) {
+            continue;
+        }
+        missed += 1;
+        ahead.forget(page(at));
+        let Some(request) = ahead.missed(page(at), (1, true), || overlaps) else { continue };
+        let asked = (0..request.count).map_while(|step| request.page(step, pages));
+        let asked: Vec<u64> = asked.map(|page| page.page).collect();
+        ahead.asked(&request, asked.len() as u32, 0);
+        here.extend(asked);
+    }
+    missed
+}
+
+#[test]
+fn who_goes_the_same_way_again_has_it_asked_for_to_its_end() {
+    for overlaps in [false, true] {
+        let mut ahead = Ahead::default();
+        let first = pass(&mut ahead, 1000, overlaps);
+        for _ in 0..20 {
+            let again = pass(&mut ahead, 1000, overlaps);
+            assert!(again <= first + 8, "{first} misses in the first pass, and then {again}");
+        }
+    }
 }
 
 #[test]
@@ -91,7 +121,7 @@ fn ways_lead_down_and_over_gaps_and_end_with_the_region() {
 fn a_way_leads_on_where_another_shard_decides() {
     let (mut here, mut there) = (Ahead::default(), Ahead::default());
     (100..102).for_each(|at| drop(miss(&mut here, at)));
-    let request = here.missed(page(102), 1, || true).unwrap();
+    let request = here.missed(page(102), (1, false), || true).unwrap();
     // The pages from 110 on are another's.
     here.asked(&request, 7, 0x7f);
     let rest = request.after(7, page(110));
@@ -101,7 +131,7 @@ fn a_way_leads_on_where_another_shard_decides() {
     there.asked(&rest, 9, 0x1ff);
     assert!(here.arrives(page(109)) && !here.arrives(page(110)));
     assert!(there.arrives(page(110)) && there.arrives(page(118)) && !there.arrives(page(119)));
-    let further = here.missed(page(109), 1, || true).and_then(|request| request.page(0, PAGES));
+    let further = here.missed(page(109), (1, false), || true).and_then(|request| request.page(0, PAGES));
     assert!(further.is_none_or(|next| next == page(119)), "what was asked for there is not asked for again");
     assert!(!miss(&mut there, 110).is_empty(), "the first miss there goes on at once");
 }
