@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Rounds in a row that the service thread serves before it looks at what else it has to do.
 const SERVICE_ROUNDS: u32 = 16;
 
+/// Looks after which threads of the application may have the core, if this is the one that they are to run on: they are what the node is there for.
+const LOOKS_TO_YIELD: u32 = 4;
+
 impl Switch {
     /// One round of the service thread: sends what is queued, sleeps until a socket is ready and nobody leads, until
     /// [`wake_service`](Self::wake_service), a signal, or `timeout` (`None`: no end; rounded up to milliseconds),
@@ -76,7 +79,11 @@ impl Switch {
             }
             // A thread of the application that leads, or a call, says nothing about looking.
             look = look.and_then(Look::again);
-            std::hint::spin_loop();
+            if looks.is_multiple_of(LOOKS_TO_YIELD) {
+                rustix::thread::sched_yield();
+            } else {
+                std::hint::spin_loop();
+            }
         }
         self.want_calls(watched, true);
         self.leave_news(watched);
