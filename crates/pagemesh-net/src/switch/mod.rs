@@ -199,6 +199,8 @@ pub struct Switch {
     peeking: AtomicBool,
     /// The last round of the service thread found something to do.
     served: AtomicBool,
+    /// Something other than long payloads has come since the service thread last began to look for work.
+    heard: AtomicBool,
     receiving: Mutex<Receiving>,
     counts: SwitchCounts,
 }
@@ -309,6 +311,7 @@ impl Switch {
             crossed: AtomicU32::new(0),
             peeking: AtomicBool::new(false),
             served: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
             counts: SwitchCounts::default(),
         })
     }

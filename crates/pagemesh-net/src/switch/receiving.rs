@@ -424,6 +424,7 @@ impl Incoming {
                 }
                 Ok(Some(frame)) => {
                     frames += 1;
+                    switch.heard.store(true, Ordering::Relaxed);
                     // The first of many answers go out while the others are made.
                     if frames % FRAMES_BETWEEN_SENDS == 0 {
                         receiver.on_pause();

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Rounds in a row that the service thread serves before it looks at what else it has to do.
 const SERVICE_ROUNDS: u32 = 16;
 
-/// Looks after which threads of the application may have the core, if this is the one that they are to run on: they are what the node is there for.
+/// Looks after which another thread may have the core, where one comes first.
 const LOOKS_TO_YIELD: u32 = 4;
 
 impl Switch {
@@ -40,6 +40,9 @@ impl Switch {
     }
 
     /// Looks for work without sleeping, if the last round had some. True when some came.
+    ///
+    /// After long payloads, which this node asked for, the thread that uses them comes first, where both have one core: it asks for the next. After a request it
+    /// does not, since it may compute for long, and the next request would wait for it.
     fn spin_service(&self, receiver: &mut dyn Receiver) -> io::Result<bool> {
         if !self.served.swap(false, Ordering::Relaxed) {
             return Ok(false);
@@ -48,6 +51,7 @@ impl Switch {
         if look.is_none() {
             return Ok(false);
         }
+        let gives_way = !self.heard.swap(false, Ordering::Relaxed);
         let watched = self.active.load(Ordering::Relaxed) & self.live_rings();
         self.want_calls(watched, false);
         let mut looks = 0u32;
@@ -79,7 +83,7 @@ impl Switch {
             }
             // A thread of the application that leads, or a call, says nothing about looking.
             look = look.and_then(Look::again);
-            if looks.is_multiple_of(LOOKS_TO_YIELD) {
+            if gives_way && looks.is_multiple_of(LOOKS_TO_YIELD) {
                 rustix::thread::sched_yield();
             } else {
                 std::hint::spin_loop();
