@@ -4,8 +4,8 @@
 //!
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | `payload_bytes` | 0..=4608; bit 31: the payload is packed; bit 30: the sender wants what is sent to it packed; bit 29: it is long |
-//! | 4 | 2 | `message_bytes` | 1..=512 |
+//! | 0 | 4 | `payload_bytes` | 0..=4608; bit 31: the payload is packed; bit 30: the sender wants what is sent to it packed; bit 29: it is long; bit 28: the sender waits for what was put off |
+//! | 4 | 2 | `message_bytes` | 1..=512; 0 in a frame without payload that is there for bit 28 |
 //! | 6 | 2 | `mark` | 0x4D50, that is `PM` on the wire |
 //! | 8 | `message_bytes` | message | opaque |
 //! | 8 + `message_bytes` | `payload_bytes` | payload | opaque, no alignment |
@@ -42,6 +42,10 @@ const PACKED: u32 = 1 << 31;
 const ASKS: u32 = 1 << 30;
 /// In the field of the payload's length: it is long.
 const LONG: u32 = 1 << 29;
+/// In the field of the payload's length: the sender waits for what was put off on its way to it.
+const HURRIES: u32 = 1 << 28;
+/// All bits there that are no part of a length.
+const FLAGS: u32 = PACKED | ASKS | LONG | HURRIES;
 /// Bytes of a link's receive buffer: one `recv(2)` can bring in 62 pages.
 pub const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -73,7 +77,7 @@ pub enum FrameError {
         "frame announces a payload of {found} bytes, expected at most {MAX_PAYLOAD_BYTES} or, when it is long, whole pages and at most {MAX_LONG_BYTES}: the sender is broken or speaks another wire version"
     )]
     PayloadBytes {
-        /// The length announced, in bytes, and the three bits above it.
+        /// The length announced, in bytes, and the bits above it.
         found: u32,
     },
     /// The payload is said to be packed, and is not what packing makes.
@@ -93,9 +97,8 @@ pub enum FrameError {
 pub struct FramePrefix {
     message_bytes: u16,
     payload_bytes: u32,
-    is_packed: bool,
-    asks: bool,
-    is_long: bool,
+    /// Those of [`FLAGS`] that are set.
+    flags: u32,
 }
 
 impl FramePrefix {
@@ -112,7 +115,7 @@ impl FramePrefix {
         if payload_bytes as usize > MAX_PAYLOAD_BYTES {
             return Err(FrameError::PayloadBytes { found: payload_bytes });
         }
-        Ok(Self { message_bytes, payload_bytes, is_packed: false, asks: false, is_long: false })
+        Ok(Self { message_bytes, payload_bytes, flags: 0 })
     }
 
     /// A prefix for a message and a long payload of these lengths, in bytes.
@@ -128,13 +131,13 @@ impl FramePrefix {
         if payload == 0 || payload_bytes > MAX_LONG_BYTES || !payload_bytes.is_multiple_of(PAGE_BYTES) {
             return Err(FrameError::PayloadBytes { found: payload });
         }
-        Ok(Self {
-            message_bytes: message,
-            payload_bytes: payload,
-            is_packed: false,
-            asks: false,
-            is_long: true,
-        })
+        Ok(Self { message_bytes: message, payload_bytes: payload, flags: LONG })
+    }
+
+    /// The prefix of a frame with nothing in it, which says that the sender waits for what was put off.
+    #[must_use]
+    pub(crate) fn hurry() -> Self {
+        Self { message_bytes: 0, payload_bytes: 0, flags: HURRIES }
     }
 
     /// Reads and checks a prefix that came from a peer.
@@ -149,8 +152,9 @@ impl FramePrefix {
         }
         let message_bytes = u16::from_le_bytes([m0, m1]);
         let found = u32::from_le_bytes([p0, p1, p2, p3]);
-        let payload_bytes = (found & !(PACKED | ASKS | LONG)) as usize;
+        let payload_bytes = (found & !FLAGS) as usize;
         let prefix = match found & (PACKED | LONG) {
+            0 if message_bytes == 0 && found & !ASKS == HURRIES => Ok(Self::hurry()),
             LONG => Self::long(usize::from(message_bytes), payload_bytes),
             0 | PACKED => Self::new(usize::from(message_bytes), payload_bytes),
             _ => Err(FrameError::PayloadBytes { found }),
@@ -159,27 +163,39 @@ impl FramePrefix {
             FrameError::PayloadBytes { .. } => FrameError::PayloadBytes { found },
             other => other,
         })?;
-        Ok(Self { is_packed: found & PACKED != 0, asks: found & ASKS != 0, ..prefix })
+        Ok(Self { flags: found & FLAGS, ..prefix })
     }
 
     /// The payload is packed, and takes so many bytes on the wire.
     #[must_use]
     pub(crate) fn packed(self, payload_bytes: usize) -> Self {
-        Self { payload_bytes: payload_bytes as u32, is_packed: true, ..self }
+        Self { payload_bytes: payload_bytes as u32, ..self.with(PACKED, true) }
     }
 
     /// Whether the sender wants payloads packed that are sent to it.
     #[must_use]
     pub fn asking(self, asks: bool) -> Self {
-        Self { asks, ..self }
+        self.with(ASKS, asks)
+    }
+
+    /// Whether the sender waits for what was put off on its way to it.
+    #[must_use]
+    pub(crate) fn hurrying(self, hurries: bool) -> Self {
+        self.with(HURRIES, hurries)
+    }
+
+    fn with(self, flag: u32, is_set: bool) -> Self {
+        let flags = if is_set { self.flags | flag } else { self.flags & !flag };
+        Self { flags, ..self }
+    }
+
+    fn has(self, flag: u32) -> bool {
+        self.flags & flag != 0
     }
 
     /// The prefix as it lies on the wire.
     pub fn encode(self) -> [u8; PREFIX_BYTES] {
-        let flags = if self.is_packed { PACKED } else { 0 }
-            | if self.asks { ASKS } else { 0 }
-            | if self.is_long { LONG } else { 0 };
-        let [p0, p1, p2, p3] = (self.payload_bytes | flags).to_le_bytes();
+        let [p0, p1, p2, p3] = (self.payload_bytes | self.flags).to_le_bytes();
         let [m0, m1] = self.message_bytes.to_le_bytes();
         let [k0, k1] = FRAME_MARK.to_le_bytes();
         [p0, p1, p2, p3, m0, m1, k0, k1]
@@ -187,7 +203,7 @@ impl FramePrefix {
 
     /// Whether the payload lies on the wire packed: how many bytes it has without that, 16 bits, and an LZ4 block.
     pub fn is_packed(self) -> bool {
-        self.is_packed
+        self.has(PACKED)
     }
 
     /// Length of the message in bytes.
@@ -209,7 +225,7 @@ impl FramePrefix {
 /// One whole frame, where it lies in the receive buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// 1 to [`MAX_MESSAGE_BYTES`] bytes.
+    /// At most [`MAX_MESSAGE_BYTES`] bytes; none in a frame that only says that its sender waits for what was put off.
     pub message: &'a [u8],
     /// At most [`MAX_PAYLOAD_BYTES`] bytes, unpacked; none when it is long.
     pub payload: &'a [u8],
@@ -229,6 +245,10 @@ pub struct FrameBuffer {
     /// Where a payload is unpacked.
     unpacked: Box<[u8; MAX_PAYLOAD_BYTES]>,
     peer_asks: bool,
+    /// The last frame said that the peer waits for what was put off.
+    peer_hurries: bool,
+    /// Some frame said so since this was asked last.
+    has_hurried: bool,
 }
 
 impl fmt::Debug for FrameBuffer {
@@ -255,6 +275,8 @@ impl FrameBuffer {
             end: 0,
             unpacked: Box::new([0; MAX_PAYLOAD_BYTES]),
             peer_asks: false,
+            peer_hurries: false,
+            has_hurried: false,
         }
     }
 
@@ -291,6 +313,16 @@ impl FrameBuffer {
         self.peer_asks
     }
 
+    /// Whether the peer said with its last frame that it waits for what was put off on its way to it.
+    pub(crate) fn peer_hurries(&self) -> bool {
+        self.peer_hurries
+    }
+
+    /// Whether it has said so since this was asked before.
+    pub(crate) fn take_hurried(&mut self) -> bool {
+        std::mem::take(&mut self.has_hurried)
+    }
+
     /// Takes the next complete frame. `None` when more bytes are needed.
     ///
     /// # Errors
@@ -301,16 +333,18 @@ impl FrameBuffer {
             return Ok(None);
         };
         let prefix = FramePrefix::decode(*prefix)?;
-        let long_bytes = if prefix.is_long { prefix.payload_bytes() } else { 0 };
+        let long_bytes = if prefix.has(LONG) { prefix.payload_bytes() } else { 0 };
         let frame_end = self.start + prefix.frame_bytes() - long_bytes;
         if frame_end > self.end {
             return Ok(None);
         }
         let body = &self.bytes[self.start + PREFIX_BYTES..frame_end];
         let (message, payload) = body.split_at(prefix.message_bytes());
-        let payload = if prefix.is_packed { unpack(payload, &mut self.unpacked)? } else { payload };
+        let payload = if prefix.is_packed() { unpack(payload, &mut self.unpacked)? } else { payload };
         self.start = frame_end;
-        self.peer_asks = prefix.asks;
+        self.peer_asks = prefix.has(ASKS);
+        self.peer_hurries = prefix.has(HURRIES);
+        self.has_hurried |= self.peer_hurries;
         Ok(Some(Frame { message, payload, long_bytes }))
     }
 
@@ -363,6 +397,30 @@ mod tests {
         assert_eq!(buffer.peek(3), b"...");
         buffer.skip(4);
         assert_eq!(buffer.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn a_frame_may_be_empty_only_to_hurry() {
+        let prefix = FramePrefix::hurry();
+        assert_eq!(prefix.encode(), [0, 0, 0, 0x10, 0, 0, b'P', b'M']);
+        assert_eq!(FramePrefix::decode(prefix.encode()), Ok(prefix));
+        for [low, high] in [[0, 0], [0, 0x40], [1, 0x10], [0, 0x30], [0, 0x90]] {
+            let found = FramePrefix::decode([low, 0, 0, high, 0, 0, b'P', b'M']);
+            assert!(found.is_err(), "an empty message with {low} and {high:#x}: {found:?}");
+        }
+        let mut buffer = FrameBuffer::new();
+        let mut stream = prefix.encode().to_vec();
+        stream.extend_from_slice(&FramePrefix::new(1, 0).unwrap().encode());
+        stream.push(7);
+        buffer.space()[..stream.len()].copy_from_slice(&stream);
+        buffer.filled(stream.len());
+        assert!(!buffer.take_hurried());
+        assert_eq!(buffer.next_frame().unwrap().unwrap().message, &[][..]);
+        assert!(buffer.peer_hurries());
+        assert_eq!(buffer.next_frame().unwrap().unwrap().message, &[7][..]);
+        assert!(!buffer.peer_hurries(), "the last frame counts");
+        assert!(buffer.take_hurried(), "one of them said so");
+        assert!(!buffer.take_hurried());
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub enum Action {
     /// Others want a page that threads of this node were given and may not have touched yet. Let these run first, then call
     /// [`Engine::on_postponed`](crate::Engine::on_postponed); once for any number of these actions is enough.
     Postpone,
+    /// Others wait for what this node is to report, which it may have put off ([`Message::may_wait`]).
+    Hurry(NodeId),
     /// A demand of another node waits for pins of this node. Unless they end before, call
     /// [`Engine::on_pins_expired`](crate::Engine::on_pins_expired) with this wait when the deadline for pins has passed.
     AwaitUnpin(PinWait),

@@ -180,6 +180,12 @@ impl Message {
         }
     }
 
+    /// Whether the sender may put the message off until it sends something else, or hears that somebody waits for it
+    /// ([`Action::Hurry`](crate::Action::Hurry)): a report that the page has come, of which the home learns so that the next may have it.
+    pub const fn may_wait(&self) -> bool {
+        matches!(self, Message::Done { installed: true, .. })
+    }
+
     /// What follows the message.
     pub const fn payload(&self) -> Payload {
         match self {

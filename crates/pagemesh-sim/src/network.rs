@@ -13,9 +13,14 @@ pub(crate) enum Parcel {
         message: Message,
         payload: Option<Words>,
     },
+    /// The sender waits for what the receiver has put off, or will.
+    Hurry,
     /// The sender's connection is gone; nothing comes after.
     Closed,
 }
+
+/// When a parcel arrives that its sender has put off.
+const PUT_OFF: u64 = u64::MAX;
 
 /// All links of a mesh.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub(crate) struct Network {
     slowness: Vec<u64>,
     /// Whether a link's connection is broken: what is sent on it is gone.
     broken: Vec<bool>,
+    /// Whether the receiver of a link has said that it waits for what is put off there: nothing is, from then on.
+    hurried: Vec<bool>,
     parcels: usize,
 }
 
@@ -47,7 +54,17 @@ impl Network {
             .collect();
         let links = vec![VecDeque::new(); count];
         let heads = vec![u64::MAX; count];
-        Network { nodes, timing, random, links, heads, slowness, broken: vec![false; count], parcels: 0 }
+        Network {
+            nodes,
+            timing,
+            random,
+            links,
+            heads,
+            slowness,
+            broken: vec![false; count],
+            hurried: vec![false; count],
+            parcels: 0,
+        }
     }
 
     /// From now on no message takes much longer than others.
@@ -88,7 +105,44 @@ impl Network {
         (delay_us + self.random.below(jitter_us + 1) + tail) * self.slowness[link]
     }
 
+    /// Puts a parcel on a link that waits there until something else is sent; true unless the receiver waits for it.
+    pub(crate) fn put_off(&mut self, link: usize, parcel: Parcel) -> bool {
+        if self.hurried[link] {
+            return false;
+        }
+        self.links[link].push_back((PUT_OFF, parcel));
+        self.parcels += 1;
+        true
+    }
+
+    /// What is put off on a link is sent.
+    pub(crate) fn release(&mut self, link: usize, now: u64) {
+        if self.links[link].back().is_none_or(|(at, _)| *at != PUT_OFF) {
+            return;
+        }
+        let first = self.links[link].iter().position(|(at, _)| *at == PUT_OFF).unwrap_or(0);
+        for place in first..self.links[link].len() {
+            let earliest = if place == 0 { 0 } else { self.links[link][place - 1].0 };
+            self.links[link][place].0 = earliest.max(now + self.delay(link));
+        }
+        self.note_head(link);
+    }
+
+    /// What a node has put off for anybody is sent.
+    pub(crate) fn release_from(&mut self, from: usize, now: u64) {
+        for to in 0..self.nodes {
+            self.release(self.link(from, to), now);
+        }
+    }
+
+    /// The receiver of a link waits for what is put off there.
+    pub(crate) fn hurry(&mut self, link: usize, now: u64) {
+        self.hurried[link] = true;
+        self.release(link, now);
+    }
+
     pub(crate) fn push(&mut self, link: usize, now: u64, extra: u64, parcel: Parcel) {
+        self.release(link, now);
         let earliest = self.links[link].back().map_or(0, |(at, _)| *at);
         let at = earliest.max(now + extra + self.delay(link));
         self.links[link].push_back((at, parcel));

@@ -139,6 +139,7 @@ impl Search {
         self.attempt(|config| config.leave = false);
         self.attempt(|config| config.barrier_fan = limits::BARRIER_FAN);
         self.attempt(|config| config.hint_patience = 0);
+        self.attempt(|config| config.puts_off = false);
         self.attempt(|config| config.early_leavers.clear());
         self.attempt(|config| config.blocked.iter_mut().for_each(Vec::clear));
         self.attempt(|config| config.faults = FaultPlan::default());

@@ -112,6 +112,7 @@ fn faults(config: &Config) -> impl Iterator<Item = &'static str> {
         ("barriers of all", config.workload.common_barrier),
         ("trees of barriers", config.nodes > config.barrier_fan),
         ("hints of owners", config.hint_patience > 0 && config.nodes > 2),
+        ("reports put off", config.puts_off && config.nodes > 2),
         ("barriers of groups", config.workload.group > 1),
         ("no fault at all", *plan == crate::config::FaultPlan::default()),
     ]
@@ -151,6 +152,11 @@ impl fmt::Display for Tally {
             f,
             "reads that went to owners: {} were served there, {} were turned away",
             counts.hinted, counts.hinted_wrongly
+        )?;
+        writeln!(
+            f,
+            "reports: {} were put off until something else was sent, {} times one was waited for",
+            counts.put_off, counts.hurried
         )?;
         writeln!(
             f,

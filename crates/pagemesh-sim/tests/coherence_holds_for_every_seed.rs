@@ -51,6 +51,7 @@ fn fixed_seeds_pass() {
     let Counts { lost, left, severed, paused, calmed, prefetched, deeds, .. } = tally.counts;
     assert!(lost > 0 && left > 0 && severed > 0 && paused > 0 && calmed > 0 && prefetched > 0);
     assert!(tally.counts.hinted > FIXED_SEEDS && tally.counts.hinted_wrongly > FIXED_SEEDS);
+    assert!(tally.counts.put_off > FIXED_SEEDS && tally.counts.hurried > FIXED_SEEDS);
     assert!(hits > 100 * FIXED_SEEDS && faults > 10 * FIXED_SEEDS && deeds > hits);
 }
 

@@ -70,6 +70,10 @@ enum Modelled {
 }
 
 fn modelled(planted: Planted) -> Modelled {
+    // No message is put off there.
+    if planted == Planted::NeverHurries {
+        return Modelled::Nowhere;
+    }
     let place = |fault: Planted| Planted::ALL.iter().position(|planted| *planted == fault);
     if place(planted) < place(Planted::LoseDiff) {
         return Modelled::Copies;

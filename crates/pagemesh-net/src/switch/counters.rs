@@ -73,6 +73,8 @@ pub struct SwitchCounters {
     pub service_wake_calls: u64,
     /// Times a socket could not take all that was queued for it.
     pub sends_blocked: u64,
+    /// Times a socket took bytes that may wait in it.
+    pub sends_put_off: u64,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,7 @@ pub(super) struct SwitchCounts {
     pub(super) leader_wakes: Count,
     pub(super) service_wake_calls: Count,
     pub(super) sends_blocked: Count,
+    pub(super) sends_put_off: Count,
 }
 
 impl SwitchCounts {
@@ -98,6 +101,7 @@ impl SwitchCounts {
             leader_wakes: self.leader_wakes.get(),
             service_wake_calls: self.service_wake_calls.get(),
             sends_blocked: self.sends_blocked.get(),
+            sends_put_off: self.sends_put_off.get(),
         }
     }
 }

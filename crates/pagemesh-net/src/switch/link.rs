@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::counters::LinkCounts;
+use super::late::Haste;
 use super::loss::LinkLoss;
 use super::outgoing::Outgoing;
+use crate::frame::FramePrefix;
 use crate::ring::RingLink;
 
 /// Everything about one peer except what was received from it, which belongs to whoever receives.
@@ -20,6 +22,8 @@ pub(super) struct Link {
     /// What this node sends is to be packed, since the peer asks for that; and this node asks the peer.
     pub(super) packs: AtomicBool,
     pub(super) asks: AtomicBool,
+    /// What may be put off here and at the peer.
+    pub(super) haste: Haste,
     /// Nothing more may be queued.
     ended: AtomicBool,
     /// What still arrives is thrown away.
@@ -37,10 +41,16 @@ impl Link {
             counts: LinkCounts::default(),
             packs: AtomicBool::new(false),
             asks: AtomicBool::new(false),
+            haste: Haste::default(),
             ended: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             loss: Mutex::new(None),
         }
+    }
+
+    /// The prefix of a frame to the peer, with what this node wants of it.
+    pub(super) fn wishes(&self, prefix: FramePrefix) -> FramePrefix {
+        prefix.asking(self.asks.load(Ordering::Relaxed)).hurrying(self.haste.is_asking())
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -42,6 +42,8 @@
 //! blocks: two nodes that block in sends to each other read nothing and wait for ever. When a socket is full the
 //! rest waits for `EPOLLOUT` on the inner epoll, and whoever receives goes on sending.
 //!
+//! What [`Switch::enqueue_late`] queues may wait in the socket until something follows it (`late.rs`).
+//!
 //! One bit a link says that bytes wait (`dirty`), one that its socket was full (`blocked`). A thread that finds
 //! another one sending leaves; the sender looks at the bits again after it has given up the right to send, with a
 //! sequentially consistent fence between the two on both sides, so one of them sends.
@@ -53,6 +55,7 @@
 //! thread would come back for a lock that it holds.
 
 mod counters;
+mod late;
 mod link;
 mod loss;
 mod outgoing;
@@ -175,6 +178,8 @@ pub struct Switch {
     service_wake: Wake,
     /// Bit `peer`: bytes wait to be sent to it.
     dirty: AtomicU64,
+    /// Bit `peer`: bytes may wait in its socket until something follows them.
+    held: AtomicU64,
     /// For whom bytes were queued first since there were none; a hint. Where all nodes share a core, whoever is woken first runs first.
     first: AtomicU16,
     /// Bit `peer`: its socket was full; `EPOLLOUT` is armed.
@@ -298,6 +303,7 @@ impl Switch {
             leader_wake,
             service_wake,
             dirty: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             first: AtomicU16::new(0),
             blocked: AtomicU64::new(0),
             rings: AtomicU64::new(with_ring),
@@ -409,6 +415,17 @@ impl Switch {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), EnqueueError> {
         let link = self.link(peer).ok_or(EnqueueError::NoLink { peer })?;
+        self.enqueue_on(link, peer, (message, true), (payload_bytes, fill))
+    }
+
+    /// Queues a message, which may be urgent or not, with a payload on a link.
+    fn enqueue_on(
+        &self,
+        link: &Link,
+        peer: u16,
+        (message, urgent): (&[u8], bool),
+        (payload_bytes, fill): (usize, impl FnOnce(&mut [u8])),
+    ) -> Result<(), EnqueueError> {
         let prefix = FramePrefix::new(message.len(), payload_bytes).map_err(|_| EnqueueError::BadLength {
             peer,
             message_bytes: message.len(),
@@ -418,13 +435,13 @@ impl Switch {
             return Err(EnqueueError::Lost { peer });
         }
         let mark_dirty = || self.mark_dirty(peer);
-        let packs = self.packs(link);
-        let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
-        let saved =
-            link.outgoing.enqueue(prefix, message, packs, fill, mark_dirty).map_err(|queued_bytes| {
+        let how = (self.packs(link), urgent);
+        let saved = link.outgoing.enqueue(link.wishes(prefix), message, how, fill, mark_dirty).map_err(
+            |queued_bytes| {
                 link.end(LinkLoss::SendQueueFull);
                 EnqueueError::Full { peer, queued_bytes }
-            })?;
+            },
+        )?;
         link.counts.frames_out.add(1);
         link.counts.bytes_saved.add(saved as u64);
         Ok(())
@@ -462,8 +479,7 @@ impl Switch {
             return Ok(false);
         }
         let mark_dirty = || self.mark_dirty(peer);
-        let prefix = prefix.asking(link.asks.load(Ordering::Relaxed));
-        let queued = link.outgoing.enqueue_long(prefix, message, (pages, at, bytes), mark_dirty);
+        let queued = link.outgoing.enqueue_long(link.wishes(prefix), message, (pages, at, bytes), mark_dirty);
         link.counts.frames_out.add(u64::from(queued));
         Ok(queued)
     }
@@ -489,29 +505,39 @@ impl Switch {
         let waiting = self.dirty.load(Ordering::SeqCst) & !self.blocked.load(Ordering::SeqCst);
         let first = self.first.load(Ordering::Relaxed);
         let mut rest = waiting;
+        let mut urgent = false;
         if waiting & bit(first) != 0 && waiting != bit(first) {
-            self.flush_link(first);
+            urgent |= self.flush_link(first);
             rest &= !bit(first);
         }
         while rest != 0 {
-            self.flush_link(rest.trailing_zeros() as u16);
+            urgent |= self.flush_link(rest.trailing_zeros() as u16);
             rest &= rest - 1;
+        }
+        if urgent {
+            self.push_held();
         }
         waiting
     }
 
-    fn flush_link(&self, peer: u16) {
-        let Some(link) = self.link(peer) else { return };
+    /// Sends what is queued on one link. True when something went that could not wait.
+    fn flush_link(&self, peer: u16) -> bool {
+        let Some(link) = self.link(peer) else { return false };
+        let mut urgent = false;
         loop {
             // Between marking the link dirty and trying the right to send: pairs with the fence below.
             fence(Ordering::SeqCst);
-            let Some(mut sending) = link.outgoing.try_sending() else { return };
+            let Some(mut sending) = link.outgoing.try_sending() else { return urgent };
             let clean = || {
                 self.dirty.fetch_and(!bit(peer), Ordering::SeqCst);
             };
             let way = link.ring.as_ref().map_or(Way::Socket(&link.stream), Way::Ring);
-            let (outcome, taken_bytes) = link.outgoing.send(&mut sending, way, clean);
-            link.counts.bytes_out.add(taken_bytes as u64);
+            let (outcome, taken) = link.outgoing.send(&mut sending, way, clean);
+            link.counts.bytes_out.add(taken.bytes as u64);
+            if taken.bytes > 0 {
+                self.note_held(peer, taken.put_off);
+                urgent |= !taken.put_off;
+            }
             match outcome {
                 SendOutcome::Drained => {
                     if sending.armed {
@@ -548,7 +574,7 @@ impl Switch {
             fence(Ordering::SeqCst);
             let waiting = self.dirty.load(Ordering::SeqCst) & !self.blocked.load(Ordering::SeqCst);
             if waiting & bit(peer) == 0 {
-                return;
+                return urgent;
             }
         }
     }

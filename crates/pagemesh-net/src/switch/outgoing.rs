@@ -59,6 +59,8 @@ pub(super) struct Sending {
     /// Those of them that have been sent, and how much of the next.
     longs_sent: usize,
     long_sent: usize,
+    /// Some of it cannot wait. Otherwise the socket may keep it until something follows.
+    urgent: bool,
     /// The link has ended: half a frame may have been sent, so nothing may follow.
     is_closed: bool,
     /// `EPOLLOUT` is armed for this link.
@@ -76,6 +78,14 @@ pub(super) enum SendOutcome {
     Broken(LinkLoss),
 }
 
+/// What the socket or the ring took in one attempt to send.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) bytes: usize,
+    /// The last of them may still wait in the socket.
+    pub(super) put_off: bool,
+}
+
 /// The send side of one link.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -90,6 +100,8 @@ struct Queue {
     longs: Vec<LongPayload>,
     /// Bytes of them.
     long_bytes: usize,
+    /// Some of it cannot wait.
+    urgent: bool,
     /// The link has ended: nothing is kept any more.
     is_closed: bool,
 }
@@ -102,6 +114,7 @@ impl Outgoing {
                 packer: Packer::new(),
                 longs: Vec::with_capacity(LONG_MOST),
                 long_bytes: 0,
+                urgent: false,
                 is_closed: false,
             }),
             sending: Mutex::new(Sending {
@@ -110,14 +123,15 @@ impl Outgoing {
                 longs: Vec::with_capacity(LONG_MOST),
                 longs_sent: 0,
                 long_sent: 0,
+                urgent: false,
                 is_closed: false,
                 armed: false,
             }),
         }
     }
 
-    /// Appends one frame; `fill` writes the payload in place, which is then packed if `packs` and that makes it shorter. `on_queued` runs
-    /// under the queue's lock. Returns how many bytes packing has saved.
+    /// Appends one frame; `fill` writes the payload in place, which is then packed if `packs` and that makes it shorter. It may wait for
+    /// another if it is not `urgent`. `on_queued` runs under the queue's lock. Returns how many bytes packing has saved.
     ///
     /// # Errors
     /// The number of bytes that wait already, when the limit is reached.
@@ -125,12 +139,12 @@ impl Outgoing {
         &self,
         prefix: FramePrefix,
         message: &[u8],
-        packs: bool,
+        (packs, urgent): (bool, bool),
         fill: impl FnOnce(&mut [u8]),
         on_queued: impl FnOnce(),
     ) -> Result<usize, usize> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Queue { buffer, packer, long_bytes, is_closed, .. } = &mut *queue;
+        let Queue { buffer, packer, long_bytes, is_closed, urgent: hastens, .. } = &mut *queue;
         let start = buffer.length;
         if *is_closed {
             return Ok(0);
@@ -154,6 +168,7 @@ impl Outgoing {
         head.copy_from_slice(&sent.encode());
         // Last, so that a `fill` that panics leaves no half frame behind.
         buffer.length += sent.frame_bytes();
+        *hastens |= urgent;
         on_queued();
         Ok(prefix.frame_bytes() - sent.frame_bytes())
     }
@@ -179,6 +194,7 @@ impl Outgoing {
         buffer.length = before;
         longs.push(LongPayload { before, pages: pages.clone(), at, bytes });
         *long_bytes += bytes;
+        queue.urgent = true;
         on_queued();
         true
     }
@@ -209,33 +225,36 @@ impl Outgoing {
         }
     }
 
-    /// Sends until the queue is empty, the socket is full, or the link is broken. Never blocks. Returns also the
-    /// number of bytes the socket took.
+    /// Sends until the queue is empty, the socket is full, or the link is broken. Never blocks. Returns also what
+    /// was taken.
     pub(super) fn send(
         &self,
         sending: &mut Sending,
         way: Way<'_>,
         on_drained: impl FnOnce(),
-    ) -> (SendOutcome, usize) {
-        let mut taken_bytes = 0;
+    ) -> (SendOutcome, Taken) {
+        let mut taken = Taken::default();
         loop {
             if sending.is_closed || sending.is_done() {
                 sending.clear();
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 if queue.buffer.length == 0 || sending.is_closed {
                     on_drained();
-                    return (SendOutcome::Drained, taken_bytes);
+                    return (SendOutcome::Drained, taken);
                 }
                 std::mem::swap(&mut queue.buffer, &mut sending.buffer);
                 std::mem::swap(&mut queue.longs, &mut sending.longs);
                 queue.long_bytes = 0;
+                sending.urgent = std::mem::take(&mut queue.urgent);
             }
             match sending.send_some(way) {
-                Ok(Some(count)) => taken_bytes += count,
-                Ok(None) => return (SendOutcome::Blocked, taken_bytes),
+                Ok(Some(count)) => {
+                    taken = Taken { bytes: taken.bytes + count, put_off: !sending.urgent };
+                }
+                Ok(None) => return (SendOutcome::Blocked, taken),
                 Err(why) => {
                     sending.close();
-                    return (SendOutcome::Broken(why), taken_bytes);
+                    return (SendOutcome::Broken(why), taken);
                 }
             }
         }
@@ -266,7 +285,7 @@ impl Sending {
         let end = next.map_or(self.buffer.length, |long| long.before);
         let head = &self.buffer.bytes[self.sent..end];
         let Some(LongPayload { pages, at, bytes, .. }) = next else {
-            let taken = way.take(head)?;
+            let taken = way.take(head, self.urgent)?;
             self.sent += taken.unwrap_or(0);
             return Ok(taken);
         };
@@ -291,11 +310,12 @@ pub(super) enum Way<'a> {
 }
 
 impl Way<'_> {
-    /// How many of `bytes` were taken, some of them; `None` when there is no room.
-    fn take(self, bytes: &[u8]) -> Result<Option<usize>, LinkLoss> {
+    /// How many of `bytes` were taken, some of them; `None` when there is no room. If they are not `urgent` the socket may keep them.
+    fn take(self, bytes: &[u8], urgent: bool) -> Result<Option<usize>, LinkLoss> {
         match self {
             Way::Socket(stream) => loop {
-                match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                let wait = if urgent { SendFlags::empty() } else { SendFlags::MORE };
+                match rustix::net::send(stream, bytes, wait | SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                     Ok(count) => return Ok(Some(count)),
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(None),
@@ -331,7 +351,7 @@ impl Way<'_> {
                     Err(errno) => return Err(LinkLoss::from_errno(errno)),
                 }
             },
-            Way::Ring(_) if !head.is_empty() => self.take(head),
+            Way::Ring(_) if !head.is_empty() => self.take(head, true),
             Way::Ring(ring) => {
                 let count = pages.write(&*ring.end, at, bytes.min(RING_PIECE_BYTES));
                 let count = count.map_err(LinkLoss::BadRing)?;

@@ -309,7 +309,7 @@ impl Receiving {
                         incoming.lose(switch, peer, link, why, receiver);
                         return true;
                     }
-                    incoming.came(switch, link, count, since);
+                    incoming.came(switch, peer, link, count, since);
                     came = true;
                 }
                 Err(why) => {
@@ -323,7 +323,7 @@ impl Receiving {
             match incoming.hand_out_long(peer, Source::Socket(&link.stream), link, receiver) {
                 Ok(0) => {}
                 Ok(count) => {
-                    incoming.came(switch, link, count, since);
+                    incoming.came(switch, peer, link, count, since);
                     came = true;
                 }
                 Err(why) => {
@@ -354,12 +354,16 @@ impl Incoming {
     }
 
     /// So many bytes came; `since` when, where that is measured.
-    fn came(&mut self, switch: &Switch, link: &Link, count: usize, since: Option<Instant>) {
+    fn came(&mut self, switch: &Switch, peer: u16, link: &Link, count: usize, since: Option<Instant>) {
         link.counts.bytes_in.add(count as u64);
         let goes_on = self.buffer.pending_bytes() > 0 || self.long.is_some();
         let slow = self.speed.came(count, goes_on, || since.unwrap_or_else(Instant::now));
         link.asks.store(slow && switch.packing.get() == Packing::Auto, Ordering::Relaxed);
         link.packs.store(self.buffer.peer_asks(), Ordering::Relaxed);
+        link.haste.heard(self.buffer.peer_hurries());
+        if self.buffer.take_hurried() {
+            switch.push(peer);
+        }
     }
 
     /// Has the receiver take more of a long payload from `source`. Returns how many bytes it took; 0 when there were none.
@@ -422,6 +426,7 @@ impl Incoming {
                     self.head_bytes = PREFIX_BYTES + message.len();
                     self.long = Some(Long::new(message, long_bytes));
                 }
+                Ok(Some(frame)) if frame.message.is_empty() => {}
                 Ok(Some(frame)) => {
                     frames += 1;
                     switch.heard.store(true, Ordering::Relaxed);
@@ -443,6 +448,7 @@ impl Incoming {
             }
         };
         receiver.on_pause();
+        link.haste.came(frames);
         link.counts.frames_in.add(frames);
         if !expects_long {
             self.head_bytes = 0;

@@ -8,7 +8,7 @@ use super::pages::{DirectoryEntry, DirectoryState};
 use super::planted::{Planted, push_first};
 use super::queue::Queue;
 use super::{Engine, Handled};
-use crate::action::Actions;
+use crate::action::{Action, Actions};
 use crate::ids::{Access, NodeId, NodeSet, PageAddress, RequestId};
 use crate::limits;
 use crate::message::Message;
@@ -58,6 +58,7 @@ impl Engine {
                 } else {
                     self.coherence.queued.push(queue, request);
                 }
+                self.hurry_report(index, out);
             }
             None if home.is_none() => self.settle_first(page, request, out),
             None => self.serve_all(page, request, Queue::default(), out),
@@ -75,7 +76,8 @@ impl Engine {
                 continue;
             }
             if let Some(phase) = self.serve(page, request, out) {
-                self.begin_transaction(Transaction { page, request, phase, queue });
+                let index = self.begin_transaction(Transaction { page, request, phase, queue });
+                self.hurry_report(index, out);
                 self.await_pins(out);
                 return;
             }
@@ -84,10 +86,23 @@ impl Engine {
         }
     }
 
-    pub(super) fn begin_transaction(&mut self, transaction: Transaction) {
+    /// Where requests wait for a requester to say that it has the page, it is to say so at once.
+    fn hurry_report(&self, index: u32, out: &mut Actions) {
+        let Transaction { request: asked, phase, queue, .. } = self.coherence.transactions[index as usize];
+        let reports =
+            matches!(phase, Phase::Moving { .. } | Phase::Recalling { .. } | Phase::Collecting { .. });
+        let is_awaited = !queue.is_empty() || matches!(phase, Phase::Recalling { .. });
+        let is_elsewhere = asked.node != self.config.node;
+        if reports && is_awaited && is_elsewhere && !self.planted(Planted::NeverHurries) {
+            out.push(Action::Hurry(asked.node));
+        }
+    }
+
+    pub(super) fn begin_transaction(&mut self, transaction: Transaction) -> u32 {
         let index = self.coherence.transactions.insert(transaction) as u32;
         let entry = self.pages.entry(transaction.page);
         self.pages.set_entry(transaction.page, DirectoryEntry { busy: Some(index), ..entry });
+        index
     }
 
     /// Does what the protocol decides about one request. `None` when that answers it for good, else what its transaction
@@ -227,6 +242,18 @@ impl Engine {
         Ok(busy.map(|index| (index, self.coherence.transactions[index as usize])))
     }
 
+    /// Who was granted the page to write, and has not yet said that it has it.
+    pub(super) fn next_owner(&self, page: PageAddress) -> Option<NodeId> {
+        let Transaction { request: asked, phase, .. } =
+            self.coherence.transactions[self.pages.entry(page).busy? as usize];
+        let is_granted = matches!(phase, Phase::Moving { .. } | Phase::Collecting { .. });
+        let owns = is_granted
+            && asked.atomic.is_none()
+            && asked.access == Access::Write
+            && self.live.contains(asked.node);
+        owns.then_some(asked.node)
+    }
+
     /// Removes the transaction and serves the next request.
     pub(super) fn end_transaction(&mut self, index: u32, out: &mut Actions) {
         let ended = self.coherence.transactions.remove(index as usize);
@@ -308,6 +335,7 @@ impl Engine {
                 self.coherence.transactions[index as usize].phase = phase;
                 let entry = self.pages.entry(page);
                 self.pages.set_entry(page, DirectoryEntry { busy: Some(index), ..entry });
+                self.hurry_report(index, out);
                 self.await_pins(out);
             }
             None => self.end_transaction(index, out),
@@ -408,6 +436,7 @@ impl Engine {
             Phase::Moving { from } if from == lost => {
                 self.coherence.transactions[index as usize].phase = Phase::Recalling { from };
                 self.send(asked.node, Message::Recall { page, request: asked.id }, out);
+                self.hurry_report(index, out);
             }
             _ => {}
         }

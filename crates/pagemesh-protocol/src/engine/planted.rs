@@ -33,6 +33,8 @@ pub enum Planted {
     AckBeforeDrop,
     /// A home forgets the next request of a page's queue.
     SkipQueuedRequest,
+    /// A home does not tell a node that others wait for its report.
+    NeverHurries,
     /// A page's queue is served from its end.
     ServeNewestFirst,
     /// An owner that sends its copy for reading keeps the right to write.
@@ -271,7 +273,7 @@ impl Planted {
     ];
 
     /// All others.
-    pub const ALL: [Planted; 77] = [
+    pub const ALL: [Planted; 78] = [
         Planted::GrantBeforeLastAck,
         Planted::ForgetSharer,
         Planted::MoveWithoutInvalidate,
@@ -281,6 +283,7 @@ impl Planted {
         Planted::StaleRefetch,
         Planted::AckBeforeDrop,
         Planted::SkipQueuedRequest,
+        Planted::NeverHurries,
         Planted::ServeNewestFirst,
         Planted::DowngradeStaysWritable,
         Planted::SendBeforeProtect,

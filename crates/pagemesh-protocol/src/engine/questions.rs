@@ -37,11 +37,16 @@ impl Engine {
     ) -> Handled {
         let owner = match self.pages.home(page)? {
             Some(home) if home == self.config.node && self.is_entry(page.region) => PageOwner::Node(home),
-            Some(home) if home == self.config.node => match self.usable_entry(page).state {
-                DirectoryState::Untouched => PageOwner::Nobody,
-                DirectoryState::Shared(owner) | DirectoryState::Modified(owner) => PageOwner::Node(owner),
-                DirectoryState::Lost(node) => PageOwner::Lost(node),
-            },
+            Some(home) if home == self.config.node => {
+                match (self.next_owner(page), self.usable_entry(page).state) {
+                    (Some(next), _) => PageOwner::Node(next),
+                    (None, DirectoryState::Untouched) => PageOwner::Nobody,
+                    (None, DirectoryState::Shared(owner) | DirectoryState::Modified(owner)) => {
+                        PageOwner::Node(owner)
+                    }
+                    (None, DirectoryState::Lost(node)) => PageOwner::Lost(node),
+                }
+            }
             // A home that does not know it yet has granted the page to nobody.
             None if self.may_be_home(page) => PageOwner::Nobody,
             _ => return Err(NOT_HOME_HERE),

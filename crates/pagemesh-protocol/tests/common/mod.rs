@@ -191,6 +191,8 @@ pub(crate) struct Subject {
     pub(crate) engine: Engine,
     /// Threads that were let go touch their pages only when the test says so.
     pub(crate) slow_threads: bool,
+    /// Whose reports are waited for, as the engine has said since the test looked; it is not among the actions that are compared.
+    pub(crate) hurried: Vec<NodeId>,
 }
 
 /// The call that ends well by `action`.
@@ -208,7 +210,7 @@ impl Subject {
     }
 
     pub(crate) fn configured(config: EngineConfig) -> Subject {
-        Subject { engine: Engine::new(config), slow_threads: false }
+        Subject { engine: Engine::new(config), slow_threads: false, hurried: Vec::new() }
     }
 
     /// Node `number` of `count`, where [`REGION`] is mapped on every node and all its pages have their home at
@@ -247,6 +249,13 @@ impl Subject {
         if !self.slow_threads {
             self.resume_all(&mut out);
         }
+        out.retain(|action| match action {
+            Action::Hurry(node) => {
+                self.hurried.push(*node);
+                false
+            }
+            _ => true,
+        });
         out
     }
 

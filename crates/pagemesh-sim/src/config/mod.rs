@@ -47,6 +47,8 @@ pub struct Config {
     pub gathered: usize,
     /// Wrong hints in a row for which a node has patience; with 0 it asks no owner in a home's place.
     pub hint_patience: u8,
+    /// Reports that nobody waits for are put off until something else is sent.
+    pub puts_off: bool,
     /// Participants of the barrier that threads give up.
     pub timed_participants: u32,
     /// Nodes that announce that they leave as soon as their own threads are through.
@@ -71,6 +73,7 @@ const PROGRAM_STREAM: u64 = 7;
 const EVICTION_STREAM: u64 = 8;
 const TREE_STREAM: u64 = 9;
 const HINT_STREAM: u64 = 10;
+const LATE_STREAM: u64 = 11;
 
 /// Threads of a mesh: more cost time and find little that fewer do not.
 const THREADS_MAX: u64 = 16;
@@ -106,6 +109,7 @@ impl Config {
             barrier_fan: limits::BARRIER_FAN,
             gathered: limits::GATHERED_BARRIERS,
             hint_patience: 0,
+            puts_off: false,
             timed_participants: 2,
             early_leavers: Vec::new(),
             leave,
@@ -122,6 +126,7 @@ impl Config {
         config.draw_trees(&mut Random::stream(seed, TREE_STREAM));
         let hint_random = &mut Random::stream(seed, HINT_STREAM);
         config.hint_patience = [0, 1, limits::HINT_PATIENCE, u8::MAX][hint_random.index(4)];
+        config.puts_off = Random::stream(seed, LATE_STREAM).chance(50);
         config.draw_programs();
         config
     }
@@ -165,6 +170,7 @@ impl Config {
             barrier_fan: limits::BARRIER_FAN,
             gathered: limits::GATHERED_BARRIERS,
             hint_patience: 0,
+            puts_off: false,
             timed_participants: 2,
             early_leavers: Vec::new(),
             leave: false,

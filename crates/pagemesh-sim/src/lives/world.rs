@@ -307,7 +307,7 @@ impl World {
                     self.report.gone += 1;
                     self.nodes[at].memory.forget(region)?;
                 }
-                Action::Departed(_) | Action::AwaitUnpin(_) | Action::StoreBytes(_) => {}
+                Action::Hurry(_) | Action::Departed(_) | Action::AwaitUnpin(_) | Action::StoreBytes(_) => {}
                 ref on_page => self.change(at, on_page, came)?,
             }
         }

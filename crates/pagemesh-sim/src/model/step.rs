@@ -206,6 +206,7 @@ impl<'a> Step<'a> {
                 self.local.postponing = true;
                 Ok(())
             }
+            Action::Hurry(_) => Ok(()),
             ref other => Err(Breach::Action(format!("{}: {other:?}, which nothing asked for", self.name()))),
         }
     }

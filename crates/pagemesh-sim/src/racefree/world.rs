@@ -372,6 +372,7 @@ impl World {
                 }
                 Action::Complete { ticket, outcome } => self.complete(node, ticket, outcome)?,
                 Action::Postpone => self.nodes[node].postponed = true,
+                Action::Hurry(_) => {}
                 Action::AwaitUnpin(wait) => self.nodes[node].awaited = Some(wait),
                 Action::MapRegion { region, round, spec } => {
                     let fresh = PageCopy {

@@ -47,6 +47,10 @@ pub struct Counts {
     pub hinted: u64,
     /// Reads that were turned away by who was taken for an owner.
     pub hinted_wrongly: u64,
+    /// Reports that were put off.
+    pub put_off: u64,
+    /// Times that a node was told that its reports are waited for.
+    pub hurried: u64,
     /// Faults that were planted.
     pub planted: u64,
 }
@@ -75,6 +79,8 @@ impl Counts {
         self.gathered += other.gathered;
         self.hinted += other.hinted;
         self.hinted_wrongly += other.hinted_wrongly;
+        self.put_off += other.put_off;
+        self.hurried += other.hurried;
         self.dissolved += other.dissolved;
         self.planted += other.planted;
     }

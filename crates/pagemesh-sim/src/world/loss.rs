@@ -79,6 +79,7 @@ impl World {
         for parcel in self.network.cut(link, kept) {
             match parcel {
                 Parcel::Message { message, .. } => self.note_arrival(&message),
+                Parcel::Hurry => {}
                 Parcel::Closed => self.closures -= 1,
             }
         }

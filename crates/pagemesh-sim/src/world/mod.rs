@@ -260,6 +260,10 @@ impl World {
                 self.note_arrival(&message);
                 self.feed(to, Event::Message { from: NodeId::new(from as u16), message, payload })
             }
+            Some(Parcel::Hurry) => {
+                self.network.hurry(self.network.link(to, from), self.time);
+                Ok(())
+            }
             Some(Parcel::Closed) => {
                 self.closures -= 1;
                 self.feed(to, Event::PeerLost { node: NodeId::new(from as u16) })

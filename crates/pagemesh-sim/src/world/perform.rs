@@ -28,6 +28,17 @@ impl World {
                 self.nodes[at].postponed_at = Some(self.time + self.pause(at));
                 Ok(())
             }
+            Action::Hurry(node) => {
+                if node.index() == at || node.index() >= self.nodes.len() {
+                    return Err(Breach::Action(format!("n{at} hurries {node:?}")));
+                }
+                let link = self.network.link(at, node.index());
+                if self.config.puts_off && self.nodes[node.index()].alive && !self.network.is_broken(link) {
+                    self.counts.hurried += 1;
+                    self.network.push(link, self.time, 0, Parcel::Hurry);
+                }
+                Ok(())
+            }
             Action::AwaitUnpin(wait) => {
                 self.pins.awaited(at, wait);
                 Ok(())
@@ -218,9 +229,16 @@ impl World {
         if dead || lost {
             return;
         }
+        let may_wait = self.config.puts_off && message.may_wait();
         for _ in 0..copies {
             self.note_departure(&message);
-            self.network.push(link, self.time, 0, Parcel::Message { message, payload });
+            let parcel = Parcel::Message { message, payload };
+            if may_wait && self.network.put_off(link, parcel) {
+                self.counts.put_off += 1;
+            } else {
+                self.network.release_from(from, self.time);
+                self.network.push(link, self.time, 0, parcel);
+            }
         }
         if self.network.length(link) > 1 && self.saboteur.strikes(Sabotage::SwapMessages) {
             self.network.swap_last(link);

@@ -3,6 +3,7 @@
 use super::World;
 use crate::breach::Breach;
 use crate::program::Program;
+use crate::thread::Activity;
 
 impl World {
     /// Runs every program to its end, then without faults an audit by each node, then lets the nodes leave if the seed says so.
@@ -28,9 +29,18 @@ impl World {
         Ok(())
     }
 
+    /// What was put off may wait until the very end, unless somebody waits for it.
     fn run_until_rest(&mut self) -> Result<(), Breach> {
-        while self.step()? {}
-        Ok(())
+        loop {
+            while self.step()? {}
+            let waits = self.threads.iter().any(|thread| thread.activity != Activity::Over);
+            if waits || self.network.is_empty() {
+                return Ok(());
+            }
+            for node in 0..self.nodes.len() {
+                self.network.release_from(node, self.time);
+            }
+        }
     }
 
     /// The faults whose step has come.

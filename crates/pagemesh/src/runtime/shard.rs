@@ -418,6 +418,7 @@ impl Shard {
                     departures.said_goodbye = departures.said_goodbye.with(node);
                 }
                 Action::Postpone => runtime.postpone(self.place),
+                Action::Hurry(node) => runtime.switch.hurry(node.get()),
                 Action::AwaitUnpin(wait) => runtime.await_unpin(self.place, wait),
                 Action::ApplyMarked(page)
                 | Action::FillAround(page)
@@ -754,5 +755,9 @@ fn failed_apart(outcome: Outcome) -> Result<Outcome, CallFailure> {
 pub(super) fn enqueue(switch: &Switch, view: View, to: NodeId, message: &Message) {
     let mut bytes = [0; Message::MAX_BYTES];
     let length = message.encode(view, &mut bytes);
-    let _ = switch.enqueue(to.get(), &bytes[..length], &[]);
+    let _ = if message.may_wait() {
+        switch.enqueue_late(to.get(), &bytes[..length])
+    } else {
+        switch.enqueue(to.get(), &bytes[..length], &[])
+    };
 }

@@ -471,6 +471,7 @@ impl<'a> Step<'a> {
                 self.local.postponing = true;
                 Ok(())
             }
+            Action::Hurry(_) => Ok(()),
             _ => Err(self.forbidden(action)),
         }
     }
