@@ -2,7 +2,7 @@
 
 use crate::machine;
 use crate::plan::{Plan, Suite};
-use crate::raw::{self, BarrierMember, BulkReader, Pinger};
+use crate::raw::{self, BarrierMember, BulkReader, Circle, Pinger};
 use crate::report::{BASELINE_MOVES_MOST, Baseline, Figure, Measured, Run, Stage, Target};
 use crate::samples::Samples;
 use anyhow::{Context, Result, bail};
@@ -40,6 +40,8 @@ pub(crate) struct Ground {
     /// To the home, or on [`Ground::ring`] to the next node.
     pub(crate) pinger: RefCell<Pinger>,
     pub(crate) ring: RefCell<Pinger>,
+    /// On the reader, where there is a third node: by way of the home to that one, and back from there.
+    circle: RefCell<Option<Circle>>,
     /// One more to the home, for who takes it.
     pub(crate) spare: RefCell<Option<Pinger>>,
     pub(crate) bulk: RefCell<BulkReader>,
@@ -125,12 +127,16 @@ impl Ground {
         }
         plan.mode.pin(node, is_reader(&mesh))?;
         let spin = plan.mode.spin();
-        let options = RegionOptions::new((nodes + 1) * PAGE).placement(Placement::Single(HOME));
-        let ports: SharedSlice<u64> = mesh.region("bench ports", options)?.slice(0, (nodes + 1) * WORDS)?;
+        let options = RegionOptions::new((nodes + 3) * PAGE).placement(Placement::Single(HOME));
+        let ports: SharedSlice<u64> = mesh.region("bench ports", options)?.slice(0, (nodes + 3) * WORDS)?;
         // Pings, the spare, the ring and bulk: four callers a node, though most call node 0.
         ports.set(node * WORDS, raw::serve_all(4 * nodes, spin)?.into())?;
         if mesh.node() == HOME {
             ports.set(nodes * WORDS, raw::serve_barrier(nodes)?.into())?;
+            ports.set((nodes + 1) * WORDS, raw::serve_middle(spin)?.into())?;
+        }
+        if mesh.node() == THIRD {
+            ports.set((nodes + 2) * WORDS, raw::serve_last(spin)?.into())?;
         }
         let turn = mesh.barrier(TURN);
         turn.wait()?;
@@ -138,6 +144,10 @@ impl Ground {
         let pinger = RefCell::new(Pinger::connect(port(HOME.index())?, spin)?);
         let ring = RefCell::new(Pinger::connect(port((node + 1) % nodes)?, spin)?);
         let spare = RefCell::new(Some(Pinger::connect(port(HOME.index())?, spin)?));
+        let has_circle = is_reader(&mesh) && nodes > THIRD.index();
+        let circle =
+            has_circle.then(|| Circle::connect(port(nodes + 1)?, port(nodes + 2)?, spin)).transpose()?;
+        let circle = RefCell::new(circle);
         let bulk = RefCell::new(BulkReader::connect(port(HOME.index())?, spin)?);
         // Who shares a core with the coordinator must not keep it from running.
         let alone = if is_reader(&mesh) { spin } else { Duration::ZERO };
@@ -145,7 +155,12 @@ impl Ground {
         let options = RegionOptions::new(MOST_CASES * PAGE).placement(Placement::Single(HOME));
         let over = mesh.region("bench over", options)?.slice(0, MOST_CASES * WORDS)?;
         turn.wait()?;
-        Ok(Ground { mesh, plan, turn, pinger, ring, spare, bulk, meeting, over })
+        Ok(Ground { mesh, plan, turn, pinger, ring, circle, spare, bulk, meeting, over })
+    }
+
+    /// On the reader: `count` times 64 bytes to the home, from there to the third node, and `reply` bytes from that one.
+    pub(crate) fn circle(&self, reply: usize, count: usize) -> Result<Samples> {
+        self.circle.borrow_mut().as_mut().context("there is no third node")?.go(reply, count)
     }
 
     pub(crate) fn node(&self) -> NodeId {

@@ -2,11 +2,13 @@
 
 mod barrier;
 mod bulk;
+mod circle;
 mod pager;
 mod ping;
 
 pub(crate) use barrier::{BarrierMember, serve_barrier};
 pub(crate) use bulk::{BulkReader, Through};
+pub(crate) use circle::{Circle, serve_last, serve_middle};
 pub(crate) use pager::BarePager;
 pub(crate) use ping::Pinger;
 

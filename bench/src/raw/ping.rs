@@ -36,7 +36,7 @@ impl Wanted {
         request
     }
 
-    fn decode(request: &[u8; REQUEST]) -> Wanted {
+    pub(super) fn decode(request: &[u8; REQUEST]) -> Wanted {
         let number =
             |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
         Wanted { more: number(0), reply: number(4), pieces: number(8), goes_on: number(12) != 0 }

@@ -27,6 +27,9 @@ enum Against {
     Page,
     /// 64 bytes both ways.
     Message,
+    /// 64 bytes to the home and on to a third node, and from there a page and 64 bytes, or 64 bytes.
+    PageByThird,
+    MessageByThird,
     /// The same fault, resolved by the pager alone.
     Pager,
     /// The same fault on other pages, while the home computes nothing.
@@ -136,7 +139,10 @@ const KINDS: [Kind; 24] = [
     },
     Kind { sequential: true, targets: [None; 2], ..Kind::read("read in order of address", CLEAN_AT_HOME) },
     Kind::read("read, modified at its home", &[(HOME, Act::Write)]),
-    Kind::read("read, modified at a third node", &[(THIRD, Act::Write)]),
+    Kind {
+        against: Against::PageByThird,
+        ..Kind::read("read, modified at a third node", &[(THIRD, Act::Write)])
+    },
     Kind {
         hinted: true,
         ..Kind::read(
@@ -151,7 +157,10 @@ const KINDS: [Kind; 24] = [
     .to(2.0, None),
     Kind::write("write miss, clean at its home and a third", CLEAN_AT_HOME),
     Kind::write("write miss, modified at its home", &[(HOME, Act::Write)]),
-    Kind::write("write miss, modified at a third node", &[(THIRD, Act::Write)]),
+    Kind {
+        against: Against::PageByThird,
+        ..Kind::write("write miss, modified at a third node", &[(THIRD, Act::Write)])
+    },
     Kind::upgrade("upgrade, no other sharer", ONLY_HERE),
     Kind {
         home: READER,
@@ -160,7 +169,11 @@ const KINDS: [Kind; 24] = [
     .to(2.0, None),
     Kind::upgrade("upgrade, its home the 1 other sharer", &[(READER, Act::Write), (HOME, Act::Read)])
         .to(2.0, None),
-    Kind::upgrade("upgrade, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)]).to(2.0, None),
+    Kind {
+        against: Against::MessageByThird,
+        ..Kind::upgrade("upgrade, 1 other sharer", &[(READER, Act::Write), (THIRD, Act::Read)])
+    }
+    .to(2.0, None),
     Kind::upgrade(
         "upgrade, 2 other sharers",
         &[(READER, Act::Write), (THIRD, Act::Read), (FOURTH, Act::Read)],
@@ -384,6 +397,8 @@ impl Case for Faults<'_> {
         let name = match self.kind.against {
             Against::Page => "raw TCP, 64 B and 4160 B",
             Against::Message => "raw TCP, 64 B and 64 B",
+            Against::PageByThird => "raw TCP, 64 B by two hops and 4160 B",
+            Against::MessageByThird => "raw TCP, 64 B by two hops and 64 B",
             Against::Pager => "the pager alone",
             Against::Quiet => "the same, its home does nothing",
         };
@@ -408,6 +423,8 @@ impl Case for Faults<'_> {
         match (self.kind.against, &self.bare) {
             (Against::Page, _) => pinger.ping(64, 64 + PAGE, count),
             (Against::Message, _) => pinger.ping(64, 64, count),
+            (Against::PageByThird, _) => self.ground.circle(64 + PAGE, count),
+            (Against::MessageByThird, _) => self.ground.circle(64, count),
             (Against::Pager, Some(bare)) if self.kind.fresh => bare.touch(self.order(round).into_iter()),
             (Against::Pager, Some(bare)) => bare.upgrade(&self.order(round)),
             (Against::Pager, None) => bail!("only the reader measures"),
