@@ -225,7 +225,9 @@ impl Ground {
         if !self.is_reader() {
             return Ok(Vec::new());
         }
-        cases.iter().zip(found).map(|(case, found)| found.figure(&**case, rounds)).collect()
+        let target = |case: &dyn Case| self.plan.mode.asks(case.target());
+        let pairs = cases.iter().zip(found);
+        pairs.map(|(case, found)| found.figure(&**case, rounds, target(&**case))).collect()
     }
 
     /// Whether the reader wants another round of this case.
@@ -331,7 +333,7 @@ impl Rounds {
         Some(rounds)
     }
 
-    fn figure(self, case: &dyn Case, wanted: usize) -> Result<Figure> {
+    fn figure(self, case: &dyn Case, wanted: usize, target: Option<Target>) -> Result<Figure> {
         let name = case.name();
         let all = self.measured.len();
         let kept = self.steadiest(wanted).unwrap_or_else(|| (0..all).collect());
@@ -345,7 +347,7 @@ impl Rounds {
         };
         let measured = of(&self.measured)?;
         let left_out = all - kept.len();
-        Ok(Figure { name, measured, baseline, target: case.target(), bytes: case.bytes(), left_out })
+        Ok(Figure { name, measured, baseline, target, bytes: case.bytes(), left_out })
     }
 }
 

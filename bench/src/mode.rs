@@ -1,5 +1,6 @@
 //! Where the nodes run, and whether who waits spins.
 
+use crate::report::Target;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,12 @@ impl Mode {
     /// How long a waiting thread spins.
     pub(crate) fn spin(self) -> Duration {
         if self == Mode::OwnCores { SPIN } else { Duration::ZERO }
+    }
+
+    /// The target that is asked for in this mode. Left to the kernel, who waits and who works move from core to core, and so do the ends of the
+    /// baseline: no ratio to a bare program is asked for there.
+    pub(crate) fn asks(self, target: Option<Target>) -> Option<Target> {
+        target.filter(|target| self != Mode::Free || !matches!(target, Target::Ratio(_)))
     }
 
     /// Whether this machine has cores enough.

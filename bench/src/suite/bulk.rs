@@ -193,7 +193,8 @@ impl Case for Moving<'_> {
     fn target(&self) -> Option<Target> {
         match (self.ground.plan.link, self.ground.plan.mode, self.access) {
             (_, _, Access::Write) => None,
-            _ if self.order != Order::Address => None,
+            // What is asked for by hand shows what a depth is worth.
+            _ if self.order != Order::Address || self.depth > 1 => None,
             // 60 % of the raw rate.
             (Link::Tcp, _, Access::Read) => Some(Target::Ratio(1.0 / 0.6)),
             // So many bytes in a microsecond.

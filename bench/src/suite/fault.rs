@@ -66,8 +66,7 @@ struct Kind {
     fresh: bool,
     /// The reader asks the node that it has heard to own a page.
     hinted: bool,
-    /// Where all nodes have one core, and where not. Left to the kernel, who waits and who works move from core to core, and so do the ends of the
-    /// baseline: no ratio to a round trip is asked for there.
+    /// Where all nodes have one core, and where not.
     targets: [Option<Target>; 2],
 }
 
@@ -383,10 +382,7 @@ impl Case for Faults<'_> {
     fn target(&self) -> Option<Target> {
         match (self.ground.plan.link, self.ground.plan.mode) {
             (Link::Tcp, Mode::OneCore) => self.kind.targets[0],
-            (Link::Tcp, mode) => {
-                let is_ratio = |target: &Target| matches!(target, Target::Ratio(_));
-                self.kind.targets[1].filter(|target| mode == Mode::OwnCores || !is_ratio(target))
-            }
+            (Link::Tcp, _) => self.kind.targets[1],
             // Ratios to TCP say little here.
             (Link::Ring, Mode::OwnCores) if self.kind.name == CLEAN.name => Some(Target::P50(7.0)),
             (Link::Ring, _) => None,
