@@ -5,7 +5,7 @@
 //! (`CLOCK_MONOTONIC_COARSE`, `clock_gettime(2)`: a tick of the kernel, 1 to 10 ms) and a line of memory that the last to do so used
 //! too. Those that came by a call are found by their tickets. Locked ranges stand in [`super::entry::Ranges`].
 
-use super::{CallFailure, Held, Runtime, lock, shard};
+use super::{CallFailure, Held, Runtime, lock, sends};
 use crate::config::FOREVER;
 use crate::holders::{Awaited, Holders, NodeHold};
 use crate::shared::lock_name;
@@ -282,7 +282,7 @@ impl Runtime {
             (shard.engine.view(), peers)
         };
         for peer in peers.iter() {
-            shard::enqueue(&self.switch, view, peer, &Message::HoldQuery { object, question });
+            sends::enqueue(&self.switch, view, peer, &Message::HoldQuery { object, question });
         }
         self.switch.flush();
         let mut nodes = self.questions.await_answers(question, within);
@@ -317,7 +317,7 @@ impl Runtime {
                 let since_ms = held_for.as_millis() as u64;
                 let view = self.shards.first().engine.view();
                 let reply = Message::HoldReply { question, hold, waiting, since_ms };
-                shard::enqueue(&self.switch, view, from, &reply);
+                sends::enqueue(&self.switch, view, from, &reply);
                 self.switch.flush();
             }
             Message::HoldReply { question, hold, waiting, since_ms } => {

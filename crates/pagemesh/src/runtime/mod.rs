@@ -21,6 +21,7 @@ mod pins;
 mod receive;
 mod rings;
 mod runs;
+mod sends;
 mod shard;
 mod shards;
 mod system_calls;
@@ -785,7 +786,7 @@ impl Runtime {
             // Not the last that have them.
             self.shards.others().for_each(|mut other| drop(other.close()));
             for peer in shard.engine.live().without(self.node).iter() {
-                shard::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);
+                sends::enqueue(&self.switch, shard.engine.view(), peer, &Message::Goodbye);
             }
             shard.close()
         };
