@@ -12,6 +12,8 @@
 //! Where a peer waits for one of these frames it mostly waits for the next as well. So each frame to a node tells it whether its reports are waited for,
 //! until some hundreds of frames have come from there since this node had to wait; meanwhile that node puts nothing off.
 //!
+//! Where peers have cores of their own, and threads look for their replies without sleeping, nothing is put off either: the peer's wake-up keeps nobody from running.
+//!
 //! Through a ring nothing is put off: a frame there costs no system call, and no kernel would see to it in the end.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -63,7 +65,7 @@ impl Switch {
     /// As [`enqueue`](Self::enqueue).
     pub fn enqueue_late(&self, peer: u16, message: &[u8]) -> Result<(), EnqueueError> {
         let link = self.link(peer).ok_or(EnqueueError::NoLink { peer })?;
-        let urgent = link.ring.is_some() || link.haste.asked.load(Ordering::Relaxed);
+        let urgent = link.ring.is_some() || link.haste.asked.load(Ordering::Relaxed) || self.leader_looks();
         self.enqueue_on(link, peer, (message, urgent), (0, |_: &mut [u8]| ()))
     }
 
