@@ -1,7 +1,7 @@
 //! What was measured, and the few numbers that describe it.
 
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The samples of one measurement, nanoseconds.
 #[derive(Debug, Default, Clone)]
@@ -29,6 +29,17 @@ impl Samples {
     /// Adds a sample.
     pub fn add(&mut self, sample: Duration) {
         self.nanos.push(u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Times `once` so many times.
+    pub(crate) fn of<E>(count: usize, mut once: impl FnMut() -> Result<(), E>) -> Result<Samples, E> {
+        let mut samples = Samples::default();
+        for _ in 0..count {
+            let began = Instant::now();
+            once()?;
+            samples.add(began.elapsed());
+        }
+        Ok(samples)
     }
 
     /// Adds all samples of another.

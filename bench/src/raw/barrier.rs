@@ -5,7 +5,7 @@ use crate::samples::Samples;
 use anyhow::{Context, Result};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MESSAGE: usize = 64;
 
@@ -48,13 +48,9 @@ impl BarrierMember {
     /// Meets the others `count` times.
     pub(crate) fn meet(&mut self, count: usize) -> Result<Samples> {
         let mut message = [5; MESSAGE];
-        let mut samples = Samples::default();
-        for _ in 0..count {
-            let began = Instant::now();
+        Ok(Samples::of(count, || {
             self.line.send(&message)?;
-            self.line.receive(&mut message)?;
-            samples.add(began.elapsed());
-        }
-        Ok(samples)
+            self.line.receive(&mut message)
+        })?)
     }
 }

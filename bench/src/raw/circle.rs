@@ -1,16 +1,13 @@
 //! Three hops on plain TCP connections with no delay: who asks sends to a second process, which passes it on to a third, which answers. What is
 //! served in this way takes no round trip less.
 
-use super::ping::{REQUEST, Wanted};
+use super::ping::{MOST, REQUEST, Wanted};
 use super::{IDLE, Line, call};
 use crate::samples::Samples;
 use anyhow::{Context, Result};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::{Duration, Instant};
-
-/// The most that an answer can have.
-const MOST: usize = 1 << 20;
+use std::time::Duration;
 
 /// What comes first on a connection to who answers: whether requests will come on it, or answers go.
 const REQUESTS: u8 = 1;
@@ -89,13 +86,9 @@ impl Circle {
     pub(crate) fn go(&mut self, reply: usize, count: usize) -> Result<Samples> {
         let wanted = Wanted { more: 0, reply: reply as u32, pieces: 1, goes_on: false }.encode();
         let mut back = vec![0; reply];
-        let mut samples = Samples::default();
-        for _ in 0..count {
-            let began = Instant::now();
+        Ok(Samples::of(count, || {
             self.requests.send(&wanted)?;
-            self.answers.receive(&mut back)?;
-            samples.add(began.elapsed());
-        }
-        Ok(samples)
+            self.answers.receive(&mut back)
+        })?)
     }
 }

@@ -4,12 +4,12 @@ use super::{Line, call};
 use crate::samples::Samples;
 use anyhow::Result;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The least that a request can have: it says what is wanted.
 pub(super) const REQUEST: usize = 64;
 /// The most that a request or a reply of a ping can have.
-const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 /// The most that is sent from memory that is gone through.
 const MOST_IN_ALL: usize = 1 << 30;
 
@@ -89,14 +89,10 @@ impl Pinger {
         let mut out = vec![3; request];
         out[..REQUEST].copy_from_slice(&wanted.encode());
         let mut back = vec![0; reply];
-        let mut samples = Samples::default();
-        for _ in 0..count {
-            let began = Instant::now();
+        Ok(Samples::of(count, || {
             self.line.send(&out)?;
-            self.line.receive(&mut back)?;
-            samples.add(began.elapsed());
-        }
-        Ok(samples)
+            self.line.receive(&mut back)
+        })?)
     }
 
     /// One round trip, which fills `reply`; allocates nothing.

@@ -93,6 +93,36 @@ fn nothing_is_put_off_for_a_peer_that_waits() {
     assert_eq!(receive(&switches[1], 1), [2]);
 }
 
+/// Answers a frame with a late one.
+struct Reporter<'a>(&'a Switch);
+
+impl Receiver for Reporter<'_> {
+    fn on_frame(&mut self, peer: u16, message: &[u8], _: &[u8]) -> Result<(), Reject> {
+        self.0.enqueue_late(peer, message).map_err(|error| Reject::from(error.to_string()))
+    }
+
+    fn on_lost(&mut self, peer: u16, why: LinkLoss) {
+        panic!("lost node {peer}: {why}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_queued_before_the_peer_says_that_it_waits_goes_at_once_too() {
+    let switches = mesh(2, stream_pair);
+    switches[1].enqueue(0, &[1], &[]).unwrap();
+    switches[1].hurry(0);
+    switches[1].flush();
+    // Both come in one piece, and what the first gives rise to is sent after the second was heard.
+    let until = Instant::now() + DEADLINE;
+    while switches[0].counters(1).frames_in == 0 {
+        assert!(Instant::now() < until, "nothing came");
+        let mut leader = switches[0].try_lead().expect("nobody else leads");
+        leader.receive(Some(Duration::from_millis(10)), &mut Reporter(&switches[0])).unwrap();
+    }
+    assert_eq!(put_off(&switches[0]), 0);
+    assert_eq!(receive(&switches[1], 1), [1]);
+}
+
 #[test]
 fn who_has_had_to_wait_is_spared_it_for_some_hundred_frames() {
     let switches = mesh(2, stream_pair);

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use rustix::net::sockopt::set_tcp_nodelay;
 
+use super::link::Link;
 use super::{EnqueueError, Switch, bit};
 use crate::frame::FramePrefix;
 
@@ -43,7 +44,7 @@ impl Haste {
 
     /// The peer has said whether it waits for what is put off here.
     pub(super) fn heard(&self, hurries: bool) {
-        self.asked.store(hurries, Ordering::Relaxed);
+        self.asked.store(hurries, Ordering::SeqCst);
     }
 
     /// So many frames have come from the peer. For who receives: one thread at a time.
@@ -79,25 +80,32 @@ impl Switch {
         }
         let how = (false, true);
         // A queue that is full ends the link when the next message finds it so.
-        let _ = link.outgoing.enqueue(FramePrefix::hurry(), &[], how, |_| (), || self.mark_dirty(peer));
+        let _ = link.outgoing.enqueue(FramePrefix::hurry, &[], how, |_| (), || self.mark_dirty(peer));
     }
 
     /// The socket of `peer` has taken bytes, and may keep them or not.
-    pub(super) fn note_held(&self, peer: u16, put_off: bool) {
+    ///
+    /// The peer may have begun to wait after they were queued. Who receives that notes it and then looks for what is held; here it is the other way round, so one
+    /// of the two pushes.
+    pub(super) fn note_held(&self, peer: u16, link: &Link, put_off: bool) {
         if put_off {
-            self.counts.sends_put_off.add(1);
-            self.held.fetch_or(bit(peer), Ordering::Relaxed);
+            self.held.fetch_or(bit(peer), Ordering::SeqCst);
+            if link.haste.asked.load(Ordering::SeqCst) {
+                self.push(peer);
+            } else {
+                self.counts.sends_put_off.add(1);
+            }
         } else if self.held.load(Ordering::Relaxed) & bit(peer) != 0 {
-            self.held.fetch_and(!bit(peer), Ordering::Relaxed);
+            self.held.fetch_and(!bit(peer), Ordering::SeqCst);
         }
     }
 
     /// What waits in the socket of `peer` goes.
     pub(super) fn push(&self, peer: u16) {
-        if self.held.load(Ordering::Relaxed) & bit(peer) == 0 {
+        if self.held.load(Ordering::SeqCst) & bit(peer) == 0 {
             return;
         }
-        self.held.fetch_and(!bit(peer), Ordering::Relaxed);
+        self.held.fetch_and(!bit(peer), Ordering::SeqCst);
         if let Some(link) = self.link(peer) {
             // To set it, set as it is, has the kernel send what waits (tcp(7)). If it fails the link is broken, which is found elsewhere.
             let _ = set_tcp_nodelay(&link.stream, true);

@@ -130,14 +130,14 @@ impl Outgoing {
         }
     }
 
-    /// Appends one frame; `fill` writes the payload in place, which is then packed if `packs` and that makes it shorter. It may wait for
+    /// Appends one frame, with the prefix that holds at that moment; `fill` writes the payload in place, which is then packed if `packs` and that makes it shorter. It may wait for
     /// another if it is not `urgent`. `on_queued` runs under the queue's lock. Returns how many bytes packing has saved.
     ///
     /// # Errors
     /// The number of bytes that wait already, when the limit is reached.
     pub(super) fn enqueue(
         &self,
-        prefix: FramePrefix,
+        prefix: impl FnOnce() -> FramePrefix,
         message: &[u8],
         (packs, urgent): (bool, bool),
         fill: impl FnOnce(&mut [u8]),
@@ -152,6 +152,7 @@ impl Outgoing {
         if start + *long_bytes >= TX_LIMIT_BYTES {
             return Err(start + *long_bytes);
         }
+        let prefix = prefix();
         // In bounds: at most TX_LIMIT_BYTES are taken, and a frame has at most MAX_FRAME_BYTES.
         let frame = &mut buffer.bytes[start..start + prefix.frame_bytes()];
         let (head, body) = frame.split_at_mut(PREFIX_BYTES);
@@ -177,7 +178,7 @@ impl Outgoing {
     /// when there is no room for one more such payload.
     pub(super) fn enqueue_long(
         &self,
-        prefix: FramePrefix,
+        prefix: impl FnOnce() -> FramePrefix,
         message: &[u8],
         (pages, at, bytes): (&Arc<dyn Pages>, usize, usize),
         on_queued: impl FnOnce(),
@@ -189,7 +190,7 @@ impl Outgoing {
             return false;
         }
         let before = start + PREFIX_BYTES + message.len();
-        buffer.bytes[start..start + PREFIX_BYTES].copy_from_slice(&prefix.encode());
+        buffer.bytes[start..start + PREFIX_BYTES].copy_from_slice(&prefix().encode());
         buffer.bytes[start + PREFIX_BYTES..before].copy_from_slice(message);
         buffer.length = before;
         longs.push(LongPayload { before, pages: pages.clone(), at, bytes });

@@ -108,7 +108,7 @@ impl Switch {
         }
         let mark_dirty = || self.mark_dirty(peer);
         let how = (self.packs(link), urgent);
-        let saved = link.outgoing.enqueue(link.wishes(prefix), message, how, fill, mark_dirty).map_err(
+        let saved = link.outgoing.enqueue(|| link.wishes(prefix), message, how, fill, mark_dirty).map_err(
             |queued_bytes| {
                 link.end(LinkLoss::SendQueueFull);
                 EnqueueError::Full { peer, queued_bytes }
@@ -151,7 +151,8 @@ impl Switch {
             return Ok(false);
         }
         let mark_dirty = || self.mark_dirty(peer);
-        let queued = link.outgoing.enqueue_long(link.wishes(prefix), message, (pages, at, bytes), mark_dirty);
+        let queued =
+            link.outgoing.enqueue_long(|| link.wishes(prefix), message, (pages, at, bytes), mark_dirty);
         link.counts.frames_out.add(u64::from(queued));
         Ok(queued)
     }
@@ -207,7 +208,7 @@ impl Switch {
             let (outcome, taken) = link.outgoing.send(&mut sending, way, clean);
             link.counts.bytes_out.add(taken.bytes as u64);
             if taken.bytes > 0 {
-                self.note_held(peer, taken.put_off);
+                self.note_held(peer, link, taken.put_off);
                 urgent |= !taken.put_off;
             }
             match outcome {
