@@ -3,34 +3,28 @@
 //!
 //! The programs are in C, built here by the system's compiler, and run with and without the library.
 
+#[path = "../../pagemesh/tests/cluster/public_folder.rs"]
+mod public_folder;
+
+use public_folder::public_folder;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::Once;
 
 /// Calls of each run; every kind of call comes up some twenty times.
 const CALLS: &str = "500";
 
-static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
-
-/// A folder with the programs, built once. It goes when this program ends: a static is never dropped.
+/// A folder with the programs, built once.
 fn programs() -> &'static Path {
-    PROGRAMS.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder").keep();
-        // SAFETY: the function does nothing but remove files.
-        assert_eq!(unsafe { libc::atexit(remove_programs) }, 0);
-        build(&folder, "random_calls", "random_calls", &[]);
-        build(&folder, "random_calls", "random_calls_checked", &["-D_FORTIFY_SOURCE=3"]);
-        build(&folder, "waiting_calls", "waiting_calls", &[]);
-        folder
-    })
-}
-
-extern "C" fn remove_programs() {
-    if let Some(folder) = PROGRAMS.get() {
-        // What is left is only untidy.
-        let _ = std::fs::remove_dir_all(folder);
-    }
+    static BUILT: Once = Once::new();
+    let folder = public_folder();
+    BUILT.call_once(|| {
+        build(folder, "random_calls", "random_calls", &[]);
+        build(folder, "random_calls", "random_calls_checked", &["-D_FORTIFY_SOURCE=3"]);
+        build(folder, "waiting_calls", "waiting_calls", &[]);
+    });
+    folder
 }
 
 fn build(folder: &Path, source: &str, program: &str, options: &[&str]) {

@@ -3,6 +3,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
 
+#[path = "../../../pagemesh/tests/cluster/public_folder.rs"]
+mod public_folder;
+
+pub use public_folder::public_folder;
 use std::cell::Cell;
 use std::fs;
 use std::io::Write;
@@ -84,26 +88,6 @@ fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(public_copy(program));
     command
-}
-
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-
-/// A folder that every user can reach, wherever the programs lie. It goes when the test program ends: a static is never dropped.
-pub fn public_folder() -> &'static Path {
-    FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder").keep();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("ours");
-        // SAFETY: the function does nothing but remove files.
-        assert_eq!(unsafe { libc::atexit(remove_folder) }, 0);
-        folder
-    })
-}
-
-extern "C" fn remove_folder() {
-    if let Some(folder) = FOLDER.get() {
-        // What is left is only untidy.
-        let _ = fs::remove_dir_all(folder);
-    }
 }
 
 /// A copy of a program in the public folder.

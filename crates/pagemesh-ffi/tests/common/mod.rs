@@ -3,21 +3,24 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+#[path = "../../../pagemesh/tests/cluster/public_folder.rs"]
+mod public_folder;
+
 use pagemesh::pager::{PagerKind, choose};
+use public_folder::public_folder;
 use socket2::{Domain, Socket, Type};
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// How long any wait of a test may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(5);
@@ -40,18 +43,15 @@ pub fn built() -> PathBuf {
     found.expect("the libraries are built with the tests").to_owned()
 }
 
-/// A folder for this test binary, with the shared library under the names that programs look for. Every user can reach it,
-/// wherever the build is.
+/// A folder for this test binary, with the shared library under the names that programs look for.
 pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
-        fs::copy(built().join("libdsm.so"), folder.path().join("libdsm.so")).expect("there is room");
-        symlink("libdsm.so", folder.path().join("libdsm.so.0")).expect("a link");
-        folder
+    static FILLED: Once = Once::new();
+    let folder = public_folder();
+    FILLED.call_once(|| {
+        fs::copy(built().join("libdsm.so"), folder.join("libdsm.so")).expect("there is room");
+        symlink("libdsm.so", folder.join("libdsm.so.0")).expect("a link");
     });
-    folder.path()
+    folder
 }
 
 /// How a program gets the library.

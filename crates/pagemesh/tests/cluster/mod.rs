@@ -3,13 +3,14 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+mod public_folder;
+
 use pagemesh::pager::{PagerKind, choose};
 use pagemesh::{Config, Mesh};
+use public_folder::public_folder;
 use std::cell::Cell;
-use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -84,15 +85,12 @@ fn settings() -> Vec<Setting> {
 
 /// This test program, where every user can start it.
 fn public_program() -> &'static Path {
-    static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, program) = COPY.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
-        let copy = folder.path().join("test");
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let copy = public_folder().join("test");
         std::fs::copy(std::env::current_exe().expect("this test binary"), &copy).expect("there is room");
-        (folder, copy)
-    });
-    program
+        copy
+    })
 }
 
 fn program(setting: Setting) -> Command {
