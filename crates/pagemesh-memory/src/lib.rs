@@ -18,6 +18,7 @@
 //! * [`diff`]: the bytes of a page that changed since its twin was made, found ([`ServiceView::diff_page`]), stored
 //!   ([`ServiceView::apply_diff`]), and a place for twins ([`TwinPool`]).
 //! * [`SharedRing`]: two streams of bytes through memory that two processes share, of which each believes nothing.
+//! * [`set_low_mark`]: when a socket tells that something has come, which no safe library sets.
 //! * [`PlainMemory`]: memory that processes share with nothing in between, to be measured against.
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
@@ -60,6 +61,7 @@ compile_error!(
 pub mod diff;
 mod fault;
 mod fork;
+mod low_mark;
 mod mapped;
 mod mapping;
 mod page;
@@ -77,6 +79,7 @@ pub use diff::{
 };
 pub use fault::{Fault, FaultSink, RegionKey, Resolution};
 pub use fork::{KeptFromChildren, process_generation};
+pub use low_mark::set_low_mark;
 pub use mapping::{Mapping, MappingError, MappingOptions};
 pub use page::{Access, PAGE_BYTES, PageBytes, PageRange};
 pub use pager::{

@@ -25,5 +25,6 @@ pub use long::{AsAny, Pages, Source};
 pub use pack::Packing;
 pub use ring::{LinkKind, NoRing, RingEnd, RingFault, RingLink, RingSource, Transport};
 pub use switch::{
-    EnqueueError, Leader, LinkCounters, LinkLoss, Receiver, Reject, Switch, SwitchCounters, TX_LIMIT_BYTES,
+    EnqueueError, Leader, LinkCounters, LinkLoss, LowMark, Receiver, Reject, Switch, SwitchCounters,
+    TX_LIMIT_BYTES,
 };

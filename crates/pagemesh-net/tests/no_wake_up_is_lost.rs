@@ -7,12 +7,12 @@
 mod common;
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 use std::thread::{self, ScopedJoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, mesh, narrow_stream_pair, ring_mesh, stream_pair, switch_and_peers};
+use common::{DEADLINE, look_and_mute, mesh, narrow_stream_pair, ring_mesh, stream_pair, switch_and_peers};
 use pagemesh_net::{LinkLoss, PAGE_BYTES, Receiver, Reject, Switch};
 
 /// One waiting thread of a node: which of its requests was answered last, and how to wake it.
@@ -143,6 +143,26 @@ fn one_thread_a_node_and_all_receivers_spin() {
     stress(&switches, 1, 5_000);
 }
 
+/// Who looks mutes one socket: what comes through another wakes the service thread under its leader, and the next leader comes while the
+/// one before still unmutes.
+#[test]
+fn receivers_mute_what_they_look_at() {
+    let switches = mesh(2, stream_pair);
+    look_and_mute(&switches, Duration::from_micros(20));
+    stress(&switches, 1, 5_000);
+    stress(&switches, 3, 2_000);
+    let switches = mesh(3, stream_pair);
+    look_and_mute(&switches, Duration::from_micros(20));
+    stress(&switches, 2, 3_000);
+}
+
+#[test]
+fn narrow_sockets_are_muted() {
+    let switches = mesh(2, narrow_stream_pair);
+    look_and_mute(&switches, Duration::from_micros(20));
+    stress(&switches, 2, 1_000);
+}
+
 #[test]
 fn more_threads_than_cores_over_narrow_sockets() {
     stress(&mesh(2, narrow_stream_pair), 6, 800);
@@ -162,7 +182,10 @@ fn a_hundred_thousand_requests_through_rings() {
 
 #[test]
 fn rings_and_sockets_in_one_mesh() {
-    stress(&ring_mesh(4, 64 * 1024, |one, two| one == 0 && two == 3), 2, 4_000);
+    let switches = ring_mesh(4, 64 * 1024, |one, two| one == 0 && two == 3);
+    stress(&switches, 2, 4_000);
+    look_and_mute(&switches, Duration::from_micros(20));
+    stress(&switches, 2, 1_000);
 }
 
 #[test]
@@ -292,6 +315,86 @@ fn the_service_thread_sleeps(switches: &[Switch]) {
     });
 }
 
+/// A leader that looks for its replies hears them without any word to the service thread, though that sleeps and was not stood down.
+#[test]
+fn who_looks_for_its_reply_disturbs_no_service_thread() {
+    let switches = mesh(2, stream_pair);
+    let (switch, peer) = (&switches[0], &switches[1]);
+    // Nobody sleeps who looks.
+    switch.set_spin(DEADLINE);
+    let ended = AtomicBool::new(false);
+    let server = AtomicI32::new(0);
+    let wakes = thread::scope(|scope| {
+        scope.spawn(|| {
+            server.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::SeqCst);
+            while !ended.load(Ordering::SeqCst) {
+                switch.wait_service(Some(DEADLINE), &mut Silent).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                let heard = peer.counters(0).frames_in;
+                peer.wait_service(Some(DEADLINE), &mut Silent).unwrap();
+                for _ in heard..peer.counters(0).frames_in {
+                    // The leader has sent, and looks, when this is sent.
+                    thread::sleep(Duration::from_millis(2));
+                    peer.enqueue(0, b"a reply", &[1; PAGE_BYTES]).unwrap();
+                }
+            }
+        });
+        let start = Instant::now();
+        while switch.counters_total().service_waits == 0 && start.elapsed() < DEADLINE {
+            thread::yield_now();
+        }
+        let server = server.load(Ordering::SeqCst);
+        let stood_down = wakes_of_requests(switch, server);
+        look_and_mute(&switches[..1], DEADLINE);
+        switch.set_service_spin(Duration::ZERO);
+        let muted = wakes_of_requests(switch, server);
+        // When the leader has left, what comes wakes the service thread again.
+        let heard = switch.counters(1).frames_in;
+        switch.enqueue(1, b"a request", &[]).unwrap();
+        switch.flush();
+        let start = Instant::now();
+        while switch.counters(1).frames_in == heard && start.elapsed() < DEADLINE {
+            thread::yield_now();
+        }
+        let is_served = switch.counters(1).frames_in > heard;
+        ended.store(true, Ordering::SeqCst);
+        switch.wake_service();
+        peer.wake_service();
+        is_served.then_some((stood_down?, muted?))
+    });
+    let (stood_down, muted) = wakes.unwrap_or_else(|| panic!("nobody receives: {switch:?}"));
+    // The leader may be kept from its core before it looks. If the replies themselves woke the service thread, that would be some 300.
+    assert!(stood_down < 30, "{stood_down} wake-ups of who was stood down");
+    assert!(muted < 30, "{muted} wake-ups beside a muted socket");
+}
+
+/// How often 300 requests of a leader wake the thread numbered `server`, if only to sleep again; `None` when a reply is missing.
+fn wakes_of_requests(switch: &Switch, server: i32) -> Option<u64> {
+    let before = sleeps_of(server);
+    let (first, start) = (switch.counters(1).frames_in, Instant::now());
+    for number in first + 1..=first + 300 {
+        let mut leader = switch.try_lead()?;
+        switch.enqueue(1, b"a request", &[]).unwrap();
+        while switch.counters(1).frames_in < number {
+            leader.receive(Some(DEADLINE), &mut Silent).unwrap();
+            if start.elapsed() > DEADLINE {
+                return None;
+            }
+        }
+    }
+    Some(sleeps_of(server) - before)
+}
+
+/// How often a thread of this process has gone to sleep (proc_pid_status(5)).
+fn sleeps_of(thread: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
 /// A thread leads for no reason just when the service thread is woken: the one finds the lock held while the other is
 /// on its way out. Afterwards nobody leads, so only an armed service thread brings the frame in.
 #[test]
@@ -370,8 +473,7 @@ fn whoever_sends_without_end_keeps_nobody_else_waiting() {
     for leads in [false, true] {
         let switches = mesh(3, stream_pair);
         let (switch, flooder, other) = (&switches[0], &switches[1], &switches[2]);
-        switch.set_spin(Duration::from_micros(50));
-        switch.set_service_spin(Duration::from_micros(50));
+        look_and_mute(&switches[..1], Duration::from_micros(50));
         let ended = AtomicBool::new(false);
         let heard = thread::scope(|scope| {
             scope.spawn(|| {

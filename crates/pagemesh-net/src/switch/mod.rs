@@ -23,9 +23,9 @@
 //!
 //! * Standing down comes before the send: where nodes share a core the reply may arrive inside `send(2)`, and an
 //!   armed service thread would be woken for a reply that the leader takes.
-//!   A leader that looks for its reply without sleeping has it from another core, which takes a while: it stands the service thread down after
-//!   the send, when the peer has begun to work. Where the service thread was woken all the same, by a request, leaders go back to the
-//!   other order for a while.
+//!   A leader that looks for its reply without sleeping has it from another core, which takes a while: after the send, when the peer has begun to
+//!   work, it mutes the peer's socket (`muting.rs`), or stands the service thread down then. Where that was woken all the same, by a request, leaders go back to
+//!   the other order for a while.
 //! * Unlocking comes before arming: epoll is level-triggered here, so a service thread that was woken while the
 //!   lock was still held would find it held, and find it held again, until its time slice ended.
 //!
@@ -48,6 +48,7 @@ mod counters;
 mod late;
 mod link;
 mod loss;
+mod muting;
 mod outgoing;
 mod receiving;
 mod rings;
@@ -63,13 +64,14 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 pub use counters::{LinkCounters, SwitchCounters};
 pub use loss::{EnqueueError, LinkLoss, Reject};
+pub use muting::LowMark;
 pub use outgoing::TX_LIMIT_BYTES;
 
 use crate::long::Source;
@@ -90,8 +92,9 @@ const LEADER_WAKE: u64 = u64::MAX;
 const BELL: u64 = 1 << 32;
 /// How often a thread that is about to lead looks whether the service thread is done with its one look: some microseconds.
 const PEEK_LOOKS: u32 = 64;
-/// How many leaders stand the service thread down before they send, after it has met one that had not.
-const CROSSED_LEADS: u32 = 512;
+/// How many leaders stand the service thread down before they send, after it has met one that had not. To be met costs some five times what a leader
+/// saves that has not.
+const CROSSED_LEADS: u32 = 16;
 /// The two things in the outer epoll.
 const SERVICE_WAKE: u64 = 1;
 const INNER: u64 = 0;
@@ -189,6 +192,8 @@ pub struct Switch {
     /// Something other than long payloads has come since the service thread last began to look for work.
     heard: AtomicBool,
     receiving: Mutex<Receiving>,
+    /// How a socket is muted.
+    low_mark: OnceLock<LowMark>,
     counts: SwitchCounts,
 }
 
@@ -300,6 +305,7 @@ impl Switch {
             peeking: AtomicBool::new(false),
             served: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            low_mark: OnceLock::new(),
             counts: SwitchCounts::default(),
         })
     }
@@ -510,7 +516,7 @@ impl Leader<'_> {
         // Before the send: where nodes share a core the reply may be there when it returns.
         receiving.watch(self.switch, self.switch.dirty.load(Ordering::Relaxed));
         let sent = self.switch.flush_waiting() & self.switch.sockets.load(Ordering::Relaxed);
-        if self.switch.has_sockets() {
+        if self.switch.has_sockets() && !self.switch.leader_looks() {
             receiving.stand_down(self.switch);
         }
         if sent == 0 || !receiving.receive_early(self.switch, sent.trailing_zeros() as u16, receiver) {
@@ -523,14 +529,17 @@ impl Leader<'_> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        let mut stood_down = false;
+        let (mut stood_down, mut muted) = (false, None);
         if let Some(receiving) = &mut self.receiving {
-            stood_down = receiving.stood_down;
+            (stood_down, muted) = (receiving.stood_down, receiving.attention.take_muted());
             receiving.abandon(self.switch);
         }
         self.switch.leading.store(false, Ordering::Relaxed);
         // First unlock, then arm: the woken service thread must find the lock free.
         self.receiving = None;
+        if let Some(peer) = muted {
+            self.switch.unmute(peer);
+        }
         // Between unlocking and this look: pairs with the fence in `serve`.
         fence(Ordering::SeqCst);
         let service_disarmed = self.switch.service_disarmed.load(Ordering::SeqCst)

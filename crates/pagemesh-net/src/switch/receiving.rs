@@ -13,6 +13,7 @@ use rustix::net::RecvFlags;
 
 use super::link::Link;
 use super::loss::LinkLoss;
+use super::muting::Attention;
 use super::rings::Watch;
 use super::speed::Speed;
 use super::spin::Look;
@@ -28,6 +29,8 @@ const EVENTS_PER_ROUND: usize = 16;
 const RECENT_TURNS: u32 = 16;
 /// Times that rings are looked at before the sockets beside them, which only tell of ends.
 pub(super) const RING_LOOKS: u32 = 64;
+/// One of so many looks at sockets is at all of them, by the epoll; the others are at the one from which something is likely to come.
+pub(super) const LOOKS_AT_ALL: u32 = 4;
 /// Frames of one piece that are handled before what they gave rise to is sent.
 const FRAMES_BETWEEN_SENDS: u64 = 32;
 /// Bytes of a payload that are worth a `recv(2)` of their own, so that they are not copied.
@@ -45,6 +48,8 @@ pub(super) struct Incoming {
     /// Bytes up to the payload of the last frame with a long one, where another such frame is expected: so much is received first, that
     /// the payload does not come with it. 0 where none is.
     head_bytes: usize,
+    /// Bytes that came last at a time, long payloads apart.
+    came_last: usize,
     /// `on_lost` has been called.
     reported: bool,
 }
@@ -71,13 +76,11 @@ impl Long {
 #[derive(Debug)]
 pub(super) struct Receiving {
     links: Vec<Option<Incoming>>,
-    /// The peer that the service thread last received from, and how often in a row it may still be asked first.
-    recent: u16,
+    pub(super) attention: Attention,
+    /// How often in a row the service thread may still ask the peer first that sent last.
     recent_turns: u32,
     /// Rounds in which the leader does not look for its reply before it waits. See `receive_early`.
     late_rounds: u32,
-    /// The peer that this leader sent to last through a socket: its reply is mostly what is waited for.
-    asked: Option<u16>,
     pub(super) watch: Watch,
     /// This leader has stood the service thread down.
     pub(super) stood_down: bool,
@@ -91,15 +94,15 @@ impl Receiving {
                 speed: Speed::default(),
                 long: None,
                 head_bytes: 0,
+                came_last: 0,
                 reported: false,
             })
         };
         Self {
             links: links.iter().map(incoming).collect(),
-            recent: 0,
+            attention: Attention::default(),
             recent_turns: 0,
             late_rounds: 0,
-            asked: None,
             watch: Watch::default(),
             stood_down: false,
         }
@@ -118,14 +121,14 @@ impl Receiving {
     /// Another thread leads from now on.
     pub(super) fn begin_lead(&mut self) {
         self.stood_down = false;
-        self.asked = None;
+        self.attention.begin_lead();
     }
 
     /// Looks for the reply of the peer that a request has just been sent to, before any wait. Where the peer shares
     /// the core it often has answered inside our `send(2)`; then this saves an `epoll_wait(2)`. Where it has not, the
     /// look is wasted, and is not taken again for some rounds. True when something came.
     pub(super) fn receive_early(&mut self, switch: &Switch, peer: u16, receiver: &mut dyn Receiver) -> bool {
-        self.asked = Some(peer);
+        self.attention.ask(peer);
         if self.late_rounds > 0 {
             self.late_rounds -= 1;
             return false;
@@ -142,9 +145,10 @@ impl Receiving {
     /// waiting by another. What is not taken now is reported again.
     pub(super) fn serve_round(&mut self, switch: &Switch, receiver: &mut dyn Receiver) -> io::Result<()> {
         self.look_at_rings(switch, receiver);
-        if self.recent_turns > 0 && switch.is_socket(self.recent) {
+        let recent = self.attention.recent();
+        if self.recent_turns > 0 && switch.is_socket(recent) {
             self.recent_turns -= 1;
-            if self.receive(switch, self.recent, receiver, || ()) {
+            if self.receive(switch, recent, receiver, || ()) {
                 return Ok(());
             }
         }
@@ -155,8 +159,10 @@ impl Receiving {
     /// What the peer that sent last may have sent since, without asking the epoll, as often in a row as `serve_round` does. `came` is called
     /// as soon as there is something. True when there was.
     pub(super) fn peek(&mut self, switch: &Switch, receiver: &mut dyn Receiver, came: impl FnOnce()) -> bool {
-        let may = self.recent_turns > 0 && switch.is_socket(self.recent);
-        let found = may && self.receive(switch, self.recent, receiver, came);
+        let recent = self.attention.recent();
+        let may = self.recent_turns > 0 && switch.is_socket(recent);
+        self.mute(switch, self.attention.likely().filter(|likely| may && *likely == recent));
+        let found = may && self.receive(switch, recent, receiver, came);
         self.recent_turns -= u32::from(found);
         found
     }
@@ -181,6 +187,7 @@ impl Receiving {
             self.look_at_rings(switch, receiver);
             return Ok(());
         }
+        self.unmute(switch);
         self.stand_down(switch);
         switch.counts.leader_waits.add(1);
         let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
@@ -200,8 +207,8 @@ impl Receiving {
 
     /// Looks at rings and sockets without sleeping for as long as the switch is set to, or has learnt. True when something came.
     ///
-    /// Until something comes from there, every second look at sockets is one at the socket of the peer that was asked: what it finds need
-    /// not be asked for again after the epoll has told of it.
+    /// Most looks at sockets are at the socket from which something is likely to come: what they find need not be asked for again after the epoll
+    /// has told of it. Where that came without being asked for, the others have their turn first.
     fn spin(
         &mut self,
         switch: &Switch,
@@ -209,8 +216,13 @@ impl Receiving {
         receiver: &mut dyn Receiver,
     ) -> io::Result<bool> {
         let mut look = switch.leader_spin.begin(timeout);
-        let asked = self.asked.filter(|peer| switch.is_socket(*peer));
-        let mut looks = 0u32;
+        let likely = self.attention.likely().filter(|peer| switch.is_socket(*peer));
+        // Who has stood the service thread down gains by muting only what many messages come from.
+        let worth_it = likely.filter(|_| !self.stood_down || self.attention.is_steady());
+        if look.is_some() && switch.has_sockets() && !self.mute(switch, worth_it) {
+            self.stand_down(switch);
+        }
+        let mut looks = if self.attention.has_asked() { 0 } else { LOOKS_AT_ALL - 1 };
         while look.is_some() && !switch.leader_wake.is_notified() {
             if switch.any_news(switch.live_rings()) {
                 Look::succeed(&mut look);
@@ -218,15 +230,12 @@ impl Receiving {
             }
             // Rings cost a load each, sockets a system call.
             looks += 1;
-            let ask = switch.has_sockets() || looks.is_multiple_of(RING_LOOKS);
-            let first = asked.filter(|_| !looks.is_multiple_of(2));
-            if let Some(peer) = first {
+            let at_one = likely.filter(|_| !looks.is_multiple_of(LOOKS_AT_ALL));
+            if let Some(peer) = at_one {
                 if self.receive(switch, peer, receiver, || Look::succeed(&mut look)) {
-                    // Others have their turn next.
-                    self.asked = None;
                     return Ok(true);
                 }
-            } else if ask {
+            } else if switch.has_sockets() || looks.is_multiple_of(RING_LOOKS) {
                 let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
                 let ready = wait(&switch.inner, &mut events, Some(Duration::ZERO))?;
                 if !ready.is_empty() {
@@ -304,6 +313,7 @@ impl Receiving {
                 Ok(0) => return false,
                 Ok(count) => {
                     incoming.buffer.filled(count);
+                    incoming.came_last = count;
                     let since = incoming.speed.is_sampling().then(Instant::now);
                     if let Err(why) = incoming.hand_out(switch, peer, link, receiver) {
                         incoming.lose(switch, peer, link, why, receiver);
@@ -333,7 +343,7 @@ impl Receiving {
             }
         }
         if came {
-            self.recent = peer;
+            self.attention.came(peer);
         }
         came
     }
@@ -346,6 +356,11 @@ impl Incoming {
         let space = self.buffer.space();
         let most = most.min(space.len());
         &mut space[..most]
+    }
+
+    /// Whether at least so many bytes at a time are to be expected.
+    pub(super) fn brings(&self, bytes: usize) -> bool {
+        self.head_bytes > 0 || self.came_last >= bytes
     }
 
     /// Whether what comes next is part of a long payload, of which nothing is in the buffer.

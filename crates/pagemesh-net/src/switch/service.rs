@@ -1,6 +1,6 @@
 //! The service thread's part: it receives while no thread of the application waits.
 
-use super::receiving::{RING_LOOKS, Receiving, wait};
+use super::receiving::{LOOKS_AT_ALL, RING_LOOKS, Receiving, wait};
 use super::spin::Look;
 use super::{CROSSED_LEADS, Receiver, SERVICE_WAKE, Switch};
 use rustix::event::epoll::Event;
@@ -27,6 +27,7 @@ impl Switch {
         if self.spin_service(receiver)? {
             return Ok(());
         }
+        self.unmute_before_sleep();
         let may_sleep = !timeout.is_some_and(|timeout| timeout.is_zero()) && self.service_wake.prepare();
         if may_sleep {
             self.counts.service_waits.add(1);
@@ -66,7 +67,7 @@ impl Switch {
             }
             looks += 1;
             let has_sockets = self.has_sockets();
-            if has_sockets && !looks.is_multiple_of(2) {
+            if has_sockets && !looks.is_multiple_of(LOOKS_AT_ALL) {
                 if self.peek(watched, &mut look, receiver)? {
                     return Ok(true);
                 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use pagemesh_net::{LinkLoss, Receiver, Reject, RingEnd, RingFault, RingLink, Switch};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -34,6 +35,25 @@ pub fn narrow_stream_pair() -> (TcpStream, TcpStream) {
         socket.set_recv_buffer_size(64 * 1024).unwrap();
     }
     (near, far)
+}
+
+/// Has every receiver of a mesh look for so long before it sleeps, and mute what it looks at.
+pub fn look_and_mute(switches: &[Switch], spin: Duration) {
+    for switch in switches {
+        switch.set_spin(spin);
+        switch.set_service_spin(spin);
+        switch.set_muting(set_low_mark);
+    }
+}
+
+fn set_low_mark(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).unwrap();
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    let place = (&raw const value).cast();
+    // SAFETY: `value` outlives the call, and has the size that is said.
+    let set =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, place, size) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A switch of node 0 and the bare streams of its peers 1..=`peers`.

@@ -172,6 +172,7 @@ impl Runtime {
         let setup = |source| JoinError::Setup { node: config.node, source };
         let switch = Switch::with_rings(config.node, joined.streams, joined.rings).map_err(setup)?;
         switch.set_packing(config.packing);
+        switch.set_muting(pagemesh_memory::set_low_mark);
         match config.spin {
             Some(spin) => {
                 switch.set_spin(spin);

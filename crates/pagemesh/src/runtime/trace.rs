@@ -29,7 +29,7 @@ impl Stage {
             Stage::Lead => "stand the service thread down",
             Stage::Await => "send, wait, receive",
             Stage::Grant => "handle what came: fill the page, grant it",
-            Stage::Rearm => "arm the service thread",
+            Stage::Rearm => "arm the service thread, or unmute the socket",
             Stage::Resume => "let the page go again",
         }
     }
