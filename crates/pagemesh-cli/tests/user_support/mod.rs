@@ -6,7 +6,7 @@
 #[path = "../../../pagemesh/tests/cluster/public_folder.rs"]
 mod public_folder;
 
-pub use public_folder::public_folder;
+pub(crate) use public_folder::public_folder;
 use std::cell::Cell;
 use std::fs;
 use std::io::Write;
