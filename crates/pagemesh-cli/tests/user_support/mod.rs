@@ -10,7 +10,6 @@ pub(crate) use public_folder::public_folder;
 use std::cell::Cell;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
