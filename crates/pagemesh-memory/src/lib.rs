@@ -20,6 +20,7 @@
 //! * [`SharedRing`]: two streams of bytes through memory that two processes share, of which each believes nothing.
 //! * [`set_low_mark`]: when a socket tells that something has come, which no safe library sets.
 //! * [`PlainMemory`]: memory that processes share with nothing in between, to be measured against.
+//! * [`BareFaults`]: a program that resolves its own faults with nothing else around, to be measured against too.
 //! * [`uffd`]: the thin layer over userfaultfd that all this stands on.
 //!
 //! ```
@@ -58,6 +59,7 @@ compile_error!(
      machine code. Another processor needs its own src/signal/context.rs and src/recoverable/sites.rs"
 );
 
+mod bare;
 pub mod diff;
 mod fault;
 mod fork;
@@ -74,6 +76,7 @@ mod service;
 mod signal;
 pub mod uffd;
 
+pub use bare::{BareFaults, BareFaultsError, BarePages, BareSpace};
 pub use diff::{
     DIFF_MOST, Diff, DiffBytes, DiffError, DiffForm, DiffScratch, Twin, TwinArea, TwinError, TwinPool,
 };

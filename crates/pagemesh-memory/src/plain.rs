@@ -103,7 +103,7 @@ impl PlainMemory {
 
     /// The address of `bytes` bytes.
     #[inline]
-    fn place(&self, byte_offset: usize, bytes: usize) -> *mut u8 {
+    pub(crate) fn place(&self, byte_offset: usize, bytes: usize) -> *mut u8 {
         let end = byte_offset.checked_add(bytes);
         assert!(
             end.is_some_and(|end| end <= self.bytes()),
@@ -186,6 +186,17 @@ impl PlainMemory {
         unsafe { sites::transfer(to, bytes.as_ptr(), bytes.len()) };
     }
 
+    /// Replaces `bytes` bytes at `byte_offset` by those that lie at another place in `from`, which is other memory.
+    ///
+    /// # Panics
+    /// When either do not lie in their memory, or both are the same.
+    pub fn copy(&self, byte_offset: usize, from: &PlainMemory, from_offset: usize, bytes: usize) {
+        assert!(!std::ptr::eq(self, from), "{bytes} bytes are to be copied within one memory");
+        let (to, from) = (self.place(byte_offset, bytes), from.place(from_offset, bytes));
+        // SAFETY: as in `load`; two mappings do not overlap.
+        unsafe { sites::transfer(to, from, bytes) };
+    }
+
     /// The 32 bits at `byte_offset`, to wait at (futex(2), without `FUTEX_PRIVATE_FLAG`: the kernel knows the word by its file).
     ///
     /// # Panics
@@ -225,6 +236,12 @@ mod tests {
                 assert_eq!(found, vec![7; bytes], "{bytes} bytes at {offset}");
             }
         }
+        let elsewhere = PlainMemory::open(PlainMemory::file(PAGE_BYTES).unwrap()).unwrap();
+        elsewhere.copy(0, &one, PAGE_BYTES - 1, PAGE_BYTES);
+        let (mut copied, mut found) = ([0; PAGE_BYTES], [1; PAGE_BYTES]);
+        elsewhere.read(0, &mut copied);
+        other.read(PAGE_BYTES - 1, &mut found);
+        assert!(copied == found && copied.contains(&7));
         one.word(8).store(5, Ordering::Release);
         assert_eq!(other.word(8).load(Ordering::Acquire), 5);
     }

@@ -26,7 +26,9 @@ pub use handler::FEATURES as HANDLER_FEATURES;
 pub(crate) use handler::failures;
 pub use probe::{Improvement, Opening, Privileges, Probe, probe};
 pub use sigbus::FEATURES as SIGBUS_FEATURES;
+pub(crate) use sigbus::open_userfault;
 pub use tracking::{FEATURES as TRACKING_FEATURES, WriteTracking, WriteTrackingError};
+pub(crate) use userfault::UserfaultPages;
 
 /// Which pager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -27,7 +27,7 @@ pub(super) struct SigbusPager {
 }
 
 /// A userfaultfd for one region.
-pub(super) fn open_userfault(features: Features) -> Result<Arc<Userfault>, UffdError> {
+pub(crate) fn open_userfault(features: Features) -> Result<Arc<Userfault>, UffdError> {
     Userfault::open(Scope::UserMode, features).map(Arc::new)
 }
 

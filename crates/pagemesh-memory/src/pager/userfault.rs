@@ -12,16 +12,17 @@ use std::ptr::without_provenance_mut;
 const TRIES_MAX: u32 = 1 << 22;
 
 /// The pages of an app view that is registered with userfaultfd.
-pub(super) struct UserfaultPages {
+#[derive(Debug)]
+pub(crate) struct UserfaultPages {
     range: RegisteredRange,
 }
 
 impl UserfaultPages {
-    pub(super) fn new(range: RegisteredRange) -> UserfaultPages {
+    pub(crate) fn new(range: RegisteredRange) -> UserfaultPages {
         UserfaultPages { range }
     }
 
-    pub(super) fn map(&self, pages: PageRange, access: Access) -> Result<(), PagerError> {
+    pub(crate) fn map(&self, pages: PageRange, access: Access) -> Result<(), PagerError> {
         match access {
             Access::Read => self.enter(pages, Protection::WriteProtected).map(|_| ()),
             Access::Write => {
@@ -34,19 +35,19 @@ impl UserfaultPages {
     }
 
     /// Enters pages that are absent, writable, and leaves the others as they are.
-    pub(super) fn restore(&self, pages: PageRange) -> Result<(), PagerError> {
+    pub(crate) fn restore(&self, pages: PageRange) -> Result<(), PagerError> {
         self.enter(pages, Protection::Writable).map(|_| ())
     }
 
-    pub(super) fn unprotect(&self, pages: PageRange) -> Result<(), PagerError> {
+    pub(crate) fn unprotect(&self, pages: PageRange) -> Result<(), PagerError> {
         self.set_protection(pages, Protection::Writable)
     }
 
-    pub(super) fn protect(&self, pages: PageRange) -> Result<(), PagerError> {
+    pub(crate) fn protect(&self, pages: PageRange) -> Result<(), PagerError> {
         self.set_protection(pages, Protection::WriteProtected)
     }
 
-    pub(super) fn unmap(&self, pages: PageRange) -> Result<(), PagerError> {
+    pub(crate) fn unmap(&self, pages: PageRange) -> Result<(), PagerError> {
         let (offset, bytes) = self.span(pages);
         if bytes == 0 {
             return Ok(());
@@ -59,6 +60,11 @@ impl UserfaultPages {
             pages,
             errno,
         })
+    }
+
+    /// Leaves all pages to the kernel, as those of any shared mapping. Says whether it could.
+    pub(crate) fn leave(&self) -> bool {
+        self.range.leave().is_ok()
     }
 
     /// Offset of the first and number of the bytes.

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 /// The disposition of each signal that ours replaced; null is the default one. Never freed: a handler may be reading it.
 static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(null_mut()) }; 2];
 
+/// The disposition of SIGBUS that stands behind the handler in front; null where there never was one. Never freed.
+static BEHIND: AtomicPtr<libc::sigaction> = AtomicPtr::new(null_mut());
+
 /// Dispositions that were remembered once: a program has few, and may set them in turn for ever, also in its signal handlers,
 /// where nothing can be allocated.
 static KNOWN: Known = Known {
@@ -71,9 +74,22 @@ pub(super) fn remember(signal: FaultSignal, action: &libc::sigaction, changing: 
 
 /// What `signal` is passed on to.
 pub(super) fn remembered(signal: FaultSignal) -> libc::sigaction {
-    let previous = PREVIOUS[signal as usize].load(Ordering::Acquire);
+    load(&PREVIOUS[signal as usize])
+}
+
+/// Makes `action` the one that stands behind the handler in front.
+pub(super) fn remember_behind(action: &libc::sigaction, changing: &Changing) {
+    BEHIND.store(KNOWN.keep(action, changing), Ordering::Release);
+}
+
+/// What stands behind the handler in front.
+pub(super) fn behind() -> libc::sigaction {
+    load(&BEHIND)
+}
+
+fn load(place: &AtomicPtr<libc::sigaction>) -> libc::sigaction {
     // SAFETY: null or never freed.
-    unsafe { previous.as_ref() }.copied().unwrap_or_else(default_disposition)
+    unsafe { place.load(Ordering::Acquire).as_ref() }.copied().unwrap_or_else(default_disposition)
 }
 
 /// Whether the disposition is a function, not one of the two constants.
@@ -90,9 +106,27 @@ pub(super) fn is_function(action: &libc::sigaction) -> bool {
 /// `info` and `context` are those that the kernel gave to a handler which is still running on this thread, or `info` tells the
 /// same fault as another signal.
 pub(super) unsafe fn pass_on(signal: FaultSignal, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let action = remembered(signal);
+    if is_function(&action) && action.sa_flags & libc::SA_RESETHAND != 0 {
+        // It wanted to be called once.
+        PREVIOUS[signal as usize].store(null_mut(), Ordering::Release);
+    }
+    // SAFETY: promised by the caller.
+    unsafe { deliver(&action, signal, info, context) };
+}
+
+/// As [`pass_on`], to a disposition that is given.
+///
+/// # Safety
+/// As for [`pass_on`].
+pub(super) unsafe fn deliver(
+    action: &libc::sigaction,
+    signal: FaultSignal,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+) {
     // SAFETY: promised by the caller. A copy, since the function may change what it is given.
     let original = unsafe { *info };
-    let action = remembered(signal);
     if action.sa_sigaction == libc::SIG_IGN {
         // The kernel does not let a process ignore its own faults.
         if original.si_code > 0 {
@@ -106,12 +140,8 @@ pub(super) unsafe fn pass_on(signal: FaultSignal, info: *mut libc::siginfo_t, co
         unsafe { die(signal, &original, context) };
         return;
     }
-    if action.sa_flags & libc::SA_RESETHAND != 0 {
-        // It wanted to be called once.
-        PREVIOUS[signal as usize].store(null_mut(), Ordering::Release);
-    }
     // SAFETY: promised by the caller; the function has the signature that its flags say.
-    unsafe { call(&action, signal, info, context) };
+    unsafe { call(action, signal, info, context) };
     if disposition(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL) {
         // SAFETY: promised by the caller.
         unsafe { die(signal, &original, context) };

@@ -34,7 +34,7 @@ pub(super) struct Changing {
 }
 
 impl Changing {
-    fn begin() -> Changing {
+    pub(super) fn begin() -> Changing {
         let masked = AllMasked::new();
         while CHANGING.swap(true, Ordering::Acquire) {
             std::thread::yield_now();

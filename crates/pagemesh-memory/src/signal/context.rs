@@ -6,6 +6,8 @@ use crate::{Access, RegionKey};
 use std::ffi::c_void;
 use std::ops::Range;
 
+/// Bit 0 of the page-fault error code: there is an entry for the page, which does not allow the access (Intel SDM volume 3, 4.7).
+const ERROR_CODE_PRESENT: u64 = 1 << 0;
 /// Bit 1 of the page-fault error code: the access was a store (Intel SDM volume 3, 4.7).
 const ERROR_CODE_WRITE: u64 = 1 << 1;
 
@@ -57,6 +59,11 @@ impl FaultContext<'_> {
             0 => Access::Read,
             _ => Access::Write,
         }
+    }
+
+    /// Whether the page is in the page table, so that only its protection was in the way.
+    pub(super) fn found_page(&self) -> bool {
+        self.registers[ERROR_CODE].cast_unsigned() & ERROR_CODE_PRESENT != 0
     }
 
     /// Address of the faulting instruction.

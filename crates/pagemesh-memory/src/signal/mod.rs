@@ -28,6 +28,7 @@ mod blocked;
 mod chain;
 mod change;
 mod context;
+mod front;
 mod mask;
 mod registry;
 mod stack;
@@ -35,6 +36,7 @@ mod stack;
 pub use blocked::{BlockedThread, blocked_threads, sigbus_blocked_here, sigsegv_blocked_here};
 pub use change::sigaction;
 pub(crate) use change::{Installed, install};
+pub(crate) use front::InFront;
 pub(crate) use mask::AllMasked;
 pub(crate) use registry::{Entry, Registration, find};
 
@@ -50,7 +52,6 @@ use crate::recoverable::sites;
 use crate::{Fault, PAGE_BYTES, PagerKind, RegionKey, Resolution};
 use context::FaultContext;
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
 
 /// The signals as which the kernel reports faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,14 +91,11 @@ impl FaultSignal {
 
 /// Our disposition for `signal`.
 fn ours(signal: FaultSignal, previous: &libc::sigaction) -> libc::sigaction {
-    // SAFETY: all zeros is a disposition (the default one).
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = on_fault as *const () as usize;
     // SA_SIGINFO: the address of the fault and the interrupted registers are needed.
+    let mut action = bare_disposition(on_fault as *const () as usize);
     // No SA_NODEFER: a fault in an app view while one is being resolved is a mistake in the sink; to be killed at
     //   the spot says more than a recursion does.
     // No SA_RESETHAND: it stays.
-    action.sa_flags = libc::SA_SIGINFO;
     // SA_ONSTACK only for SIGSEGV, and only if the handler that is passed on to has it (see the module's text): without
     //   it, a stack overflow would kill the process before any handler can say so.
     if signal == FaultSignal::Sigsegv && chain::is_function(previous) {
@@ -111,6 +109,14 @@ fn ours(signal: FaultSignal, previous: &libc::sigaction) -> libc::sigaction {
     // its locks.
     // SAFETY: fills a set of our own.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    action
+}
+
+/// A disposition whose function takes three arguments and runs with no other signal masked, on the stack of the interrupted code.
+fn bare_disposition(function: usize) -> libc::sigaction {
+    let mut action = change::default_disposition();
+    action.sa_sigaction = function;
+    action.sa_flags = libc::SA_SIGINFO;
     action
 }
 

@@ -268,8 +268,13 @@ impl RegisteredRange {
     /// # Errors
     /// What the kernel answered.
     pub fn unregister(self) -> Result<Arc<Userfault>, Errno> {
-        self.call::<{ raw::UNREGISTER }, _>(&mut range(self.start, self.bytes))?;
+        self.leave()?;
         Ok(self.userfault)
+    }
+
+    /// As [`unregister`](Self::unregister), of a range that others still use: their operations fail from now on.
+    pub(crate) fn leave(&self) -> Result<(), Errno> {
+        self.call::<{ raw::UNREGISTER }, _>(&mut range(self.start, self.bytes))
     }
 
     fn part(&self, byte_offset: usize, bytes: usize) -> raw::uffdio_range {
