@@ -56,7 +56,7 @@ fn row(figure: &Figure) -> String {
     let baseline = figure.baseline.as_ref().map_or(String::new(), |baseline| {
         format!("{} ({})", number(baseline.measured.all.p50), baseline.name)
     });
-    let target = figure.target.map_or(String::new(), |target| format!("{target}{}", met(figure)));
+    let target = figure.target.map_or(String::new(), |target| target.of(figure.bytes) + met(figure));
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,

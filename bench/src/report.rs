@@ -248,6 +248,17 @@ impl Figure {
     }
 }
 
+impl Target {
+    /// As a text: of a figure whose samples move so many bytes, as the rate at which they are to go.
+    pub(crate) fn of(self, bytes: Option<u64>) -> String {
+        match (self, bytes) {
+            // Bytes a microsecond.
+            (Target::P50(most), Some(bytes)) => format!("{:.0} MB/s", bytes as f64 / most),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -336,5 +347,18 @@ impl Figure {
             }
         }
         (self.bytes == Some(0)).then(|| "samples that move no bytes have no rate".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_of_what_moves_bytes_is_told_as_a_rate() {
+        let sample = 64_u64 << 20;
+        assert_eq!(Target::P50(sample as f64 / 2500.0).of(Some(sample)), "2500 MB/s");
+        assert_eq!(Target::P50(5.4).of(None), "5.40 us");
+        assert_eq!(Target::Ratio(1.25).of(Some(sample)), "1.25x");
     }
 }

@@ -69,7 +69,7 @@ fn lines(figure: &Figure) -> String {
         let _ = write!(text, "   {ratio:<38}");
     }
     if let Some(target) = figure.target {
-        let _ = write!(text, "   {target}{}", met(figure));
+        let _ = write!(text, "   {}{}", target.of(figure.bytes), met(figure));
     }
     text = text.trim_end().to_owned() + "\n";
     if let Some(rate) = figure.megabytes_per_second() {
