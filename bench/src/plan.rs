@@ -1,6 +1,7 @@
 //! What is to be measured.
 
 use crate::mode::Mode;
+use crate::raw::mailbox;
 use crate::suite::app;
 use pagemesh::Transport;
 use rustix::fd::OwnedFd;
@@ -47,7 +48,7 @@ pub struct Plan {
     pub figures: String,
 }
 
-/// What messages of the nodes go through. The baselines are programs on TCP either way.
+/// What messages of the nodes go through. Most baselines are programs on TCP either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// TCP, as the baselines.
@@ -73,7 +74,16 @@ impl Plan {
     /// # Errors
     /// When the kernel refuses the file.
     pub fn plain_memory(&self) -> anyhow::Result<Option<OwnedFd>> {
-        (self.suite == Suite::App).then(|| app::plain_memory(self)).transpose()
+        match self.suite {
+            Suite::App => Ok(Some(app::plain_memory(self)?)),
+            _ if self.has_mailbox() => Ok(Some(mailbox::file()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a baseline asks for pages through memory, looking without a pause: both sides need cores of their own for that.
+    pub(crate) fn has_mailbox(&self) -> bool {
+        self.suite == Suite::Fault && self.link == Link::Ring && self.mode == Mode::OwnCores
     }
 
     /// How many rounds a case can have: as many again, twice, where its baseline moved.

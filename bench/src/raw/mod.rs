@@ -3,12 +3,16 @@
 mod barrier;
 mod bulk;
 mod circle;
+mod faults;
+pub(crate) mod mailbox;
 mod pager;
 mod ping;
 
 pub(crate) use barrier::{BarrierMember, serve_barrier};
 pub(crate) use bulk::{BulkReader, Through};
 pub(crate) use circle::{Circle, serve_last, serve_middle};
+pub(crate) use faults::BareProgram;
+pub(crate) use mailbox::{Answerer, Asker};
 pub(crate) use pager::BarePager;
 pub(crate) use ping::Pinger;
 

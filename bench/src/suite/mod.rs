@@ -22,7 +22,7 @@ use rustix::fd::OwnedFd;
 ///
 /// # Errors
 /// When the plan cannot be, the nodes cannot join or share, or memory holds the wrong bytes.
-pub fn run_node(plan: Plan, plain: Option<OwnedFd>) -> Result<Option<Run>> {
+pub fn run_node(plan: Plan, mut plain: Option<OwnedFd>) -> Result<Option<Run>> {
     let range = plan.suite.nodes_range();
     if !range.contains(&plan.nodes) {
         bail!("suite {} takes {} to {} nodes, not {}", plan.suite, range.start(), range.end(), plan.nodes);
@@ -34,7 +34,7 @@ pub fn run_node(plan: Plan, plain: Option<OwnedFd>) -> Result<Option<Run>> {
     let (suite, figures) = (plan.suite, plan.figures.clone());
     let ground = Ground::join(plan)?;
     let mut cases = match suite {
-        Suite::Fault => fault::cases(&ground)?,
+        Suite::Fault => fault::cases(&ground, plain.take())?,
         Suite::Sync => sync::cases(&ground)?,
         Suite::Bulk => bulk::cases(&ground)?,
         Suite::Release => release::cases(&ground)?,

@@ -3,7 +3,7 @@
 //! positive, ordered numbers for each round, and beside each the baseline of as many rounds. How long anything took is not
 //! looked at.
 
-use pagemesh_bench::{Ratio, Report, Run};
+use pagemesh_bench::{Mode, Ratio, Report, Run};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -71,18 +71,35 @@ fn faults_of_every_kind_are_measured() {
     let links: Vec<&str> = runs.iter().map(|run| run.transport.as_str()).collect();
     assert_eq!(links, ["TCP", "shared memory", "TCP"]);
     for run in &runs {
-        assert_eq!((run.nodes, run.figures.len()), (4, 24));
+        assert_eq!((run.nodes, run.figures.len()), (4, 26));
         assert_eq!(run.stages.len(), 7, "{:?}", run.stages);
         assert!(run.figures.iter().all(|figure| figure.baseline.is_some()), "{:?}", names(run));
         for name in [
             "read, modified at a third node",
             "read, modified at a third node, its owner known",
             "upgrade, 3 other sharers",
+            "upgrade, homed here: no message",
+            "read, homed here, its data here: no message",
             "read, its home computes",
         ] {
             assert!(names(run).contains(&name), "{:?}", names(run));
         }
     }
+}
+
+#[test]
+fn a_fault_through_a_ring_is_measured_beside_a_program_that_asks_through_memory() {
+    if !Mode::OwnCores.is_possible() {
+        return;
+    }
+    let which = ["--mode", "own-cores", "--transport", "ring", "--figures", "read, clean at its home"];
+    let runs = measured("fault", &which);
+    assert_eq!((runs.len(), runs[0].transport.as_str()), (1, "shared memory"));
+    let figure = &runs[0].figures[0];
+    let by_sigbus = runs[0].pager == "sigbus";
+    assert_eq!(figure.name, "read, clean at its home");
+    assert_eq!(figure.baseline.as_ref().unwrap().name.contains("mailbox"), by_sigbus);
+    assert_eq!(figure.target.is_some(), by_sigbus);
 }
 
 #[test]
