@@ -157,6 +157,7 @@ mod tests {
     use crate::ground::shuffled;
     use crate::raw::BareProgram;
     use pagemesh_memory::{PagerKind, choose};
+    use std::io::Write;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     /// One program at a time in a process resolves its own faults.
@@ -165,7 +166,12 @@ mod tests {
     /// `None` where there can be no such program.
     fn program() -> Option<(MutexGuard<'static, ()>, BareProgram)> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        choose(Some(PagerKind::Sigbus)).is_ok().then(|| (alone, BareProgram::new(30).unwrap()))
+        if let Err(why) = choose(Some(PagerKind::Sigbus)) {
+            // Said on stderr itself, which the harness does not keep to itself.
+            let _ = std::io::stderr().write_all(format!("not run: {why}\n").as_bytes());
+            return None;
+        }
+        Some((alone, BareProgram::new(30).unwrap()))
     }
 
     fn both() -> (Asker, Answerer) {
