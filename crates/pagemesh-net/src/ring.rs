@@ -25,7 +25,8 @@ pub trait RingEnd: Send + Sync + fmt::Debug + AsAny {
     /// # Errors
     /// When the peer has written nonsense.
     fn write(&self, bytes: &[u8]) -> Result<usize, RingFault>;
-    /// Takes what has arrived, as far as it fits into `space`, and says how many bytes.
+    /// Takes what has arrived, as far as it fits into `space`, and says how many bytes. The peer need not hear of it before
+    /// [`take_writer_call`](Self::take_writer_call).
     ///
     /// # Errors
     /// When the peer has written nonsense.
@@ -42,7 +43,7 @@ pub trait RingEnd: Send + Sync + fmt::Debug + AsAny {
     fn call_writer(&self, wanted: bool);
     /// After a write: whether the peer wants to be called for it. Asked once, the wish is gone.
     fn take_reader_call(&self) -> bool;
-    /// After a read: whether the peer wants to be called for it. Asked once, the wish is gone.
+    /// After reads: gives the peer the room, and says whether it wants to be called for that. Asked once, the wish is gone.
     fn take_writer_call(&self) -> bool;
 }
 

@@ -4,6 +4,13 @@ use super::RingFault;
 use crate::recoverable::sites;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+/// Of what is no more than some pages the reader hears in pieces of so many bytes: it takes them out while the next are put in. More goes at once, since
+/// each piece costs both sides some cache misses, and a reader that is quicker than the writer much more.
+const PIECE_BYTES: usize = 2048;
+const IN_PIECES_MOST: usize = 2 * 4096;
+/// How often a reader that has some of what it wants looks for the next piece: a fraction of a microsecond, longer than a piece takes.
+const LOOKS_FOR_MORE: u32 = 20;
+
 const WRITTEN_AT: usize = 0;
 const READ_AT: usize = 128;
 const READER_CALL_AT: usize = 256;
@@ -99,17 +106,19 @@ impl Outgoing {
         if count == 0 {
             return Ok(0);
         }
-        let (to, run) = self.lane.place(written);
-        let first = count.min(run);
-        // SAFETY: `first` bytes fit before the end of the lane, and the rest at its beginning, since `count` is at most the capacity; the
-        // caller lets `count` bytes or more be read. Nobody holds references into the lane.
-        unsafe {
-            sites::transfer(to, from, first);
-            sites::transfer(self.lane.bytes, from.add(first), count - first);
+        let most = if count <= IN_PIECES_MOST { PIECE_BYTES } else { count };
+        let mut done = 0;
+        while done < count {
+            let (to, run) = self.lane.place(written + done as u64);
+            let piece = most.min(count - done).min(run);
+            // SAFETY: `piece` bytes fit before the end of the lane, and the caller lets `count` bytes or more be read. Nobody holds references
+            // into the lane.
+            unsafe { sites::transfer(to, from.add(done), piece) };
+            done += piece;
+            let written = written + done as u64;
+            self.written.store(written, Ordering::Relaxed);
+            self.lane.position(WRITTEN_AT).store(written, Ordering::Release);
         }
-        let written = written + count as u64;
-        self.written.store(written, Ordering::Relaxed);
-        self.lane.position(WRITTEN_AT).store(written, Ordering::Release);
         Ok(count)
     }
 
@@ -143,7 +152,7 @@ impl Outgoing {
 #[derive(Debug)]
 pub(super) struct Incoming {
     lane: Lane,
-    /// Bytes read; what the head says is for the writer only.
+    /// Bytes read; what the head says, later, is for the writer only.
     read: AtomicU64,
 }
 
@@ -156,12 +165,32 @@ impl Incoming {
 
     pub(super) fn read(&self, space: &mut [u8]) -> Result<usize, RingFault> {
         // SAFETY: a mutable slice can be written.
-        unsafe { self.read_to(space.as_mut_ptr(), space.len()) }
+        unsafe { self.read_some(space.as_mut_ptr(), space.len()) }
     }
 
+    /// Takes `bytes` bytes that are on their way, or those that are here, if the rest does not follow at once.
+    ///
     /// # Safety
     /// `bytes` bytes can be written at `to`, and nobody has references to them.
     pub(super) unsafe fn read_to(&self, to: *mut u8, bytes: usize) -> Result<usize, RingFault> {
+        let (mut done, mut looks) = (0, 0);
+        loop {
+            // SAFETY: the caller's promise; `done` is at most `bytes`.
+            let count = unsafe { self.read_some(to.add(done), bytes - done)? };
+            done += count;
+            looks = if count > 0 { 0 } else { looks + 1 };
+            if done == 0 || done == bytes || bytes > IN_PIECES_MOST || looks == LOOKS_FOR_MORE {
+                return Ok(done);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Takes what is here.
+    ///
+    /// # Safety
+    /// As for [`read_to`](Self::read_to).
+    unsafe fn read_some(&self, to: *mut u8, bytes: usize) -> Result<usize, RingFault> {
         let read = self.read.load(Ordering::Relaxed);
         let written = self.lane.position(WRITTEN_AT).load(Ordering::Acquire);
         let most = read + self.lane.capacity;
@@ -180,9 +209,7 @@ impl Incoming {
             sites::transfer(to, from, first);
             sites::transfer(to.add(first), self.lane.bytes, count - first);
         }
-        let read = read + count as u64;
-        self.read.store(read, Ordering::Relaxed);
-        self.lane.position(READ_AT).store(read, Ordering::Release);
+        self.read.store(read + count as u64, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -194,7 +221,9 @@ impl Incoming {
         self.lane.want_call(READER_CALL_AT, wanted);
     }
 
-    pub(super) fn take_call(&self) -> bool {
+    /// Tells the writer how much was read, and whether it wants to be called for that.
+    pub(super) fn give_room(&self) -> bool {
+        self.lane.position(READ_AT).store(self.read.load(Ordering::Relaxed), Ordering::Release);
         self.lane.take_call(WRITER_CALL_AT)
     }
 }

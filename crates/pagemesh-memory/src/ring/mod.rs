@@ -138,7 +138,8 @@ impl SharedRing {
         self.outgoing.write(bytes)
     }
 
-    /// Takes what has arrived, as far as it fits, and says how many bytes.
+    /// Takes what has arrived, as far as it fits, and says how many bytes. The other end has room for more after
+    /// [`take_writer_call`](Self::take_writer_call).
     ///
     /// # Errors
     /// When the other end says that it has written more than there is room for.
@@ -191,9 +192,10 @@ impl SharedRing {
         self.outgoing.take_call()
     }
 
-    /// After a read: whether the other end wants to be called for it. Asked once, the wish is gone.
+    /// After reads: makes room for the other end, and says whether that wants to be called for it. Asked once, the wish is gone. It is
+    /// apart from [`read`](Self::read) since the other processor has the memory that it writes, so that whatever is done next may have to wait for that.
     pub fn take_writer_call(&self) -> bool {
-        self.incoming.take_call()
+        self.incoming.give_room()
     }
 }
 

@@ -42,6 +42,7 @@ fn bytes_come_out_in_order_in_both_directions_and_across_the_end() {
             while got.len() < all.len() {
                 let count = to.read(&mut space).unwrap();
                 got.extend_from_slice(&space[..count]);
+                assert!(!to.take_writer_call());
                 if count == 0 {
                     thread::yield_now();
                 }
@@ -60,6 +61,8 @@ fn a_full_ring_takes_nothing_and_says_so() {
     assert_eq!(one.write(&bytes), Ok(0));
     assert!(!one.is_writable() && two.is_readable());
     assert_eq!(two.read(&mut [0; 10]), Ok(10));
+    assert!(!one.is_writable(), "before it is told");
+    assert!(!two.take_writer_call());
     assert!(one.is_writable());
     assert_eq!(one.write(&bytes), Ok(10));
 }

@@ -352,13 +352,17 @@ impl Way<'_> {
                     Err(errno) => return Err(LinkLoss::from_errno(errno)),
                 }
             },
-            Way::Ring(_) if !head.is_empty() => self.take(head, true),
             Way::Ring(ring) => {
-                let count = pages.write(&*ring.end, at, bytes.min(RING_PIECE_BYTES));
-                let count = count.map_err(LinkLoss::BadRing)?;
+                let piece = &head[..head.len().min(RING_PIECE_BYTES)];
+                let mut count = ring.end.write(piece).map_err(LinkLoss::BadRing)?;
+                if count == head.len() {
+                    let of_pages = pages.write(&*ring.end, at, bytes.min(RING_PIECE_BYTES));
+                    count += of_pages.map_err(LinkLoss::BadRing)?;
+                }
                 if count == 0 {
                     return Ok(None);
                 }
+                // Once for both: to look whether the peer sleeps takes until all that was written has left this processor.
                 ring.call();
                 Ok(Some(count))
             }

@@ -29,6 +29,8 @@ const EVENTS_PER_ROUND: usize = 16;
 const RECENT_TURNS: u32 = 16;
 /// Times that rings are looked at before the sockets beside them, which only tell of ends.
 pub(super) const RING_LOOKS: u32 = 64;
+/// Looks at rings alone between two at the clock, which costs as much as several of them.
+pub(super) const LOOKS_A_GLANCE: u32 = 8;
 /// One of so many looks at sockets is at all of them, by the epoll; the others are at the one from which something is likely to come.
 pub(super) const LOOKS_AT_ALL: u32 = 4;
 /// Frames of one piece that are handled before what they gave rise to is sent.
@@ -230,12 +232,13 @@ impl Receiving {
             }
             // Rings cost a load each, sockets a system call.
             looks += 1;
+            let ask = switch.has_sockets();
             let at_one = likely.filter(|_| !looks.is_multiple_of(LOOKS_AT_ALL));
             if let Some(peer) = at_one {
                 if self.receive(switch, peer, receiver, || Look::succeed(&mut look)) {
                     return Ok(true);
                 }
-            } else if switch.has_sockets() || looks.is_multiple_of(RING_LOOKS) {
+            } else if ask || looks.is_multiple_of(RING_LOOKS) {
                 let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_ROUND];
                 let ready = wait(&switch.inner, &mut events, Some(Duration::ZERO))?;
                 if !ready.is_empty() {
@@ -244,7 +247,9 @@ impl Receiving {
                     return Ok(true);
                 }
             }
-            look = look.and_then(Look::again);
+            if ask || looks.is_multiple_of(LOOKS_A_GLANCE) {
+                look = look.and_then(Look::again);
+            }
             std::hint::spin_loop();
         }
         Ok(false)

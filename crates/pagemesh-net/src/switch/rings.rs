@@ -200,8 +200,12 @@ impl Receiving {
                 Err(why) => lost = Some(why),
             }
         }
-        if came && ring.end.take_writer_call() {
-            ring.call_peer();
+        if came {
+            // The peer waits for answers, and seldom for room.
+            switch.flush();
+            if ring.end.take_writer_call() {
+                ring.call_peer();
+            }
         }
         if let Some(why) = lost {
             incoming.lose(switch, peer, link, why, receiver);

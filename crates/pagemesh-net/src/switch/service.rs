@@ -1,6 +1,6 @@
 //! The service thread's part: it receives while no thread of the application waits.
 
-use super::receiving::{LOOKS_AT_ALL, RING_LOOKS, Receiving, wait};
+use super::receiving::{LOOKS_A_GLANCE, LOOKS_AT_ALL, RING_LOOKS, Receiving, wait};
 use super::spin::Look;
 use super::{CROSSED_LEADS, Receiver, SERVICE_WAKE, Switch};
 use rustix::event::epoll::Event;
@@ -83,7 +83,9 @@ impl Switch {
                 }
             }
             // A thread of the application that leads, or a call, says nothing about looking.
-            look = look.and_then(Look::again);
+            if has_sockets || looks.is_multiple_of(LOOKS_A_GLANCE) {
+                look = look.and_then(Look::again);
+            }
             if gives_way && looks.is_multiple_of(LOOKS_TO_YIELD) {
                 rustix::thread::sched_yield();
             } else {

@@ -390,7 +390,7 @@ impl Runtime {
                 self.switch.flush();
                 return true;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let mut left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
@@ -401,11 +401,11 @@ impl Runtime {
             };
             self.tracing.mark(Stage::Lead);
             let mut receiver = Receiving::new(self);
-            while call.lead() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || leader.receive(Some(left), &mut receiver).is_err() {
+            while call.lead() && !left.is_zero() {
+                if leader.receive(Some(left), &mut receiver).is_err() || call.is_over() {
                     break;
                 }
+                left = deadline.saturating_duration_since(Instant::now());
             }
             call.follow();
         }

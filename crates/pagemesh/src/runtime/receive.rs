@@ -8,7 +8,7 @@ use crate::stats::count;
 use pagemesh_memory::Diff;
 use pagemesh_net::{LinkLoss, Receiver, Reject, Source};
 use pagemesh_protocol::limits::PIECE_BYTES;
-use pagemesh_protocol::{Actions, Engine, Hint, Message, NodeId, PageAddress, Payload, Run, View};
+use pagemesh_protocol::{Access, Actions, Engine, Hint, Message, NodeId, PageAddress, Payload, Run, View};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -132,10 +132,13 @@ impl Receiver for Receiving<'_> {
         let Some(mut shard) = self.shard_for(&message).filter(|shard| !shard.is_closed()) else {
             return Ok(());
         };
-        if let Message::PageRequest { page, .. } = message
-            && shard.engine.is_busy(page)
-        {
-            count(&self.runtime.counters.requests_queued);
+        if let Message::PageRequest { page, .. } = message {
+            if shard.engine.is_busy(page) {
+                count(&self.runtime.counters.requests_queued);
+            } else if shard.engine.page_state(page).allows(Access::Read) {
+                // What is likely to be sent comes from memory while the engine decides.
+                shard.mapped(page).service().expect_to_read(page.page);
+            }
         }
         if let Message::Hint { step: Hint::Miss, .. } = message {
             count(&self.runtime.counters.owner_hints_wrong);
