@@ -54,6 +54,36 @@ fn bytes_come_out_in_order_in_both_directions_and_across_the_end() {
 }
 
 #[test]
+fn a_page_is_taken_while_it_is_written_and_never_before() {
+    const PAGES: usize = 20_000;
+    let (one, two) = pair();
+    let page =
+        |number: usize| -> Vec<u8> { (0..PAGE_BYTES).map(|at| (number * 31 + at / 7) as u8).collect() };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..PAGES {
+                let bytes = page(number);
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    rest = &rest[one.write(rest).unwrap()..];
+                }
+            }
+        });
+        let mut got = [0; PAGE_BYTES];
+        for number in 0..PAGES {
+            let mut count = 0;
+            while count < PAGE_BYTES {
+                let space = &mut got[count..];
+                // SAFETY: a mutable slice can be written.
+                count += unsafe { two.read_to(space.as_mut_ptr(), space.len()) }.unwrap();
+                two.take_writer_call();
+            }
+            assert!(got.as_slice() == page(number), "page {number}");
+        }
+    });
+}
+
+#[test]
 fn a_full_ring_takes_nothing_and_says_so() {
     let (one, two) = pair();
     let bytes = vec![7; 2 * RING_BYTES_LEAST];

@@ -135,9 +135,12 @@ impl Receiver for Receiving<'_> {
         if let Message::PageRequest { page, .. } = message {
             if shard.engine.is_busy(page) {
                 count(&self.runtime.counters.requests_queued);
-            } else if shard.engine.page_state(page).allows(Access::Read) {
+            } else if shard.engine.page_state(page).allows(Access::Read)
+                && let Some(mapping) = shard.mapping_of(page.region)
+                && page.page < mapping.pages()
+            {
                 // What is likely to be sent comes from memory while the engine decides.
-                shard.mapped(page).service().expect_to_read(page.page);
+                mapping.service().expect_to_read(page.page);
             }
         }
         if let Message::Hint { step: Hint::Miss, .. } = message {
